@@ -1,9 +1,9 @@
-"""Folders of our own: each is made here, known by a marker, held by a lock, and removed only when both say so.
+"""Folders of this project: made with a marker file, locked while in use, removed only if marked and not locked.
 
-The marker is a file that nobody else makes, and it is locked by whoever works with the folder: alone (flock,
-exclusive) by the one who holds or removes it, shared for a moment by those who only ask whether it is held. A lock
-ends with its process, however that one ends. A folder without our marker is never changed and never removed, and
-no link is followed on the way to one or in it.
+Input: a path and a kind ("run" or "state"). Output: a claimed or removed folder. The holder of a folder, and a
+process that removes it, locks the marker exclusively (flock); a process that only checks takes a shared lock for a
+moment. The kernel releases a lock when its process ends. Folders without the marker are never changed or removed,
+and links are never followed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LOCK_TIMEOUT = 5.0
-"""Seconds for which a folder is waited for that somebody only looks at or removes."""
+"""Time (s) to wait for a folder that another process checks or removes."""
 
 LOCK_POLL_INTERVAL = 0.002
 
@@ -30,7 +30,7 @@ class FolderError(Exception):
 
 
 class Held(FolderError):
-    """Another process holds the folder; `pid` is its number, 0 where that is not known."""
+    """Another process holds the folder; `pid` is its process id, 0 if unknown."""
 
     def __init__(self, path: Path, pid: int) -> None:
         super().__init__(f"{path} is in use by process {pid or 'unknown'}")
@@ -38,19 +38,19 @@ class Held(FolderError):
 
 
 class _Again(Exception):
-    """The folder was removed while it was looked at."""
+    """The folder was removed during the attempt: try again."""
 
 
 def marker(kind: str) -> str:
-    """The name of the file that says that a folder is ours, by what the folder is for."""
+    """Return the name of the marker file for a kind of folder."""
     return f".chassis-{kind}"
 
 
 def root(path: Path) -> Path:
-    """A folder in which we may have folders of our own; made if need be, and otherwise left as it is.
+    """Return a folder that may contain folders of this project. Create it if it does not exist.
 
     Raises:
-        FolderError: it cannot be made, or somebody else could exchange what is in it.
+        FolderError: the folder cannot be created, or another user could replace its contents.
     """
     ours = (os.geteuid(), 0)
     try:
@@ -59,21 +59,21 @@ def root(path: Path) -> Path:
     except OSError as error:
         raise FolderError(f"{path}: {error.strerror}") from None
     if named.st_uid not in ours or status.st_uid not in ours:
-        raise FolderError(f"{path} is somebody else's; set CHASSIS_RUN and CHASSIS_STATE to folders of yours")
+        raise FolderError(f"{path} belongs to another user; set CHASSIS_RUN and CHASSIS_STATE to folders of yours")
     if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
-        raise FolderError(f"{path} may be changed by anybody: its mode is {stat.S_IMODE(status.st_mode):o}")
+        raise FolderError(f"{path} is writable for all users: its mode is {stat.S_IMODE(status.st_mode):o}")
     return path
 
 
 class Claim:
-    """A folder of our own that this process holds until `close` or `remove`.
+    """A folder of this project that this process holds until `close` or `remove`.
 
-    `kind` is what it is for, and part of the marker's name. It is made if it is not there; one that is there must
-    be empty or have the marker. With `clean` whatever a former holder left in it is removed.
+    `kind` is its purpose and part of the marker's name. Create the folder if it does not exist; an existing one
+    must be empty or have the marker. With `clean` remove what a former holder left in it.
 
     Raises:
         Held: another process holds it.
-        FolderError: it is somebody else's, or was not made by us.
+        FolderError: it belongs to another user, or was not made by chassis.
     """
 
     def __init__(self, path: Path, kind: str, *, clean: bool = False) -> None:
@@ -93,7 +93,7 @@ class Claim:
             os.pwrite(self._lock, f"{os.getpid()}\n{MADE_BY}".encode(), 0)
             os.fchmod(self._folder, 0o700)
             if clean:
-                # What can't be removed (a program of a Linux node may have made it so) is in nobody's way.
+                # A file that cannot be removed (a program of a Linux node may have made it so) does no harm here.
                 with contextlib.suppress(OSError):
                     _empty(self._folder, self._marker)
         except OSError as error:
@@ -101,17 +101,17 @@ class Claim:
             raise FolderError(f"{path}: {error.strerror}") from None
 
     def close(self) -> None:
-        """Let go of the folder, which stays."""
+        """Release the folder without removing it."""
         if self._lock >= 0:
             with contextlib.suppress(OSError):
-                # Whoever removes it later must not be taken for this process.
+                # A process that removes the folder later must not be taken for this one.
                 os.ftruncate(self._lock, 0)
             os.close(self._folder)
             os.close(self._lock)
             self._folder = self._lock = -1
 
     def remove(self) -> None:
-        """Remove the folder and let go of it; what cannot be removed stays."""
+        """Remove the folder and release it. Files that cannot be removed stay."""
         if self._lock >= 0:
             with contextlib.suppress(OSError):
                 _removed(self.path, self._folder, self._marker)
@@ -119,13 +119,14 @@ class Claim:
 
 
 def holder(path: Path, kind: str) -> int | None:
-    """The process that holds a folder of ours; None where nobody does, or it is no folder of ours."""
+    """Return the process id that holds a folder; None if the folder is not held or not of this project."""
     try:
         with _opened(path) as folder, _marked(folder, marker(kind)) as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                # Whoever removes it holds it too, and then its number is of one that is gone.
+                # A process that removes the folder holds it too; the stored process id is then of an ended
+                # process.
                 pid = _pid(lock)
                 return pid if _lives(pid) else None
     except (OSError, FolderError):
@@ -134,14 +135,20 @@ def holder(path: Path, kind: str) -> int | None:
 
 
 def check_private(path: Path) -> None:
-    """FolderError where others than its owner may look into a folder of ours or change it."""
+    """Check that only the owner can read or change a folder.
+
+    Raises:
+        FolderError: its mode is not 700.
+    """
     mode = stat.S_IMODE(path.lstat().st_mode)
     if mode & 0o077:
-        raise FolderError(f"{path} is open to others: its mode is {mode:o} and must be 700 (chmod 700 {path})")
+        raise FolderError(
+            f"{path} is accessible to other users: its mode is {mode:o}; expected 700 (chmod 700 {path})"
+        )
 
 
 def is_ours(path: Path, kind: str) -> bool:
-    """Whether we made this folder: it is a folder of our user's with our marker."""
+    """Return whether a folder belongs to this user and has the marker."""
     try:
         with _opened(path) as folder, _marked(folder, marker(kind)):
             return True
@@ -150,11 +157,11 @@ def is_ours(path: Path, kind: str) -> bool:
 
 
 def remove_idle(path: Path, kind: str) -> bool:
-    """Remove a folder of ours that nobody holds; whether it was there.
+    """Remove a folder of this project that is not held. Return whether it existed.
 
     Raises:
-        Held: somebody holds it.
-        FolderError: it is not ours, or cannot be removed.
+        Held: another process holds it.
+        FolderError: it was not made by chassis, or cannot be removed.
     """
     if not os.path.lexists(path):
         return False
@@ -177,7 +184,8 @@ def remove_idle(path: Path, kind: str) -> bool:
 
 
 def sweep(parent: Path, kind: str, pattern: str = "*") -> list[str]:
-    """Remove the folders of ours, of such names, in a folder that nobody holds; their names."""
+    """Remove the folders in `parent` that match the pattern, are of this project and not held. Return their
+    names."""
     swept = []
     name = marker(kind)
     with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
@@ -190,7 +198,7 @@ def sweep(parent: Path, kind: str, pattern: str = "*") -> list[str]:
     return swept
 
 
-# inside
+# private
 
 
 @contextlib.contextmanager
@@ -203,23 +211,23 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def _open(path: Path) -> int:
-    """A folder of our user's, itself and not what a link leads to.
+    """Open a folder of this user; do not follow a link.
 
     Raises:
-        FileNotFoundError: there is none.
-        FolderError: it is something else, or somebody else's.
+        FileNotFoundError: it does not exist.
+        FolderError: it is not a folder, or belongs to another user.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         raise
     except NotADirectoryError:
-        raise FolderError(f"{path} is a link or no folder") from None
+        raise FolderError(f"{path} is not a folder, or is a link") from None
     except OSError as error:
         raise FolderError(f"{path}: {error.strerror}") from None
     if os.fstat(fd).st_uid != os.geteuid():
         os.close(fd)
-        raise FolderError(f"{path} is somebody else's; set CHASSIS_RUN and CHASSIS_STATE to folders of yours")
+        raise FolderError(f"{path} belongs to another user; set CHASSIS_RUN and CHASSIS_STATE to folders of yours")
     return fd
 
 
@@ -242,7 +250,7 @@ def _open_marker(folder: int, name: str, flags: int) -> int:
 
 
 def _taken(path: Path, name: str, deadline: float) -> tuple[int, int]:
-    """The folder and its marker, locked, both still in their place."""
+    """Open the folder and its marker, locked, and check that both are still in place."""
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)
     try:
@@ -264,7 +272,7 @@ def _taken(path: Path, name: str, deadline: float) -> tuple[int, int]:
 
 
 def _own_marker(path: Path, folder: int, name: str) -> int:
-    """The marker, which is made in an empty folder."""
+    """Open the marker; create it in an empty folder."""
     with contextlib.suppress(FileNotFoundError):
         return _open_marker(folder, name, 0)
     there = os.listdir(folder)
@@ -273,19 +281,23 @@ def _own_marker(path: Path, folder: int, name: str) -> int:
     try:
         return _open_marker(folder, name, os.O_CREAT)
     except FileNotFoundError:
-        # It is being removed.
+        # Another process is removing the folder.
         raise _Again from None
 
 
 def _not_ours(path: Path, name: str) -> str:
     return (
-        f"{path} was not made by chassis: it has no file {name}, so nothing in it is touched; give another place "
-        f"or name, or, if it is a lab's folder of an earlier version, make that file (touch {path / name})"
+        f"{path} was not made by chassis: it has no file {name}. Nothing in it is changed. Give another place or "
+        f"name; for a lab's folder of an earlier version create that file (touch {path / name})"
     )
 
 
 def _wait_for(path: Path, lock: int, deadline: float) -> None:
-    """Lock a marker alone; Held where somebody holds its folder and does not only look at it."""
+    """Lock a marker exclusively; wait while other processes only check it.
+
+    Raises:
+        Held: another process holds the folder.
+    """
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -294,7 +306,7 @@ def _wait_for(path: Path, lock: int, deadline: float) -> None:
             pass
         pid = 0
         try:
-            # Those who only look let us in beside them.
+            # A process that only checks has a shared lock, so a shared lock is possible.
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             fcntl.flock(lock, fcntl.LOCK_UN)
         except BlockingIOError:
@@ -305,7 +317,7 @@ def _wait_for(path: Path, lock: int, deadline: float) -> None:
 
 
 def _pid(lock: int) -> int:
-    """Whom a marker names; whoever removes a folder has not put itself there."""
+    """Return the process id in a marker; a process that removes a folder does not write its own."""
     word = os.pread(lock, 32, 0).split(b"\n")[0]
     return int(word) if word.isdigit() else 0
 
@@ -329,7 +341,7 @@ def _same_marker(folder: int, name: str, lock: int) -> bool:
 
 
 def _removed(path: Path, folder: int, name: str) -> None:
-    """Remove a folder whose marker is locked; the marker goes last, so that what is left stays known as ours."""
+    """Remove a folder whose marker is locked. Remove the marker last, so that a rest is still marked."""
     _empty(folder, name)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(name, dir_fd=folder)
@@ -337,10 +349,10 @@ def _removed(path: Path, folder: int, name: str) -> None:
 
 
 def _empty(folder: int, name: str) -> None:
-    """Remove everything in a folder but its marker; links are removed, and what they lead to stays.
+    """Remove everything in a folder except its marker. Remove links, not what they point to.
 
     Raises:
-        OSError: something can't be removed; the others are.
+        OSError: a file cannot be removed; the others are removed.
     """
     failed: OSError | None = None
     for entry in os.listdir(folder):

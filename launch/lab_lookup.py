@@ -1,4 +1,4 @@
-"""Which lab a word means where one is to be ended: its name, its file, or the folder of its file."""
+"""Find the lab to end from an operator's argument: its name, its file, or the folder of its file."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ LAB_FILES = ("lab.yaml", "lab.yml")
 PATTERNS = ("*.yaml", "*.yml", "*.cfg")
 
 
-class Unclear(Exception):
-    """The word means no lab, or several; the text says which there are."""
+class LabLookupError(Exception):
+    """The argument names no lab or several; the text lists the candidates."""
 
 
-def meant(word: str, running: Mapping[str, Running]) -> str:
-    """The name of a lab; `running` are those that run, by name.
+def find_lab_name(word: str, running: Mapping[str, Running]) -> str:
+    """Return the name of the lab that `word` means; `running` are the running labs by name.
 
     Raises:
-        Unclear: it is neither a name nor a lab file nor a folder with one.
+        LabLookupError: the word is neither a name nor a lab file nor a folder with one, or several labs match.
     """
     path = Path(word)
     if parser.VALID_NAME.match(word) and (word in running or has_state(word) or not path.exists()):
         return word
     if not path.exists():
-        raise Unclear(f"{word!r} is neither a lab's name nor a file")
+        raise LabLookupError(f"{word!r} is neither a lab's name nor a file")
     file = _file_in(path) if path.is_dir() else path
     started = [lab.name for lab in running.values() if _same(file, lab.facts.get("file"))]
     if len(started) > 1:
-        raise Unclear(f"{file} runs as {' and as '.join(started)}: say which by its name")
+        raise LabLookupError(f"{file} runs as {' and as '.join(started)}: give one of these names")
     if started:
         return started[0]
     try:
         name = parser.load(file)[0].name
     except LabError as error:
-        raise Unclear(f"{word!r} means no lab: {error}") from None
+        raise LabLookupError(f"{word!r} is not a lab: {error}") from None
     if name in running:
-        raise Unclear(
-            f"lab {name} of {file} runs from another file, {running[name].facts.get('file')}: say its name"
+        raise LabLookupError(
+            f"lab {name} of {file} runs from another file, {running[name].facts.get('file')}: give its name"
         )
     return name
 
@@ -55,8 +55,10 @@ def _file_in(folder: Path) -> Path:
         if len(found) == 1:
             return found[0]
         if found:
-            raise Unclear(f"{folder} has several files: {', '.join(path.name for path in found)}; say which")
-    raise Unclear(f"{folder} is a folder without a lab file, and no lab's name")
+            raise LabLookupError(
+                f"{folder} has several files: {', '.join(path.name for path in found)}; give one of them"
+            )
+    raise LabLookupError(f"{folder} is a folder without a lab file and not a lab's name")
 
 
 def _same(file: Path, other: object) -> bool:

@@ -1,4 +1,4 @@
-"""`chassis-launch`: starts, lists, ends, checks and tests labs."""
+"""Commands of `chassis-launch`: start, list, end, check and test labs (docs/labs.md)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 END_TIMEOUT = 10.0
-"""Seconds that a lab has to end when it is told to."""
+"""Time (s) that a lab has to end after `destroy`."""
 
 
 class _Launch(click.Group):
@@ -40,8 +40,8 @@ def main() -> None:
     """Run SmartEdge routers as processes.
 
     FILE is a lab (YAML: routers, the wires between their ports, testers, Linux nodes) or the configuration of
-    one router (.cfg). `chassis-launch FILE` boots it and shows its live status until Ctrl-C; look at it and
-    act on it with chassisctl.
+    one router (.cfg). `chassis-launch FILE` boots it and shows its live status until Ctrl-C. Use chassisctl to
+    look at it and act on it.
 
     \b
     chassis-launch examples manual-keys
@@ -53,7 +53,9 @@ def main() -> None:
 
 @main.command()
 @click.argument("file", type=FILE)
-@click.option("--detach", is_flag=True, help="Boot in the background; return when it is up, or say why it is not.")
+@click.option(
+    "--detach", is_flag=True, help="Boot in the background; return when it is up, or report why it is not."
+)
 @click.option("--name", help="Name of the running lab, instead of the one in the file.")
 @click.option("--strict", is_flag=True, help="Refuse to start when there is a warning or an error.")
 @click.option("--once", is_flag=True, help="Print one status when the flows run, and end.")
@@ -95,7 +97,7 @@ def run(
 
 
 def _detached(lab: Lab, startup: Any, with_pid: int | None) -> int:
-    """Start the lab in a process of its own; 0 when it is up. It says so over a pipe, or why not."""
+    """Start the lab in a background process. Return 0 when it is up; the child reports over a pipe."""
     from launch.supervisor.start import StartError, start
 
     reader, writer = os.pipe()
@@ -106,13 +108,13 @@ def _detached(lab: Lab, startup: Any, with_pid: int | None) -> int:
         if problem == "up":
             click.echo(f"lab {lab.name} is up")
             return 0
-        click.echo(f"lab {lab.name}: {problem or 'the launcher ended without a word'}", err=True)
+        click.echo(f"lab {lab.name}: {problem or 'the launcher ended without a report'}", err=True)
         return 1
     os.close(reader)
-    # A process group of its own is all that it takes to outlive a terminal: a hangup is signalled to the session's
-    # leader and to the group in the foreground. No session of its own, as Linux may share the cores among sessions
-    # first (autogroup): of labs that run side by side in several, a process that wakes alone on a core of a busy
-    # session has waited for most of a second, longer than a card may be silent.
+    # A process group of its own is enough to outlive a terminal: a hangup goes to the session's leader and to the
+    # foreground group. Do not make a new session: Linux may share the cores among sessions first (autogroup). With
+    # several sessions, a process that wakes alone on a core of a busy session waited for most of a second in a
+    # measurement, longer than a card may be silent.
     os.setpgrp()
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
@@ -131,7 +133,7 @@ def _detached(lab: Lab, startup: Any, with_pid: int | None) -> int:
     except StartError as error:
         tell(str(error))
     except BaseException:
-        # A fault of this program; whoever waits at the other end of the pipe is the one to see it.
+        # A bug of this program: send it over the pipe to the foreground command, which prints it.
         tell(traceback.format_exc())
     finally:
         os._exit(status)
@@ -149,7 +151,7 @@ def _running() -> list[Running]:
 @main.command("list")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def list_labs(as_json: bool) -> None:
-    """The labs that run."""
+    """List the running labs."""
     labs = _running()
     if as_json:
         click.echo(json.dumps([{"name": lab.name, "run": str(lab.run), **lab.facts} for lab in labs], indent=2))
@@ -169,21 +171,21 @@ def list_labs(as_json: bool) -> None:
 def destroy(names: tuple[str, ...], everything: bool, keep_state: bool) -> None:
     """End labs and delete their nodes' state: journals, placement, sequence numbers of manual keys.
 
-    NAMES are names of labs; a lab's file, or the folder that it is in, stands for the lab of that file. Only what
-    chassis made is deleted, and no state that a lab still runs with.
+    NAMES are names of labs; a lab's file or its folder also names the lab. Only what chassis made is deleted, and
+    never the state of a running lab.
     """
     from chassis.bus.operator import OperatorClient, OperatorError
-    from launch.lab_lookup import Unclear, meant
+    from launch.lab_lookup import LabLookupError, find_lab_name
     from launch.run_folders import FolderError, delete_state
 
     labs = {lab.name: lab for lab in _running()}
     if not names and not everything:
         if len(labs) != 1:
-            raise click.UsageError(f"say which lab, or --all; running: {', '.join(labs) or 'none'}")
+            raise click.UsageError(f"no lab given; expected NAMES or --all; running: {', '.join(labs) or 'none'}")
         names = tuple(labs)
     try:
-        wanted = [*(meant(name, labs) for name in names), *(labs if everything else ())]
-    except Unclear as error:
+        wanted = [*(find_lab_name(name, labs) for name in names), *(labs if everything else ())]
+    except LabLookupError as error:
         raise click.ClickException(str(error)) from None
     failed = False
     for name in dict.fromkeys(wanted):
@@ -196,7 +198,7 @@ def destroy(names: tuple[str, ...], everything: bool, keep_state: bool) -> None:
                 failed = True
                 continue
             if deleted:
-                click.echo(f"{name}: did not run; its state is deleted")
+                click.echo(f"{name}: was not running; its state is deleted")
             else:
                 click.echo(f"{name}: no such lab runs", err=True)
                 failed = True
@@ -221,9 +223,9 @@ def destroy(names: tuple[str, ...], everything: bool, keep_state: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="A list of {severity, code, name, file, line, column, ...}.")
 @click.option("--strict", is_flag=True, help="Count warnings as errors.")
 def check(file: Path, as_json: bool, strict: bool) -> None:
-    """Say everything that is wrong with a configuration or a lab, and start nothing.
+    """Check a configuration or a lab and print every problem. Start nothing.
 
-    Ends with 1 if there is an error.
+    Exit with status 1 if there is an error.
     """
     from launch import checking
 
@@ -246,13 +248,13 @@ def check(file: Path, as_json: bool, strict: bool) -> None:
 def test(lab: Path, as_json: bool, junit: Path | None) -> None:
     """Boot LAB, run its scenario, and check everything that it expects.
 
-    Ends with 0 only if every expectation held; logs and captures of a failed run are kept.
+    Exit with status 0 only if every expectation held. Logs and captures of a failed run are kept.
     """
     from chassis.bus import regular_files
     from launch.scenario.command import run_file
 
     if junit is not None:
-        # Now, and not when the scenario has run: what it found would be lost.
+        # Open the file before the scenario runs, so that its result is not lost at the end.
         try:
             junit.parent.mkdir(parents=True, exist_ok=True)
             regular_files.check(junit)
@@ -301,7 +303,7 @@ def graph(lab: Path, output: Path | None) -> None:
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="The list as JSON.")
 def copy_example(name: str | None, folder: Path | None, as_json: bool) -> None:
-    """The labs that come with chassis; with a NAME copy that one into FOLDER, by default ./NAME."""
+    """List the labs that come with chassis; with a NAME, copy that one into FOLDER (default ./NAME)."""
     from launch.examples import ExampleError, copy, examples
 
     if name is not None:

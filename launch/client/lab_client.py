@@ -27,7 +27,7 @@ from launch.run_folders import LAUNCHER_SOCKET
 POLL_INTERVAL = 0.02
 """Seconds between two looks at a lab that is waited for."""
 
-WHOLE = 100_000
+MAX_COMPLETE_TRACES = 100_000
 """Traced packets that are kept once they are known whole: more than all testers of a lab keep."""
 
 LAUNCHER = ""
@@ -319,7 +319,7 @@ class LabClient:
         for number in arrived - self._whole.keys():
             given_up = told.given_up(sent[number])
             self._whole[number] = TracedPath(number, sent[number], told.steps(number), True, True, given_up)
-        while len(self._whole) > WHOLE:
+        while len(self._whole) > MAX_COMPLETE_TRACES:
             del self._whole[next(iter(self._whole))]
         return [
             self._whole.get(number) or TracedPath(number, began, told.steps(number), number in arrived)

@@ -1,6 +1,7 @@
-"""Which configuration a router goes by where it is not its start-up file (S-113), and what can be done about it.
+"""Routers whose configuration in force is a commit and not their start-up file (S-113).
 
-A controller that finds commits in its state folder goes by the last of them, and the start-up file is not read.
+A controller that finds commits in its state folder loads the last one and does not read the start-up file.
+Input: the state folder, the start-up file, a controller's status. Output: note lines for people.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from chassis.model.router import Config
 from chassis.xcrp import configuration
 
 SHOWN = 12
-"""Most lines that are said of a difference."""
+"""Largest number of lines that a note shows of a difference."""
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """The last commit of a router, and how it differs from the start-up file of this launch.
+    """The last commit of a router, and its difference from the start-up file of this launch.
 
-    `lines` are what applying the file would change, with keys hidden: empty where both mean the same.
+    `lines` are the changes that applying the file would make, with keys hidden; `()` if both mean the same.
     """
 
     number: int
@@ -32,7 +33,7 @@ class Committed:
 
 
 def committed(state: Path, text: str, config: Config, modern: bool) -> Committed | None:
-    """What a node's state folder holds beside this text of its start-up file; None where it holds no commit."""
+    """Compare a node's last commit with the text of its start-up file; None if the state folder has no commit."""
     try:
         journal = configuration.Journal((state / configuration.JOURNAL).read_bytes())
     except OSError:
@@ -54,7 +55,7 @@ def _lines(changes: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def startup_notes(lab: str, node: str, file: str, found: Committed) -> list[str]:
-    """The lines that say so, for people; none where there is no difference."""
+    """Return the lines that tell people about the commit in force; empty if there is no difference."""
     if not found.lines:
         return []
     more = len(found.lines) - SHOWN
@@ -63,22 +64,22 @@ def startup_notes(lab: str, node: str, file: str, found: Committed) -> list[str]
         "  the file would change:",
         *(f"    {line}" for line in found.lines[:SHOWN]),
         *([f"    ... and {more} lines more"] if more > 0 else []),
-        f"  to go by the file: {apply(node, file)}",
+        f"  to use the file: {apply(node, file)}",
         _forget(lab),
     ]
 
 
 def _forget(lab: str) -> str:
-    return f"  to forget what was committed, and all other state of the lab: chassis-launch destroy {lab}"
+    return f"  to delete the commits and all other state of the lab: chassis-launch destroy {lab}"
 
 
 def apply(node: str, file: str) -> str:
-    """The command that puts a file into force."""
+    """Return the command that applies a file to a running router."""
     return f"chassisctl apply {node} {shlex.quote(os.path.abspath(file))}"
 
 
 def now(lab: str, node: str, file: str, found: Committed | None, status: Mapping[str, Any]) -> list[str]:
-    """The same of a router that runs, from its controller's status; it may have had commits since the launch."""
+    """Return the same note for a running router, from its controller's status; it may have newer commits."""
     running = status.get("configuration") or {}
     number = running.get("commit")
     if not number or not running.get("differs"):
@@ -88,6 +89,6 @@ def now(lab: str, node: str, file: str, found: Committed | None, status: Mapping
     command = apply(node, file)
     return [
         f"{node}: {file} is not in force: commit {number} of {running.get('file') or 'an operator'} is",
-        f"  how they differ: {command} --dry-run; to go by the file: {command}",
+        f"  to see the difference: {command} --dry-run; to use the file: {command}",
         _forget(lab),
     ]

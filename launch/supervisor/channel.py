@@ -1,4 +1,7 @@
-"""JSON lines over a stream socket inside the launcher's loop; nothing here blocks."""
+"""JSON lines over a stream socket in the launcher's loop. No call blocks.
+
+Input: objects to send and octets from the socket. Output: calls of `on_message` and `on_close`.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,13 @@ import zmq
 from chassis.bus.loop import Loop
 
 MAX_PENDING = 1 << 20
-"""Bytes that may wait for a reader; one that is further behind than this is given up."""
+"""Largest backlog (octets) for a slow reader; a channel with more than this is closed."""
 
 
 class Channel:
     """One end of a stream of JSON objects.
 
-    `on_message(object)` for each that arrives, `on_close()` once when the other end is gone.
+    Call `on_message(object)` for each object that arrives, and `on_close()` once when the other end has closed.
     """
 
     def __init__(
@@ -39,13 +42,13 @@ class Channel:
         loop.add(self._fd, self._readable)
 
     def send(self, **values: Any) -> None:
-        """Queue one object; nothing happens on a closed channel."""
+        """Queue one object. Do nothing on a closed channel."""
         if self._fd >= 0:
             self._output += json.dumps(values).encode() + b"\n"
             self._flush()
 
     def close(self) -> None:
-        """Let go of the socket, without a word to `on_close`."""
+        """Close the socket without a call of `on_close`."""
         if self._fd >= 0:
             self._loop.remove(self._fd)
             self._fd = -1
@@ -96,7 +99,7 @@ class Channel:
 
 
 class ChannelRequest:
-    """One question to an operator socket: `done(result, error)` is called once, sooner or later."""
+    """One request to an operator socket: call `done(result, error)` exactly once."""
 
     def __init__(
         self, loop: Loop, path: Path, command: str, done: Callable[[dict[str, Any], str], None], **arguments: Any
@@ -106,7 +109,7 @@ class ChannelRequest:
         try:
             stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         except OSError as error:
-            self._finish({}, f"can't be asked: {error.strerror}")
+            self._finish({}, f"cannot be asked: {error.strerror}")
             return
         stream.setblocking(False)
         try:
@@ -119,7 +122,7 @@ class ChannelRequest:
         self._channel.send(id=1, command=command, arguments=arguments)
 
     def give_up(self) -> None:
-        """No answer in time."""
+        """Finish with an error because the answer did not arrive in time."""
         self._finish({}, "no answer in time")
 
     def _answer(self, message: dict[str, Any]) -> None:

@@ -1,4 +1,7 @@
-"""A child process by fork: born warm, dies with its parent, holds nothing that is not its own."""
+"""Fork a child process that ends with its parent and inherits only the descriptors it was given.
+
+Input: a function to run. Output: a process id and a pidfd. `unshare` and `mount` wrap the system calls.
+"""
 
 from __future__ import annotations
 
@@ -23,26 +26,34 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 NO_ROOM = os.EX_IOERR
-"""Exit status of a child that found no room for its files."""
+"""Exit status of a child that could not write its files because the disk is full."""
 
 
 @dataclass(frozen=True, slots=True)
 class ForkedProcess:
-    """A forked process. `pidfd` becomes readable when it ends, and is the holder's to close."""
+    """A forked process. `pidfd` becomes readable when the process ends; the caller closes it."""
 
     pid: int
     pidfd: int
 
 
 def unshare(flags: int) -> None:
-    """Leave namespaces (`CLONE_NEW*`); OSError where the kernel does not let us."""
+    """Leave namespaces (`CLONE_NEW*`, unshare(2)).
+
+    Raises:
+        OSError: the kernel refuses.
+    """
     if _libc.unshare(flags) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 
 
 def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
-    """mount(2); OSError where it fails, with the target in it."""
+    """Call mount(2).
+
+    Raises:
+        OSError: the mount failed; the error names the target.
+    """
     arguments = [text.encode() or None for text in (source, target, kind)]
     if _libc.mount(*arguments, ctypes.c_ulong(flags), data.encode() or None) != 0:
         number = ctypes.get_errno()
@@ -56,11 +67,11 @@ def fork(
     keep: Collection[int] = (),
     parent: int | None = None,
 ) -> ForkedProcess:
-    """Run a function in a child process and end it with what the function returns.
+    """Run a function in a child process and end the child with the function's result as exit status.
 
-    The child leads a process group of its own, so that a terminal's Ctrl-C is its parent's business; its output
-    goes to `log` (appended), or stays the parent's where that is None. Of the parent's descriptors it has `keep`.
-    `parent` is this process as the child sees it: 0 where the child is the first of its process namespace.
+    The child leads a process group of its own, so that only the parent handles a terminal's Ctrl-C. Append its
+    output to `log`, or share the parent's output if `log` is None. The child keeps the descriptors in `keep` only.
+    `parent` is this process's id as the child sees it: 0 if the child is the first of its process namespace.
     """
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
@@ -71,14 +82,14 @@ def fork(
     try:
         return ForkedProcess(pid, os.pidfd_open(pid))
     except OSError:
-        # Nobody could watch over it.
+        # Without a pidfd the parent could not supervise the child.
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         raise
 
 
 def _child(run: Callable[[], int], title: str, log: Path | None, keep: Collection[int], parent: int) -> NoReturn:
-    # Nothing of the parent's stack may run on here: whatever happens, this function ends the process.
+    # Never return into the parent's stack: this function always ends the process.
     status = 1
     try:
         die_with_parent(parent)
@@ -86,8 +97,8 @@ def _child(run: Callable[[], int], title: str, log: Path | None, keep: Collectio
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         if log is not None:
-            # No session of its own: Linux may share the cores among sessions first (autogroup), and then neither
-            # a nice value nor a short slice means anything between the processes of a lab.
+            # Do not make a new session: Linux may share the cores among sessions first (autogroup). Then a nice
+            # value or a short slice has no effect between the processes of a lab.
             os.setpgrp()
             _redirect(log)
         _close_all_but({0, 1, 2, *keep})
@@ -97,7 +108,7 @@ def _child(run: Callable[[], int], title: str, log: Path | None, keep: Collectio
     except SystemExit as leaving:
         status = leaving.code if isinstance(leaving.code, int) else 1
     except OSError as error:
-        # Its log may be on the same disk: the status says it too.
+        # The log may be on the same full disk, so report the cause in the exit status too.
         status = NO_ROOM if error.errno in (errno.ENOSPC, errno.EDQUOT) else 1
         traceback.print_exc()
     except BaseException:
@@ -115,7 +126,7 @@ def _redirect(log: Path) -> None:
     os.dup2(null, 0)
     os.dup2(file, 1)
     os.dup2(file, 2)
-    # A program that embeds the launcher (a test runner, say) may have put something else in their place.
+    # A program that embeds the launcher (a test runner, for example) may have replaced these streams.
     sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
 
@@ -123,7 +134,7 @@ def _redirect(log: Path) -> None:
 def _close_all_but(keep: Collection[int]) -> None:
     start = 0
     for fd in sorted(keep):
-        # An empty range would count as one without an end.
+        # close_range(2) takes an empty range as one without an end.
         if start < fd:
             os.closerange(start, fd)
         start = fd + 1
@@ -131,7 +142,7 @@ def _close_all_but(keep: Collection[int]) -> None:
 
 
 def ended(status: int) -> str:
-    """A wait status for people: `killed by SIGKILL`, `exit status 1`."""
+    """Describe a wait status for people: `killed by SIGKILL`, `exit status 1`."""
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
         try:

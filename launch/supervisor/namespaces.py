@@ -1,16 +1,15 @@
-"""Linux nodes of a lab: network namespaces without a name, joined to the lab's ports by veth pairs.
+"""Linux nodes of a lab: unnamed network namespaces, joined to the lab's ports by veth pairs (namespaces(7)).
 
-One process, the ground, leaves the machine's namespaces, also for a user namespace: there it may do all this, and
-its capabilities end there, those of the machine's root too. It is the root of everything here. Its first child is
-the init of a process namespace: when it ends, however it ends, the kernel ends every process of every Linux node,
-the last namespace goes with the last process, and with it the devices. A port's end of a veth stays in the
-ground's own network namespace; a raw socket on it goes up to the launcher, from which a line card inherits it,
-again after each restart.
+Input: a lab. Output: a raw socket for each port that leads to a Linux node, and the nodes' commands run. The root
+process leaves the machine's namespaces, also for a new user namespace, to which its capabilities are then limited.
+Its first child is the init of a process namespace: when init ends, the kernel ends every process of every Linux
+node, and the namespaces and devices end with them. A port's end of a veth stays in the root process's network
+namespace; init sends a raw socket on it to the launcher, and a line card inherits the socket at each start.
 
-    launcher -- ground -- init -- node h1, node h2 ...
+        launcher -- root -- init -- node h1, node h2 ...
 
-The launcher and init talk JSON lines over one socket: `{"what": "ready"}` up with the sockets, `{"what": "go"}`
-down once the routers are there, `{"what": "node"}` and `{"what": "exec"}` up with results.
+The launcher and init exchange JSON lines over one socket: init sends `{"what": "ready"}` with the sockets, the
+launcher `{"what": "go"}` when the routers run, init `{"what": "node"}` and `{"what": "exec"}` with results.
 """
 
 from __future__ import annotations
@@ -40,22 +39,22 @@ CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x20000, 0x10000000, 0x
 MS_REC, MS_PRIVATE, MS_BIND = 0x4000, 0x40000, 0x1000
 
 WAIT_FOR_TIMEOUT = 30.0
-"""Seconds for which a node's `wait-for` conditions are tried."""
+"""Time (s) for which a node's `wait-for` conditions are tried."""
 
 TERMINATE_TIMEOUT = 1.0
-"""Seconds for the Linux nodes to end by themselves before they are killed."""
+"""Time (s) for the Linux nodes to end after SIGTERM before they are killed."""
 
 RETRY_INTERVAL = 0.05
 COMMAND_TIMEOUT = 30.0
 MTU = 1500
 
 MAX_DESCRIPTORS_PER_MESSAGE = 128
-"""Descriptors in one message; the kernel takes 253."""
+"""Descriptors (count) in one message; the kernel takes up to 253."""
 
 _SIOCETHTOOL = 0x8946
 _OFFLOADS = (0x17, 0x1F, 0x24)
-"""ETHTOOL_STXCSUM, ETHTOOL_STSO, ETHTOOL_SGSO: with them a raw socket would see frames without checksums, and
-frames longer than any wire takes."""
+"""ETHTOOL_STXCSUM, ETHTOOL_STSO, ETHTOOL_SGSO: with these a raw socket would receive frames without checksums and
+frames longer than the MTU."""
 
 
 _PACKET_OPTIONS = (
@@ -63,28 +62,27 @@ _PACKET_OPTIONS = (
     (socket.SOL_SOCKET, 33, 16 << 20),
     (263, 20, 1),
 )
-"""What makes a raw socket faster, where the kernel grants it: its buffer as large as the user may have it and,
-where that is root, larger (SO_RCVBUFFORCE); no queue of the kernel's on the way out (SOL_PACKET,
-PACKET_QDISC_BYPASS)."""
+"""Options that make a raw socket faster, if the kernel grants them: the largest receive buffer that the user may
+have or, as root, more (SO_RCVBUFFORCE); no kernel queue on transmit (SOL_PACKET, PACKET_QDISC_BYPASS)."""
 _NOT_OUR_OWN = (263, 23, 1)
-"""A raw socket does not see what it sent itself (SOL_PACKET, PACKET_IGNORE_OUTGOING; Linux 4.20)."""
+"""Do not receive frames that the socket itself sent (SOL_PACKET, PACKET_IGNORE_OUTGOING; Linux 4.20)."""
 
 
 OTHERS, OTHERS_AT = 65_535, 0x7000_0000
-"""How many users beside root a node of root's has, and the first of those of the machine, which nobody else uses,
-that stand for them."""
+"""Number of users beside root in a node that root started, and the first user id of the machine that is mapped to
+them. The range is otherwise unused."""
 
 
 class NamespaceError(Exception):
-    """Namespaces cannot be made on this machine, or a node's description cannot be carried out."""
+    """Namespaces cannot be created on this machine, or a node's description cannot be carried out."""
 
 
 @dataclass(frozen=True, slots=True)
 class NamespacePort:
-    """A lab's port whose link leads to a Linux device: `device` is its end, in the ground's namespace.
+    """A lab's port linked to a Linux device: `device` is its end, in the root process's namespace.
 
-    The far end is in a Linux node's namespace; that of a link between two ports of the lab is a port here too, and
-    `peer` its device, for the one of the two that comes first.
+    The far end is in a Linux node's namespace. A link between two ports of the lab has two of these; the first one
+    names the device of the second one as `peer`.
     """
 
     end: Endpoint
@@ -93,9 +91,9 @@ class NamespacePort:
 
 
 def plan(lab: Lab) -> tuple[list[NamespacePort], list[tuple[Endpoint, Endpoint]]]:
-    """The ports of routers and testers that lead to Linux devices, and the links between two Linux nodes.
+    """Return the ports of routers and testers that lead to Linux devices, and the links between two Linux nodes.
 
-    Two ports of one link follow each other.
+    The two ports of one link are adjacent.
     """
     ports: list[NamespacePort] = []
     direct: list[tuple[Endpoint, Endpoint]] = []
@@ -114,10 +112,10 @@ def plan(lab: Lab) -> tuple[list[NamespacePort], list[tuple[Endpoint, Endpoint]]
 
 
 class RootNamespace:
-    """The launcher's hold on the Linux nodes of a lab. `sockets` are raw sockets by port of the lab.
+    """The launcher's handle on the Linux nodes of a lab. `sockets` are raw sockets by port of the lab.
 
     Raises:
-        NamespaceError: the machine does not let us, or a node cannot be made; the text says why.
+        NamespaceError: the machine does not allow namespaces, or a node cannot be created; the text says why.
     """
 
     def __init__(self, lab: Lab, run: Path, keep: Sequence[int] = ()) -> None:
@@ -125,14 +123,17 @@ class RootNamespace:
         self.sockets: dict[Endpoint, int] = {}
         ports, direct = plan(lab)
         self.child: ForkedProcess = fork(
-            lambda: _ground(lab, ports, direct, run, theirs),
-            f"chassis {lab.name} ground",
+            lambda: _root_process(lab, ports, direct, run, theirs),
+            f"chassis {lab.name} root",
             run / "linux.log",
             (theirs.fileno(), *keep),
         )
         theirs.close()
         self.channel.settimeout(WAIT_FOR_TIMEOUT)
-        said: dict[str, Any] = {"what": "failed", "text": f"Linux nodes cannot be made; see {run / 'linux.log'}"}
+        said: dict[str, Any] = {
+            "what": "failed",
+            "text": f"Linux nodes cannot be created; see {run / 'linux.log'}",
+        }
         received: list[int] = []
         answer = b""
         with contextlib.suppress(TimeoutError):
@@ -148,15 +149,15 @@ class RootNamespace:
             self.close()
             raise NamespaceError(str(said["text"]))
         self.pids: dict[str, int] = said["pids"]
-        """Process of each Linux node, as the machine numbers it: `nsenter -n -t PID` gets in."""
+        """Process id of each Linux node on the machine, for `nsenter -n -t PID`."""
         self.sockets = {port.end: fd for port, fd in zip(ports, received, strict=True)}
         for fd in received:
-            # The nodes' own root must not take more of the machine's memory than its user may; the launcher's may.
+            # Only the machine's root may exceed its limits on buffers; root of a user namespace may not.
             _make_faster(fd)
 
     def close(self) -> None:
-        """End every process of every Linux node; returns when they are gone."""
-        # Init ends when nobody is at the other end, and the ground when init has.
+        """End every process of every Linux node. Return when all have ended."""
+        # Init ends when the launcher closes the socket, and the root process when init has ended.
         with contextlib.suppress(OSError):
             self.channel.shutdown(socket.SHUT_RDWR)
         self.channel.close()
@@ -170,21 +171,22 @@ class RootNamespace:
         self.sockets = {}
 
 
-# in the ground process
+# in the root process
 
 
-def _ground(
+def _root_process(
     lab: Lab,
     ports: list[NamespacePort],
     direct: list[tuple[Endpoint, Endpoint]],
     run: Path,
     channel: socket.socket,
 ) -> int:
-    """Leave the machine's namespaces and wait for init, whose end is the end of everything here."""
+    """Leave the machine's namespaces, start init and wait until init ends."""
     try:
         _leave(confined=not unconfined())
     except OSError as error:
-        text = f"this machine lets {'root' if os.geteuid() == 0 else 'us'} make no namespaces: {error.strerror}"
+        user = "root" if os.geteuid() == 0 else "this user"
+        text = f"this machine does not let {user} create namespaces: {error.strerror}"
         _send(channel, what="failed", text=text)
         return 1
     init = fork(
@@ -200,14 +202,18 @@ def _ground(
 
 
 def _leave(confined: bool) -> None:
-    """Leave the machine's namespaces; `confined` into a user namespace as well, as its root. OSError where not."""
+    """Leave the machine's namespaces; with `confined` enter a user namespace as its root.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
     uid, gid = os.geteuid(), os.getegid()
     flags = CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWNS
     if not confined:
         unshare(flags)
         return
     told, tell = os.pipe()
-    # Programs that give root up need other users to become, and only who stays outside may say who they are.
+    # Programs that drop root need other user ids, and only a process outside may write the map of several users.
     outside = os.fork() if uid == 0 else 0
     if uid == 0 and not outside:
         os.close(tell)
@@ -224,7 +230,8 @@ def _leave(confined: bool) -> None:
 
 
 def _mapped(pid: int) -> bool:
-    """Give a process that is in a new user namespace its users and groups (user_namespaces(7))."""
+    """Map users and groups of a process in a new user namespace (user_namespaces(7)). Return whether that
+    worked."""
     try:
         for name in ("uid_map", "gid_map"):
             Path(f"/proc/{pid}/{name}").write_text(f"0 0 1\n1 {OTHERS_AT} {OTHERS}\n")
@@ -239,7 +246,7 @@ def _send(channel: socket.socket, **values: Any) -> None:
 
 
 class _NamespaceInit:
-    """The first process of the process namespace: makes the nodes, and then serves the launcher."""
+    """The first process of the process namespace: create the nodes, then serve the launcher."""
 
     def __init__(
         self,
@@ -255,7 +262,7 @@ class _NamespaceInit:
 
     def run(self) -> int:
         try:
-            # Nodes cover /tmp, and the library may be installed there: it is there before they do.
+            # Nodes mount over /tmp, where the library may be installed: import it before they do.
             import pyroute2  # noqa: F401
 
             mount("", "/", "", MS_REC | MS_PRIVATE)
@@ -264,21 +271,21 @@ class _NamespaceInit:
             fds = [_packet_socket(port.device) for port in self._ports]
             for node in self._lab.linux():
                 self._set_up(node)
-            # Blanks carry the sockets: to JSON they are nothing.
+            # Send spaces as the data of the messages with sockets: JSON ignores them.
             for at in range(0, len(fds), MAX_DESCRIPTORS_PER_MESSAGE):
                 socket.send_fds(self._channel, [b" "], fds[at : at + MAX_DESCRIPTORS_PER_MESSAGE])
             _send(self._channel, what="ready", pids=pids)
             for fd in fds:
                 os.close(fd)
         except Exception as error:
-            # Whatever it is, the launcher must hear of it; this process is of no use any more.
+            # Report any error to the launcher: this process cannot continue.
             _send(self._channel, what="failed", text=_explain(error))
             return 1
         self._serve()
         return 0
 
     def _hold(self, node: LinuxNode) -> int:
-        """A process whose namespaces are the node's; its process id on the machine."""
+        """Start a process in the node's own namespaces. Return its process id on the machine."""
         ours, theirs = socket.socketpair()
         child = fork(
             lambda: _NamespaceHolder(node, self._run, theirs).run(),
@@ -321,7 +328,7 @@ class _NamespaceInit:
         _wait(channel, "up")
 
     def _serve(self) -> None:
-        """Pass the launcher's words down and the nodes' words up, and take in processes without a parent."""
+        """Forward the launcher's messages to the nodes and back, and reap orphaned processes."""
         signal.signal(signal.SIGCHLD, lambda *_: None)
         selector = selectors.DefaultSelector()
         selector.register(self._channel, selectors.EVENT_READ, None)
@@ -366,11 +373,11 @@ def _wait(channel: socket.socket, what: str) -> dict[str, Any]:
 def _explain(error: BaseException) -> str:
     if isinstance(error, NamespaceError):
         return str(error)
-    return f"Linux nodes cannot be made: {type(error).__name__}: {error}"
+    return f"Linux nodes cannot be created: {type(error).__name__}: {error}"
 
 
 def _packet_socket(device: str) -> int:
-    """A raw socket that sees and sends every frame of the device."""
+    """Open a raw socket that receives and sends every frame of the device."""
     raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
     raw.bind((device, 0))
     raw.setsockopt(*_NOT_OUR_OWN)
@@ -397,7 +404,7 @@ def _without_offloads(device: str) -> None:
 
 
 class _NamespaceHolder:
-    """Holds one node's namespaces, and runs its commands."""
+    """The process that holds one node's namespaces and runs its commands."""
 
     def __init__(self, node: LinuxNode, run: Path, channel: socket.socket) -> None:
         self._node, self._channel = node, channel
@@ -405,7 +412,7 @@ class _NamespaceHolder:
         self._started: list[subprocess.Popen[bytes]] = []
 
     def run(self) -> int:
-        # Links to /proc still lead to the machine's own: this is the process id that the machine knows.
+        # /proc is still the machine's, so this is the process id outside.
         machine_pid = int(os.readlink("/proc/self"))
         unshare(CLONE_NEWNET | CLONE_NEWNS)
         _send(self._channel, what="held", pid=machine_pid)
@@ -413,10 +420,10 @@ class _NamespaceHolder:
         while data := self._channel.recv(1 << 16):
             *lines, buffer = (buffer + data).split(b"\n")
             for line in lines:
-                self._said(json.loads(line))
+                self._on_message(json.loads(line))
         return 0
 
-    def _said(self, message: dict[str, Any]) -> None:
+    def _on_message(self, message: dict[str, Any]) -> None:
         what = message["what"]
         if what == "set-up":
             try:
@@ -433,10 +440,10 @@ class _NamespaceHolder:
             _send(self._channel, what="exec", number=message["number"], **result)
 
     def _mounts(self) -> None:
-        """A process list, /run and /tmp of the node's own; its files in their places.
+        """Mount the node's own /proc, /run and /tmp, and put its files in place.
 
-        A file with an absolute path covers, for this node only, the one that the machine has there; under /run
-        and /tmp it is new. One with a relative path is in the folder in which the node's commands run.
+        A file with an absolute path covers the machine's file of that path for this node only; under /run and /tmp
+        it is new. A file with a relative path is in the folder in which the node's commands run.
         """
         mount("proc", "/proc", "proc", 0)
         with contextlib.suppress(OSError):
@@ -446,7 +453,7 @@ class _NamespaceHolder:
         for folder in ("/run", "/tmp"):
             mount("tmpfs", folder, "tmpfs", 0, "mode=755" if folder == "/run" else "mode=1777")
             if self._home.is_relative_to(folder):
-                # The node's own folder lies in what was covered just now: bring it back to its place.
+                # The node's folder may be below a path that was just covered: bind it to its old path.
                 self._home.mkdir(parents=True)
                 mount(f"/proc/self/fd/{home}", str(self._home), "", MS_BIND)
         os.close(home)
@@ -458,7 +465,9 @@ class _NamespaceHolder:
                 cover.write_text(text)
                 mount(str(cover), name, "", MS_BIND)
             elif path.is_absolute() and not path.is_relative_to("/run") and not path.is_relative_to("/tmp"):
-                raise NamespaceError(f"file {name}: the machine has no such file to cover; put it under /run")
+                raise NamespaceError(
+                    f"file {name}: does not exist on the machine; expected an existing file or a path under /run"
+                )
             else:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text)
@@ -480,7 +489,7 @@ class _NamespaceHolder:
             for device, addresses in self._node.addresses.items():
                 found = route.link_lookup(ifname=device)
                 if not found:
-                    raise NamespaceError(f"no link leads to device {device}; linked are {', '.join(devices)}")
+                    raise NamespaceError(f"device {device} has no link; linked devices: {', '.join(devices)}")
                 for address in addresses:
                     host, _, length = address.partition("/")
                     route.addr("add", index=found[0], address=host, prefixlen=int(length))
@@ -488,7 +497,7 @@ class _NamespaceHolder:
                 _add_route(route, text)
 
     def _go(self) -> str:
-        """Run `exec`, wait for `wait-for`; what went wrong, or nothing."""
+        """Run `exec` and wait for `wait-for`. Return an error text, or "" on success."""
         for command in self._node.exec:
             result = self._command(command, COMMAND_TIMEOUT)
             if result["code"] != 0:
@@ -497,13 +506,13 @@ class _NamespaceHolder:
         for command in self._node.wait_for:
             while (result := self._command(command, WAIT_FOR_TIMEOUT))["code"] != 0:
                 if time.monotonic() > deadline:
-                    return f"wait-for {command!r} did not come true: {result['output'].strip()[-500:]}"
+                    return f"wait-for {command!r} did not succeed: {result['output'].strip()[-500:]}"
                 time.sleep(RETRY_INTERVAL)
         return ""
 
     def _command(self, command: str | list[str], timeout: float) -> dict[str, Any]:
-        """Run a shell command in the node, or a program with its arguments; a process that it leaves in the
-        background stays."""
+        """Run a shell command, or a program with its arguments, in the node. Background processes of the command
+        continue."""
         with open(self._home / ".output", "w+b") as output:
             try:
                 done = subprocess.run(
@@ -519,7 +528,7 @@ class _NamespaceHolder:
             except subprocess.TimeoutExpired:
                 code = 124
             except OSError as error:
-                # As a shell says it (POSIX, 2.8.2).
+                # Report the exit status as a shell does (POSIX, 2.8.2).
                 code = 127 if isinstance(error, FileNotFoundError) else 126
                 output.write(f"{command[0]}: {error.strerror}\n".encode())
             output.seek(0)
@@ -527,7 +536,11 @@ class _NamespaceHolder:
 
 
 def _add_route(route: Any, text: str) -> None:
-    """Add a route written as `ip route add` takes it: DESTINATION via ADDRESS [dev DEVICE] [metric N]."""
+    """Add a route in the form of `ip route add`: DESTINATION via ADDRESS [dev DEVICE] [metric N].
+
+    Raises:
+        NamespaceError: the text has another form.
+    """
     words = text.split()
     values: dict[str, Any] = {"dst": words[0] if words else ""}
     names: dict[str, Callable[[str], tuple[str, Any]]] = {
@@ -539,7 +552,7 @@ def _add_route(route: Any, text: str) -> None:
     rest = words[1:]
     if not words or len(rest) % 2 or any(word not in names for word in rest[::2]):
         raise NamespaceError(
-            f"route {text!r}: write DESTINATION via ADDRESS [dev DEVICE] [metric N] [src ADDRESS]"
+            f"route {text!r} is not valid; expected DESTINATION via ADDRESS [dev DEVICE] [metric N] [src ADDRESS]"
         )
     for key, word in zip(rest[::2], rest[1::2], strict=True):
         name, value = names[key](word)
@@ -550,22 +563,22 @@ def _add_route(route: Any, text: str) -> None:
 
 
 def available() -> str:
-    """Why Linux nodes cannot be made on this machine, or nothing where they can."""
+    """Return why Linux nodes cannot be created on this machine, or "" if they can."""
     why = _attempt(confined=True)
     return why and (_attempt(confined=False) if os.geteuid() == 0 else why)
 
 
 @functools.cache
 def unconfined() -> str:
-    """Why commands of Linux nodes run with all capabilities of the machine's root; nothing where they do not.
+    """Return why commands of Linux nodes run with all capabilities of the machine's root, or "" if they do not.
 
-    Only root can make nodes without a user namespace, and does where the machine allows none.
+    Only root can create nodes without a user namespace, and does so if the machine does not allow one.
     """
     return _attempt(confined=True) if os.geteuid() == 0 else ""
 
 
 def _attempt(confined: bool) -> str:
-    """Make such namespaces and a process list in them; why that fails, or nothing."""
+    """Create such namespaces and mount /proc in them. Return the error text, or "" on success."""
     ours, theirs = socket.socketpair()
 
     def inside() -> int:

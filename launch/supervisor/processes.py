@@ -1,6 +1,7 @@
-"""The processes of a lab: one slot for each card, started, watched, restarted and ended.
+"""Processes of a lab: start, watch, restart and end one process for each card (S-112).
 
-Deaths are seen through pidfds. What must be told to a node's controller goes over the socket that it inherited.
+Input: pidfds that become readable when a process ends, and messages of controllers. Output: processes, events for
+operators, and reports to a node's controller over the socket that the controller inherited.
 """
 
 from __future__ import annotations
@@ -27,32 +28,32 @@ from launch.supervisor.fork import ended, fork
 CONTROLLER = "xcrp"
 
 CONTROLLER_SILENCE_TIMEOUT = 2.0
-"""Seconds without a sign of life after which a controller counts as hung and is killed."""
+"""Silence (s) after which a controller counts as hung and is killed."""
 
 CONTROLLER_BUSY_TIMEOUT = 60.0
-"""Seconds for which a silent controller that uses its processor counts as busy (a commit of thousands of tunnels
-takes seconds) and not as hung."""
+"""Longest silence (s) of a controller that uses its processor; until then it counts as busy and not as hung. A
+commit of thousands of tunnels takes seconds."""
 
 MIN_BUSY_CPU_FACTOR = 0.05
-"""Part of the time that a process must have used its processor to count as busy."""
+"""Share of the elapsed time, 0 to 1, that a process must have used its processor to count as busy."""
 
 RESTART_DELAY = 0.5
-"""Seconds before a process is started again that ended by itself as soon as it was there."""
+"""Delay (s) before the restart of a process that ended right after its start."""
 
 TERMINATE_TIMEOUT = 1.0
-"""Seconds between asking all processes to end and killing them."""
+"""Time (s) that processes have to end after SIGTERM before they are killed."""
 
 FORK_RETRY_DELAY = 1.0
-"""Seconds after a start that the machine did not allow until the next try."""
+"""Delay (s) before the next try of a start that the machine did not allow."""
 
 EntryPoint = Callable[[Environment], int]
 
 
 @dataclass(slots=True)
 class ProcessSlot:
-    """One card's place in a node, whether or not a process is in it now.
+    """One card of a node, with or without a process.
 
-    `state` is running, stopped (by an operator), dead, or gone (no longer wanted). Times are monotonic.
+    `state` is running, stopped (by an operator), dead, or gone (no longer configured). Times are monotonic (s).
     """
 
     node: str
@@ -70,11 +71,11 @@ class ProcessSlot:
     channel: Channel | None = None
     heard: float = inf
     busy: float = 0.0
-    """Seconds of silence that were excused because the process worked."""
+    """Silence (s) that was excused because the process used its processor."""
     used: float = 0.0
-    """Processor time, in seconds, when that was last looked at."""
+    """Processor time (s) at the last check."""
     trouble: str = ""
-    """Why it could not be started the last time."""
+    """Reason of the last failed start."""
 
     @property
     def alive(self) -> bool:
@@ -90,9 +91,10 @@ class ProcessSlot:
 
 @dataclass(frozen=True, slots=True)
 class ProcessTemplate:
-    """How to start the processes of one node: `environment(card)` says what each is told.
+    """How to start the processes of one node.
 
-    `keep(card)` are the descriptors that the process inherits. `restart_delay` None: the dead stay dead.
+    `environment(card)` returns a process's settings, `keep(card)` the descriptors that it inherits. With
+    `restart_delay` None a process that ended is not restarted.
     """
 
     environment: Callable[[str], Mapping[str, Any]]
@@ -101,7 +103,7 @@ class ProcessTemplate:
 
 
 class Processes:
-    """All slots of a lab."""
+    """All process slots of a lab."""
 
     def __init__(
         self,
@@ -111,16 +113,16 @@ class Processes:
         entry_points: Mapping[str, EntryPoint],
         blueprints: Mapping[str, ProcessTemplate],
         on_event: Callable[[str, str, str, str], None],
-        on_said: Callable[[ProcessSlot, dict[str, Any]], None],
+        on_report: Callable[[ProcessSlot, dict[str, Any]], None],
     ) -> None:
-        """`on_event(node, card, what, text)` for each start and end; `on_said(slot, message)` for what a
-        controller says that is not about processes."""
+        """Call `on_event(node, card, what, text)` for each start and end, and `on_report(slot, message)` for a
+        controller's message that does not concern processes."""
         self._loop, self._lab, self._folders = loop, lab, folders
         self._entry_points, self._blueprints = entry_points, blueprints
-        self._on_event, self._on_said = on_event, on_said
+        self._on_event, self._on_report = on_event, on_report
         self.slots: dict[tuple[str, str], ProcessSlot] = {}
 
-    # what there is
+    # queries
 
     def find(self, node: str, card: str) -> ProcessSlot | None:
         return self.slots.get((node, card))
@@ -129,13 +131,13 @@ class Processes:
         return [slot for slot in self.slots.values() if slot.node == node]
 
     def add(self, node: str, card: str, kind: str) -> ProcessSlot:
-        """A slot with a process in it."""
+        """Add a slot and start its process."""
         slot = self.slots[node, card] = ProcessSlot(node, card, kind)
         self.start(slot)
         return slot
 
-    def have(self, node: str, cards: Iterable[tuple[str, str]]) -> None:
-        """Have exactly these cards (and the controller) in a node: start what is new, end what is no more."""
+    def set_cards(self, node: str, cards: Iterable[tuple[str, str]]) -> None:
+        """Run exactly these cards and the controller in a node: start new ones, end those no longer configured."""
         wanted = dict(cards)
         for slot in self.of(node):
             if slot.card != CONTROLLER and wanted.pop(slot.card, None) is None:
@@ -149,11 +151,11 @@ class Processes:
         for card, kind in wanted.items():
             self.add(node, card, kind)
 
-    # acts
+    # actions
 
     def start(self, slot: ProcessSlot) -> None:
-        """Put a new process into an empty slot. Where the machine does not allow it (a full disk, no process
-        more), that is an event, and it is tried again."""
+        """Start a process in an empty slot. If the machine does not allow it (disk full, process limit), report an
+        event and try again after `FORK_RETRY_DELAY`."""
         try:
             self._start(slot)
         except (OSError, FolderError) as error:
@@ -161,7 +163,7 @@ class Processes:
             slot.restart_at, slot.restart_now = time.monotonic() + FORK_RETRY_DELAY, False
             if slot.trouble != why:
                 slot.trouble = why
-                self._on_event(slot.node, slot.card, "failed", f"can't be started ({why}): it is tried again")
+                self._on_event(slot.node, slot.card, "failed", f"cannot be started ({why}); trying again")
         else:
             slot.trouble = ""
 
@@ -175,7 +177,7 @@ class Processes:
         if slot.card == CONTROLLER:
             ours, theirs = socket.socketpair()
             keep = [*keep, theirs.fileno()]
-            slot.channel = Channel(self._loop, ours, lambda message: self._said(slot, message))
+            slot.channel = Channel(self._loop, ours, lambda message: self._on_message(slot, message))
         environment = Environment(
             self._lab,
             slot.node,
@@ -206,14 +208,14 @@ class Processes:
             for other in self.of(slot.node):
                 if other is not slot and other.alive:
                     slot.channel.send(what="started", card=other.card, boot=other.boot, pid=other.pid)
-        self._tell(slot, what="started", pid=slot.pid)
+        self._report(slot, what="started", pid=slot.pid)
         self._on_event(slot.node, slot.card, "started", f"boot {slot.boot}, pid {slot.pid}")
 
     def kill(self, slot: ProcessSlot) -> None:
         self._signal(slot, signal.SIGKILL)
 
     def stop(self, slot: ProcessSlot) -> None:
-        """Make it hang, as SIGSTOP does."""
+        """Suspend the process with SIGSTOP, so that it appears hung."""
         self._signal(slot, signal.SIGSTOP)
         slot.state = "stopped"
         self._on_event(slot.node, slot.card, "stopped", "by an operator")
@@ -224,7 +226,7 @@ class Processes:
         self._on_event(slot.node, slot.card, "continued", "by an operator")
 
     def restart(self, slot: ProcessSlot) -> None:
-        """End what is there and start anew at once."""
+        """End the slot's process and start a new one at once."""
         if slot.alive:
             slot.restart_now = True
             self._signal(slot, signal.SIGKILL)
@@ -232,7 +234,7 @@ class Processes:
             self.start(slot)
 
     def next_timer(self) -> float:
-        """When `on_timer` wants to be called."""
+        """Return the time of the next call of `on_timer`."""
         return min(
             (min(slot.restart_at, slot.heard + CONTROLLER_SILENCE_TIMEOUT) for slot in self.slots.values()),
             default=inf,
@@ -257,13 +259,15 @@ class Processes:
                 )
                 self._signal(slot, signal.SIGKILL)
 
-    def late(self, seconds: float) -> None:
-        """The launcher itself stood still: nobody is blamed for that."""
+    def on_stall(self, seconds: float) -> None:
+        """Restart the silence timers after a stall of the launcher itself, in which it could not read
+        heartbeats."""
         for slot in self.slots.values():
             slot.heard += seconds
 
     def end_all(self) -> None:
-        """End every process: ask, wait for `GRACE` seconds, kill. Returns when none is left."""
+        """End every process: send SIGTERM, wait up to `TERMINATE_TIMEOUT`, kill the rest. Return when all
+        ended."""
         alive = [slot for slot in self.slots.values() if slot.pidfd >= 0]
         for slot in alive:
             self._signal(slot, signal.SIGTERM)
@@ -281,7 +285,7 @@ class Processes:
             if slot.channel is not None:
                 slot.channel.close()
 
-    # inside
+    # private
 
     def _signal(self, slot: ProcessSlot, number: signal.Signals) -> None:
         if slot.pidfd >= 0:
@@ -299,7 +303,7 @@ class Processes:
         if slot.channel is not None:
             slot.channel.close()
             slot.channel = None
-        self._tell(slot, what="died")
+        self._report(slot, what="died")
         if slot.state == "gone":
             del self.slots[slot.node, slot.card]
             return
@@ -316,13 +320,13 @@ class Processes:
         if delay == 0.0:
             self.start(slot)
 
-    def _tell(self, slot: ProcessSlot, what: str, **values: Any) -> None:
-        """Tell a card's controller about it."""
+    def _report(self, slot: ProcessSlot, what: str, **values: Any) -> None:
+        """Report an event of a card's process to the node's controller."""
         controller = self.find(slot.node, CONTROLLER)
         if controller is not None and controller is not slot and controller.channel is not None:
             controller.channel.send(what=what, card=slot.card, boot=slot.boot, **values)
 
-    def _said(self, slot: ProcessSlot, message: dict[str, Any]) -> None:
+    def _on_message(self, slot: ProcessSlot, message: dict[str, Any]) -> None:
         slot.heard = time.monotonic()
         what = message.get("what")
         if what == "alive":
@@ -334,18 +338,18 @@ class Processes:
                 self._on_event(slot.node, hung.card, "hung", f"killed: {message.get('why', 'hung')}")
                 self._signal(hung, signal.SIGKILL)
             return
-        self._on_said(slot, message)
+        self._on_report(slot, message)
 
 
 def _ended_by(pidfd: int, deadline: float) -> bool:
-    """Wait until a process has ended, or the deadline."""
+    """Wait until a process has ended or the deadline has passed. Return whether it ended."""
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
     return bool(poller.poll(max(deadline - time.monotonic(), 0) * 1000))
 
 
 def usage(pid: int) -> dict[str, Any]:
-    """CPU seconds and resident bytes of a process, from /proc; empty where it is gone."""
+    """Return the CPU time (s) and resident memory (octets) of a process, from /proc; empty if it has ended."""
     state, seconds = task_state(str(pid))
     try:
         resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1])

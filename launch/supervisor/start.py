@@ -1,4 +1,7 @@
-"""From a file to a running lab: what `chassis-launch FILE` does before the supervisor takes over."""
+"""Start a lab: what `chassis-launch FILE` does before the supervisor takes over (docs/labs.md).
+
+Input: a lab file or one router's configuration. Output: processes, a run folder, and the exit status of the lab.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ from launch.supervisor.namespaces import NamespaceError, unconfined
 from launch.supervisor.processes import EntryPoint
 
 DESCRIPTORS = 16_384
-"""Files and sockets that each process of a lab may have open, where the system allows so many."""
+"""Open files and sockets (count) that each process of a lab may have, if the system allows that many."""
 
 
 ENTRY_POINTS: Mapping[str, EntryPoint] = {
@@ -49,7 +52,7 @@ class StartError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A router's start-up file: its text, what it means, and the commit that is in force in its place, if any."""
+    """A router's start-up file: its text, its parsed configuration, and the commit that replaces it, if any."""
 
     text: str
     config: Config
@@ -63,13 +66,13 @@ Startup = Mapping[str, Given]
 def prepare(
     file: Path, name: str | None, strict: bool, tell: Callable[[str], None], changes: Path | None = None
 ) -> tuple[Lab, Startup]:
-    """Read a lab and its configurations; `tell` gets what is to be said about them.
+    """Read a lab and its configurations; pass each remark about them to `tell`.
 
-    `changes` is a file of values in place of the lab's own, as JSON: see `launch.lab.parser.load`.
+    `changes` is a JSON file of values that replace the lab's own: see `launch.lab.parser.load`.
 
     Raises:
-        StartError: the file is wrong or cannot work, or with `strict` there is something to warn of, or a router
-            that must not start with errors has some.
+            StartError: the file is wrong or cannot work; with `strict`, there is a warning; or a router with
+                `refuse-errors` has errors in its configuration.
     """
     try:
         lab, warnings = load(file, json.loads(regular_files.read_text(changes)) if changes is not None else None)
@@ -79,7 +82,7 @@ def prepare(
         raise StartError(f"{changes}: {error}") from None
     if name is not None:
         if not VALID_NAME.match(name):
-            raise StartError(f"{name!r} is no name: up to 32 letters, digits, '-' and '_'")
+            raise StartError(f"{name!r} is not a lab name; expected up to 32 letters, digits, '-' and '_'")
         lab = replace(lab, name=name)
     startup: dict[str, Given] = {}
     said: set[Path] = set()
@@ -111,7 +114,9 @@ def prepare(
             tell(f"{router.name}: {router.config} has {lines} no effect")
             refused += [router.name] if router.settings.refuse_errors else []
     if refused:
-        raise StartError(f"errors in the configuration of {', '.join(refused)}, and refuse-errors: not started")
+        raise StartError(
+            f"errors in the configuration of {', '.join(refused)}; not started because of refuse-errors"
+        )
     if has_errors(cannot_work):
         raise StartError(f"{checking.summary(cannot_work)} in {lab.file.name}: not started")
     for router in lab.routers():
@@ -120,8 +125,8 @@ def prepare(
                 tell(f"note: {line}" if not number else line)
     anew = [name for name, given in startup.items() if given.config.manual_sas and is_fresh(lab.name, name)]
     if anew:
-        # S-113: whoever used these keys before must know.
-        tell(f"note: no state of {', '.join(anew)} is held: sequence numbers of manual keys begin at 1")
+        # S-113: the operator may have used these keys with higher sequence numbers before.
+        tell(f"note: no stored state of {', '.join(anew)}: sequence numbers of manual keys begin at 1")
     if lab.linux() and (why := unconfined()):
         tell(
             f"note: commands of Linux nodes run with all capabilities of root: no user namespace for them ({why})"
@@ -140,14 +145,14 @@ def start(
     show: str = "",
     background: bool = False,
 ) -> int:
-    """Run the lab in this process until it ends; the exit status.
+    """Run the lab in this process until it ends. Return the exit status.
 
-    `show`: `live` shows its status on this terminal, `once` prints it when the flows run and ends the lab.
-    With `background` what this process itself says goes to a file of the run folder, and a lab that does not get
-    up is ended.
+    `show`: `live` shows the lab's status on this terminal; `once` prints it when the flows run and ends the lab.
+    With `background` this process writes its output to a file of the run folder, and ends a lab that does not
+    boot.
 
     Raises:
-        StartError: a lab of that name runs already, or a folder or the machine does not allow it.
+            StartError: a lab of that name already runs, or a folder or the machine does not allow the start.
     """
     from launch.supervisor.supervisor import Supervisor
 
@@ -178,7 +183,7 @@ def start(
         supervisor.on_started = lambda: supervisor.helper(
             lambda: follow(run, once=show == "once"), "chassisctl status"
         )
-    # Everything that is there now is shared by all children, and no collection should write to it.
+    # All children share the objects that exist now; a collection would write to them and unshare the memory.
     gc.collect()
     gc.freeze()
     try:
@@ -188,7 +193,7 @@ def start(
 
 
 def _open_more() -> None:
-    """Let this process and those that it forks open as much as they may, within reason."""
+    """Raise the limit of open files of this process and of those that it forks to `DESCRIPTORS`."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:

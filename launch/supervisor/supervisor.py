@@ -1,6 +1,7 @@
-"""The launcher's own process: makes a lab's processes, watches over them, serves operators, ends everything.
+"""The launcher's own process: start a lab's processes, supervise them, serve operators, end everything.
 
-It never opens a ZeroMQ context (a fork would share it) and never waits for anybody: its loop only reacts.
+Input: a lab, its run folder, its start-up files; later signals, pidfds and operator requests. Output: processes,
+events and answers. This process never opens a ZeroMQ context (a fork would share it), and its loop never blocks.
 """
 
 from __future__ import annotations
@@ -42,13 +43,13 @@ from launch.supervisor.processes import (
 
 MAX_EVENTS = 10_000
 STATUS_TIMEOUT = 1.0
-"""Seconds that a node has for its part of the lab's status."""
+"""Time (s) that a node has to answer with its part of the lab's status."""
 
 BOOT_TIMEOUT = 30.0
-"""Seconds after which a lab that is not up counts as not booted."""
+"""Time (s) after which a lab that is not up counts as not booted."""
 
 MAX_FAILURES, FAILURES_WITHIN = 20, 10.0
-"""Errors of the machine (count) within a time (s) that end the lab."""
+"""Errors of the machine (count) within this time (s) that end the lab."""
 
 BOOT_POLL_INTERVAL = 0.02
 
@@ -57,10 +58,10 @@ Cards = Mapping[str, tuple[tuple[str, str], ...]]
 
 
 class Supervisor:
-    """One running lab.
+    """One running lab. Call `run` once.
 
-    `entry_points` says by kind what a forked process runs; `cards` which processes each router's configuration
-    needs; `startup` its text and its file's name; `committed` what is in force in its place. Call `run` once.
+    `entry_points` gives by kind what a forked process runs; `cards` the processes that each router's configuration
+    needs; `startup` each configuration's text and file name; `committed` the commit that replaces it, if any.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class Supervisor:
         self._wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.booted_at = 0.0
         self.on_started: Callable[[], None] = lambda: None
-        """Called once the processes are there and the operator socket listens."""
+        """Called when the processes are started and the operator socket listens."""
         self._began = time.monotonic()
         blueprints = {
             node.name: ProcessTemplate(
@@ -101,7 +102,7 @@ class Supervisor:
             for node in lab.nodes.values()
         }
         self.processes = Processes(
-            self._loop, lab.name, folders, entry_points, blueprints, self._event, self._said
+            self._loop, lab.name, folders, entry_points, blueprints, self._event, self._on_report
         )
         self._server: OperatorSocket | None = None
         self._commands: dict[str, Callable[[int, dict[str, Any]], None]] = {
@@ -116,7 +117,7 @@ class Supervisor:
             "destroy": self._destroy,
         }
 
-    # life
+    # start and end
 
     def run(
         self,
@@ -125,14 +126,14 @@ class Supervisor:
         with_pid: int | None = None,
         must_boot: bool = False,
     ) -> int:
-        """Start everything and watch over it until told to end; the exit status.
+        """Start everything and supervise it until the lab ends. Return the exit status.
 
-        `on_booted` is called once, with nothing when every card is admitted, or with what is missing after
-        `BOOT_TIMEOUT` seconds and the ends of the logs; with `must_boot` the lab ends then. With `with_pid` the
-        lab ends when that process does.
+        Call `on_booted` once: with "" when every card is admitted, or after `BOOT_TIMEOUT` with what is missing
+        and the ends of the logs; with `must_boot` the lab ends then. With `with_pid` the lab ends when that
+        process does.
 
         Raises:
-            NamespaceError: the lab's Linux nodes cannot be made.
+                NamespaceError: the lab's Linux nodes cannot be created.
         """
         before = self._take_signals()
         try:
@@ -156,7 +157,7 @@ class Supervisor:
         return self._status
 
     def _watch(self) -> None:
-        """Run until told to end. What the machine did not allow is an event: the lab goes on without it."""
+        """Run until the lab ends. Report an error of the machine as an event and go on without that action."""
         failures: deque[float] = deque(maxlen=MAX_FAILURES)
         while True:
             try:
@@ -165,18 +166,18 @@ class Supervisor:
             except OSError as error:
                 at = time.monotonic()
                 if len(failures) == MAX_FAILURES and at - failures[0] < FAILURES_WITHIN:
-                    # Whatever it is does not pass.
+                    # The error is permanent.
                     raise
                 failures.append(at)
                 self._event("", "", "failed", f"the launcher: {error}")
 
     def stop(self, status: int = 0) -> None:
-        """End the lab; `run` returns this status."""
+        """End the lab, so that `run` returns this status."""
         self._status = self._status or status
         self._loop.stop()
 
     def helper(self, run: Callable[[], int], title: str) -> None:
-        """A child process on this terminal; the lab ends when it does, with its status."""
+        """Run a child process on this terminal. End the lab with the child's status when the child ends."""
         child = fork(run, title, None)
         self._helpers.append(child)
 
@@ -194,17 +195,17 @@ class Supervisor:
             self._loop.stop()
 
         signals = [signal.SIGTERM, signal.SIGINT]
-        # Whoever started this with nohup wants it to outlive the terminal.
+        # nohup ignores SIGHUP so that the lab outlives the terminal: keep that.
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             signals.append(signal.SIGHUP)
         before: dict[int, Any] = {number: signal.signal(number, on_signal) for number in signals}
-        # Without this the poll would go on until its time is up.
+        # Without a wakeup descriptor the poll would continue until its timeout after a signal.
         signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
         self._loop.add(self._wakeup[0], lambda now: _drain(self._wakeup[0]))
         return before
 
     def _start(self) -> None:
-        self._loop.on_stall = lambda seconds, now: self.processes.late(seconds)
+        self._loop.on_stall = lambda seconds, now: self.processes.on_stall(seconds)
         if any(plan(self.lab)) or self.lab.linux():
             self._ground = RootNamespace(self.lab, self.folders.run)
             self._linux = {
@@ -213,11 +214,13 @@ class Supervisor:
         self._server = OperatorSocket(self._loop, self.folders.run / LAUNCHER_SOCKET, self._command)
         for router in self.lab.routers():
             self.processes.add(router.name, CONTROLLER, CONTROLLER)
-            self.processes.have(router.name, self._cards[router.name])
+            self.processes.set_cards(router.name, self._cards[router.name])
         for tester in self.lab.testers():
             self.processes.add(tester.name, "tester", "tester")
         if self._ground is not None:
-            self._ground_channel = Channel(self._loop, self._ground.channel, self._ground_said, self._ground_gone)
+            self._ground_channel = Channel(
+                self._loop, self._ground.channel, self._on_namespace_report, self._on_namespaces_ended
+            )
             self._ground_channel.send(what="go")
         self._write_facts()
 
@@ -260,7 +263,7 @@ class Supervisor:
         while self._timers and self._timers[0][0] <= now:
             heapq.heappop(self._timers)[2]()
 
-    # what a process is told
+    # what a process gets
 
     def _environment(self, node: Node, card: str) -> dict[str, Any]:
         settings = node.settings.to_json()
@@ -277,7 +280,7 @@ class Supervisor:
         return told
 
     def _wires(self, node: Node, card: str) -> dict[str, WireSpec]:
-        """The far ends of the ports that this card holds."""
+        """Return the far ends of the ports that this card holds."""
         slot = card.removeprefix("lc ") + "/" if card.startswith("lc ") else ""
         if not slot and not isinstance(node, TesterNode):
             return {}
@@ -301,7 +304,7 @@ class Supervisor:
     def _inherited(self, node: Node, card: str) -> list[int]:
         return [wire.fd for wire in self._wires(node, card).values() if wire.fd >= 0]
 
-    # what is heard
+    # what processes report
 
     def _event(self, node: str, card: str, what: str, text: str) -> None:
         named = f"{card} {what}: {text}" if card else f"{what}: {text}"
@@ -310,15 +313,17 @@ class Supervisor:
             self._facts_due = True
             self._after(0.0, self._write_facts)
 
-    def _said(self, slot: ProcessSlot, message: dict[str, Any]) -> None:
-        """A controller's word on something else than a process's life."""
+    def _on_report(self, slot: ProcessSlot, message: dict[str, Any]) -> None:
+        """Handle a controller's report that does not concern a process."""
         if message.get("what") == "cards" and isinstance(message.get("cards"), dict):
-            self.processes.have(slot.node, [(str(card), str(kind)) for card, kind in message["cards"].items()])
+            self.processes.set_cards(
+                slot.node, [(str(card), str(kind)) for card, kind in message["cards"].items()]
+            )
         elif message.get("what") == "event":
             text, at = str(message.get("text", "")), message.get("time", time.monotonic())
             self._events.append({"time": at, "node": slot.node, "card": CONTROLLER, "what": "event", "text": text})
 
-    def _ground_said(self, message: dict[str, Any]) -> None:
+    def _on_namespace_report(self, message: dict[str, Any]) -> None:
         if message.get("what") == "node":
             entry = self._linux[message["node"]]
             entry["error"] = message["error"]
@@ -329,7 +334,7 @@ class Supervisor:
             if number is not None:
                 self._server.answer(number, {"code": message["code"], "output": message["output"]})
 
-    def _ground_gone(self) -> None:
+    def _on_namespaces_ended(self) -> None:
         for name, entry in self._linux.items():
             entry.update(ready=False, error="its namespace is gone; see linux.log")
             self._event(name, "", "died", "its namespace is gone; see linux.log")
@@ -337,20 +342,20 @@ class Supervisor:
     # facts
 
     def _write_facts(self) -> None:
-        """What `lab.json` says; where it can't be written it is tried again."""
+        """Write `lab.json`; try again later if it cannot be written."""
         self._facts_due = False
         try:
-            self._put_facts()
+            self._write_lab_file()
         except OSError as error:
             self._facts_due = True
             if not self._facts_failed:
                 self._facts_failed = True
-                self._event("", "", "failed", f"lab.json can't be written ({error.strerror}): it is tried again")
+                self._event("", "", "failed", f"lab.json cannot be written ({error.strerror}); trying again")
             self._after(FORK_RETRY_DELAY, self._write_facts)
         else:
             self._facts_failed = False
 
-    def _put_facts(self) -> None:
+    def _write_lab_file(self) -> None:
         nodes: dict[str, Any] = {}
         for node in self.lab.nodes.values():
             facts: dict[str, Any] = {"kind": node.kind}
@@ -371,13 +376,16 @@ class Supervisor:
         )
 
     def _check_booted(self, on_booted: Callable[[str], None], must_boot: bool) -> None:
-        """Ask the nodes again and again until all of their cards are usable."""
+        """Poll the nodes until all of their cards are usable."""
 
         def seen(nodes: dict[str, Any]) -> None:
             for name, node in nodes.items():
                 if node["kind"] == "smartedge" and not node["error"]:
-                    # A controller that found a journal goes by that, not by the start-up file.
-                    self.processes.have(name, [(card["card"], card["kind"]) for card in node["status"]["cards"]])
+                    # A controller that found a journal uses that and not the start-up file, so its cards may
+                    # differ.
+                    self.processes.set_cards(
+                        name, [(card["card"], card["kind"]) for card in node["status"]["cards"]]
+                    )
             missing = _missing(nodes)
             failed = any(entry["error"] for entry in self._linux.values())
             if not missing:
@@ -388,12 +396,12 @@ class Supervisor:
                 if must_boot:
                     self.stop(1)
             else:
-                self._after(BOOT_POLL_INTERVAL, lambda: self._gather(seen))
+                self._after(BOOT_POLL_INTERVAL, lambda: self._collect_status(seen))
 
-        self._gather(seen)
+        self._collect_status(seen)
 
-    def _gather(self, done: Callable[[dict[str, Any]], None]) -> None:
-        """The status of every node: {name: {kind, status, error}}."""
+    def _collect_status(self, done: Callable[[dict[str, Any]], None]) -> None:
+        """Request the status of every node; pass {name: {kind, status, error}} to `done`."""
         nodes: dict[str, Any] = {}
         asked: list[ChannelRequest] = []
         waiting = {node.name for node in self.lab.nodes.values() if not isinstance(node, LinuxNode)}
@@ -402,11 +410,11 @@ class Supervisor:
             nodes[name] = {"kind": self.lab.nodes[name].kind, "status": result, "error": error}
             waiting.discard(name)
             if not waiting:
-                waiting.add("")  # whatever comes later is too late
+                waiting.add("")  # ignore later answers
                 finish()
 
         def finish() -> None:
-            # As they are now: much may have happened to them while the others were waited for.
+            # Read the Linux nodes last: their state may have changed during the wait for the other nodes.
             for name, entry in self._linux.items():
                 nodes[name] = {"kind": "linux", "status": dict(entry), "error": entry["error"]}
             done({name: nodes[name] for name in self.lab.nodes})
@@ -434,7 +442,7 @@ class Supervisor:
         except ArgumentError as error:
             self._refuse(number, refusal(command, error))
         except Exception as error:
-            # A fault of this program: whoever asked is told, and the lab goes on.
+            # A bug of this program: report it to the operator and keep the lab running.
             text = f"{command}: {fault(error)}"
             self._event("", "", "fault", text)
             self._refuse(number, text)
@@ -490,10 +498,10 @@ class Supervisor:
                 },
             )
 
-        self._gather(done)
+        self._collect_status(done)
 
     def _not_in_force(self, nodes: Mapping[str, Any]) -> list[str]:
-        """Which start-up files their routers do not go by, how they differ, and what can be done."""
+        """Return notes on start-up files that are not in force: the difference and the commands to change that."""
         lines: list[str] = []
         for router in self.lab.routers():
             status = nodes[router.name]["status"]
@@ -512,12 +520,12 @@ class Supervisor:
             card = arguments["card"] or ("tester" if len(slots) == 1 else "")
             slot = self.processes.find(node, card)
             if node not in self.lab.nodes:
-                self._refuse(number, f"there is no node {node!r}: there are {', '.join(self.lab.nodes)}")
+                self._refuse(number, f"{node!r} is not a node of this lab; nodes: {', '.join(self.lab.nodes)}")
             elif slot is None:
-                known = ", ".join(slot.card for slot in slots) or "no cards"
-                self._refuse(number, f"{node} has no card {card!r}: it has {known}")
+                known = ", ".join(slot.card for slot in slots) or "none"
+                self._refuse(number, f"{card!r} is not a card of {node}; cards: {known}")
             elif alive and not slot.alive:
-                self._refuse(number, f"{slot.name} is dead already ({slot.ended})")
+                self._refuse(number, f"{slot.name} is already dead ({slot.ended})")
             else:
                 before = {"node": node, "card": card, "pid": slot.pid, "boot": slot.boot}
                 act(slot)
@@ -529,10 +537,13 @@ class Supervisor:
         node = arguments["node"]
         if node not in self._linux or self._ground_channel is None:
             known = ", ".join(self._linux) or "none"
-            self._refuse(number, f"{node!r} is no Linux node: Linux nodes are {known}")
+            self._refuse(number, f"{node!r} is not a Linux node; Linux nodes: {known}")
             return
         if not arguments["command"]:
-            self._refuse(number, "a command is one text for the shell, or a program with its arguments as a list")
+            self._refuse(
+                number,
+                "command is not valid; expected a shell text or a list of a program and its arguments",
+            )
             return
         own = next(self._numbers)
         self._executing[own] = number
@@ -551,7 +562,7 @@ class Supervisor:
 
 
 def _missing(nodes: Mapping[str, Any]) -> list[str]:
-    """What keeps a lab from being up, in words."""
+    """Describe what is missing for the lab to be up."""
     missing = []
     for name, node in nodes.items():
         if node["error"]:

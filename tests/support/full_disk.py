@@ -134,7 +134,7 @@ class Filling:
         told = self.told(since, "refused")
         self.kill("xcrp")
         told += eventually(
-            lambda: self.told(since, f"can't be started ({FULL})"), "the controller can't be started"
+            lambda: self.told(since, f"cannot be started ({FULL})"), "the controller can't be started"
         )
         self.get_room()
         eventually(self.well, "the controller is back")
@@ -150,7 +150,7 @@ class Filling:
         self.fill("s", "r")
         self.kill("lc 3", "asp 1/1")
         told = eventually(
-            lambda: two if len(two := self.told(since, f"can't be started ({FULL})")) == 2 else [],
+            lambda: two if len(two := self.told(since, f"cannot be started ({FULL})")) == 2 else [],
             "both can't be started",
         )
         told += self.told(since, "lab.json can't be written")

@@ -181,8 +181,8 @@ def test_a_running_labs_name_is_taken(fake: FakeLauncher, monkeypatch: pytest.Mo
 
 def test_refusals_say_what_there_is(fake: FakeLauncher) -> None:
     for node, card, said in (
-        ("c", "lc 3", "there is no node 'c': there are a, b"),
-        ("a", "lc 9", "a has no card 'lc 9': it has xcrp, lc 3, asp 1/1"),
+        ("c", "lc 3", "'c' is not a node of this lab; nodes: a, b"),
+        ("a", "lc 9", "'lc 9' is not a card of a; cards: xcrp, lc 3, asp 1/1"),
     ):
         with pytest.raises(OperatorError, match=said):
             fake.call("kill", node=node, card=card)

@@ -32,7 +32,7 @@ def test_a_card_that_can_not_be_started_is_started_when_that_is_possible(fake: F
     fake.call("kill", node="a", card="lc 3")
     fake.call("kill", node="a", card="xcrp")
     eventually(lambda: len(failures(fake)) == 2, "the launcher says so and lives")
-    assert all("can't be started" in text and "tried again" in text for text in failures(fake))
+    assert all("cannot be started" in text and "trying again" in text for text in failures(fake))
     (fake.state / "a" / "boots.json.tmp").rmdir()
     eventually(lambda: fake.row("a", "lc 3")["state"] == "running", "lc 3 is started")
     eventually(lambda: fake.row("a", "xcrp")["state"] == "running", "the controller is started")

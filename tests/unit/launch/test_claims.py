@@ -104,8 +104,8 @@ def test_a_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
     path.mkdir()
     (path / ".chassis-state").write_text("")
     os.chown(path, 12345, 12345)
-    with pytest.raises(FolderError, match="is somebody else's"):
+    with pytest.raises(FolderError, match="belongs to another user"):
         Claim(path, "state")
-    with pytest.raises(FolderError, match="is somebody else's"):
+    with pytest.raises(FolderError, match="belongs to another user"):
         remove_idle(path, "state")
     assert (holder(path, "state"), is_ours(path, "state"), sweep(tmp_path, "state")) == (None, False, [])

@@ -106,7 +106,7 @@ def test_destroy_deletes_what_a_lab_left_behind(short_folder: Path) -> None:
     Folders("x", ["a"]).close()
     state = short_folder / "s" / "x" / "a"
     assert state.is_dir()
-    assert launch("destroy", "x").output == "x: did not run; its state is deleted\n"
+    assert launch("destroy", "x").output == "x: was not running; its state is deleted\n"
     assert not state.exists()
 
 
@@ -114,7 +114,7 @@ def test_a_name_must_be_one(tmp_path: Path) -> None:
     file = tmp_path / "a.cfg"
     file.write_text("context c\n")
     result = launch("run", file, "--name", "../x")
-    assert (result.exit_code, "is no name" in result.output) == (1, True)
+    assert (result.exit_code, "is not a lab name" in result.output) == (1, True)
 
 
 @pytest.mark.parametrize(

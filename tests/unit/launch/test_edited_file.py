@@ -50,7 +50,7 @@ def test_an_edited_file_is_said_not_to_be_in_force_and_how_to_go_by_it(short_fol
     assert f"note: a: {file} is not in force: commit 3 of before.cfg is" in text
     assert "- ip address 10.0.0.1/24" in text
     assert "+ ip address 10.0.0.2/24" in text
-    assert f"to go by the file: chassisctl apply a {file}" in text
+    assert f"to use the file: chassisctl apply a {file}" in text
     assert "chassis-launch destroy a" in text
 
 

@@ -83,7 +83,7 @@ def test_a_lab_file_or_its_folder_means_the_lab_of_that_file(
         state = left_state("mine")
         monkeypatch.chdir(folder)
         result = destroy(word)
-        assert result.output == "mine: did not run; its state is deleted\n"
+        assert result.output == "mine: was not running; its state is deleted\n"
         assert not state.exists()
     assert (folder / "lab.yaml").exists()
     assert (other / "a" / "journal").exists()
@@ -95,7 +95,7 @@ def test_a_folder_with_several_files_is_asked_about(short_folder: Path) -> None:
     shutil.copy(folder / "one.yaml", folder / "two.yaml")
     held = left_state("mine")
     result = destroy(folder)
-    assert "one.yaml, two.yaml; say which" in result.output
+    assert "one.yaml, two.yaml; give one of them" in result.output
     assert held.exists()
 
 
@@ -126,7 +126,7 @@ def test_links_are_not_followed(short_folder: Path) -> None:
     state.symlink_to(other)
     assert destroy("mine").exit_code == 1
     assert (other / "a" / "journal").exists()
-    with pytest.raises(FolderError, match="is a link or no folder"):
+    with pytest.raises(FolderError, match="is not a folder, or is a link"):
         Folders("mine", ["a"])
 
 
@@ -247,8 +247,8 @@ def test_folders_of_somebody_else_are_neither_used_nor_looked_into(
         for name in ("geteuid", "getuid"):
             monkeypatch.setattr(os, name, lambda: 12345)
     result = CliRunner().invoke(chassisctl, ["ps"])
-    assert "is somebody else's" in result.output
-    with pytest.raises(FolderError, match="is somebody else's"):
+    assert "belongs to another user" in result.output
+    with pytest.raises(FolderError, match="belongs to another user"):
         Folders("other", ["a"])
     monkeypatch.undo()
     folders.close()
@@ -259,7 +259,7 @@ def test_a_run_folder_that_others_may_change_is_not_spoken_to(short_folder: Path
     folders.write_facts({"name": "mine", "nodes": {}, "links": [], "launcher": os.getpid(), "file": "x"})
     folders.run.chmod(0o770)
     result = CliRunner().invoke(chassisctl, ["ps"])
-    assert "is open to others: its mode is 770" in result.output
+    assert "is accessible to other users: its mode is 770" in result.output
     assert folders.run.stat().st_mode & 0o777 == 0o770
     folders.close()
 
@@ -268,6 +268,6 @@ def test_a_place_that_anybody_may_change_is_refused(short_folder: Path) -> None:
     open_to_all = short_folder / "r"
     open_to_all.mkdir()
     open_to_all.chmod(0o777)
-    with pytest.raises(FolderError, match="may be changed by anybody"):
+    with pytest.raises(FolderError, match="is writable for all users"):
         Folders("mine", ["a"])
     assert stat.S_IMODE(open_to_all.stat().st_mode) == 0o777

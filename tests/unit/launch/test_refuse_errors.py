@@ -62,7 +62,7 @@ def test_a_lab_starts_without_the_lines_that_are_errors_and_says_how_many(tmp_pa
 def test_a_lab_that_refuses_errors_does_not_start(tmp_path: Path, more: str, of_a: str) -> None:
     said: list[str] = []
     file = lab(tmp_path, more, of_a)
-    with pytest.raises(StartError, match="errors in the configuration of a, and refuse-errors: not started"):
+    with pytest.raises(StartError, match="errors in the configuration of a; not started because of refuse-errors"):
         prepare(file, None, False, said.append)
     assert any("a.cfg:2:16: error surplus" in line for line in said)
     a, _ = load(file)[0].routers()
