@@ -1,4 +1,7 @@
-"""`chassis-launch check`: everything there is to say about a configuration or a lab, without starting anything."""
+"""`chassis-launch check`: check a configuration or a lab without starting it (docs/labs.md).
+
+Input: a file. Output: diagnostics with file, line and column.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,10 @@ from launch.lab.yaml_source import LabError
 
 
 def read_config(path: Path, modern: bool = False) -> Parsed:
-    """A configuration file and its diagnostics. Bytes that are no UTF-8 become a mark: an error in their line.
+    """Read a configuration file. Return it with its diagnostics, also if it cannot be read.
 
-    `modern`: with the algorithms of today's peers. That it cannot be read is a diagnostic too.
+    Replace octets that are not UTF-8 by U+FFFD and report an error in their line. `modern` allows the algorithms
+    of today's peers.
     """
     try:
         text = regular_files.read_text(path, errors="replace")
@@ -33,7 +37,7 @@ def read_config(path: Path, modern: bool = False) -> Parsed:
 
 
 def check(path: Path) -> list[Diagnostic]:
-    """The diagnostics of a file, those of the configurations that a lab names included."""
+    """Return the diagnostics of a file; for a lab, also those of its configurations."""
     try:
         lab, found = load(path)
     except LabError as error:
@@ -55,7 +59,7 @@ def check(path: Path) -> list[Diagnostic]:
 
 
 def flashes(lab: Lab) -> Iterator[Diagnostic]:
-    """What is wrong with the files in the routers' flash, each folder once."""
+    """Check the files in the routers' flash, each folder once."""
     for folder in dict.fromkeys(router.flash for router in lab.routers() if router.flash is not None):
         for problem in read_store(read_folder(folder)).problems:
             severity: Severity = "error" if problem.severity == "error" else "warning"
@@ -63,7 +67,7 @@ def flashes(lab: Lab) -> Iterator[Diagnostic]:
 
 
 def strict(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
-    """Warnings as errors; notes stay notes (rule 5 of docs/decisions.md)."""
+    """Turn warnings into errors; notes stay notes (rule 5 of docs/decisions.md)."""
     return [replace(d, severity="error") if d.severity == "warning" else d for d in diagnostics]
 
 
@@ -72,7 +76,7 @@ def as_json(diagnostics: Iterable[Diagnostic]) -> str:
 
 
 def summary(diagnostics: Iterable[Diagnostic]) -> str:
-    """`1 error, 2 warnings, no notes`."""
+    """Return the counts as text: `1 error, 2 warnings, no notes`."""
     severities: list[str] = [d.severity for d in diagnostics]
     parts = []
     for severity in ("error", "warning", "note"):

@@ -1,4 +1,4 @@
-"""The labs that come with the project: listed, and copied to where they can be changed."""
+"""The example labs of the project: list them, and copy one to a folder where a user can change it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 LAB = "lab.yaml"
 
 _PLACES = (Path(__file__).parent / "example_labs", Path(__file__).parent.parent / "configs")
-"""In an installed wheel, and in a clone."""
+"""Folders of the examples in an installed wheel and in a clone."""
 
 
 class ExampleError(Exception):
@@ -18,7 +18,7 @@ class ExampleError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A lab's folder: its name, what its file says of itself first, and where it is."""
+    """An example lab: its name, the first sentence of its file's comment, and its folder."""
 
     name: str
     about: str
@@ -26,23 +26,23 @@ class Example:
 
 
 def examples() -> tuple[Example, ...]:
-    """The labs that come with the project, by name."""
+    """Return the example labs, by name."""
     place = next((place for place in _PLACES if place.is_dir()), None)
     folders = [] if place is None else sorted(folder for folder in place.iterdir() if (folder / LAB).is_file())
     return tuple(Example(folder.name, _about(folder / LAB), folder) for folder in folders)
 
 
 def copy(name: str, to: Path) -> Path:
-    """Copy an example into a folder that is not there yet; its lab file.
+    """Copy an example into a folder that does not exist. Return its lab file.
 
     Raises:
-        ExampleError: there is no such example, or the folder is there, or cannot be made.
+        ExampleError: the example does not exist, or the folder exists or cannot be created.
     """
     known = {example.name: example for example in examples()}
     if name not in known:
-        raise ExampleError(f"no example {name!r}; there are: {', '.join(known)}")
+        raise ExampleError(f"{name!r} is not an example; examples: {', '.join(known)}")
     if to.exists() or to.is_symlink():
-        raise ExampleError(f"{to} is there already: name another folder")
+        raise ExampleError(f"{to} already exists; give another folder")
     try:
         shutil.copytree(known[name].folder, to)
     except (OSError, shutil.Error) as error:
@@ -51,7 +51,7 @@ def copy(name: str, to: Path) -> Path:
 
 
 def _about(file: Path) -> str:
-    """The first sentence of the comment that a lab file begins with."""
+    """Return the first sentence of a lab file's first comment."""
     text = ""
     for line in file.read_text().splitlines():
         if not line.startswith("# "):

@@ -1,6 +1,6 @@
-"""A pytest plugin: labs of real processes as fixtures, for this project's tests and for anybody else's.
+"""Pytest plugin: labs of real processes as fixtures, for the tests of this and of other projects.
 
-It is loaded wherever the package is installed. A test asks for `lab_factory` and makes labs from files:
+Pytest loads it if the package is installed. A test uses `lab_factory` to start labs from files:
 
     def test_the_second_asp_takes_over(lab_factory):
         lab = lab_factory("lab.yaml", settings={"restart-delay": "never"})
@@ -11,12 +11,12 @@ It is loaded wherever the package is installed. A test asks for `lab_factory` an
         lab.wait_until("flow forward via a asp 2/1")
         assert lab.report("forward", since=killed)["window_lost"] < 100
 
-or marks itself with `@pytest.mark.lab("lab.yaml")` and asks for `lab`. Files are looked for beside the test and
-then from the root of the test run. Every lab has run and state folders of its own and is ended with the test;
-the logs of a failed one are kept in a folder that the failure names.
+or has the mark `@pytest.mark.lab("lab.yaml")` and uses `lab`. Files are searched beside the test and then from the
+root of the test run. Every lab has run and state folders of its own and ends with the test; the logs of a failed
+test are kept in a folder that the failure names.
 
-Labs of `shared_lab_factory` are ended with the last test of their file: a fixture of scope "module" starts one
-that all tests of the file use, where each leaves it as it found it.
+Labs of `shared_lab_factory` end with the last test of their file: a fixture of scope "module" starts a lab that
+all tests of the file use. Each test must restore the lab's state.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from launch.scenario.boot import BootedLab
 
 KEPT = Path("build", "failed-labs")
-"""Where the logs of failed tests are kept, under the root of the test run."""
+"""Folder of the logs of failed tests, below the root of the test run."""
 
 _LABS = pytest.StashKey["list[BootedLab]"]()
 
@@ -55,7 +55,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 class LabFactory:
-    """Starts labs for one test, or for the tests of a file."""
+    """Start labs for one test, or for the tests of a file."""
 
     def __init__(self, item: pytest.Item | pytest.Module, folder: Path) -> None:
         self._item = item
@@ -74,7 +74,7 @@ class LabFactory:
         """Start the lab of a file and wait until its cards are up (unless `ready` is false).
 
         `settings` replaces settings of the lab (`{"restart-delay": "never"}`), `flows` values of its flows
-        (`{"forward": {"rate": 500}}`). `lab.boot_ms` says how long it took.
+        (`{"forward": {"rate": 500}}`). `lab.boot_ms` is the boot time (ms).
         """
         from launch.scenario.boot import boot
 
@@ -83,7 +83,7 @@ class LabFactory:
         return booted.client
 
     def text(self, lab: str, files: Mapping[str, str] | None = None, **options: Any) -> LabClient:
-        """Start a lab that is given as text, with the configuration files that it names."""
+        """Start a lab given as text, with the configuration files that it names."""
         folder = self._folder / f"lab-{len(self._booted) + 1}"
         folder.mkdir()
         for name, content in (files or {}).items():
@@ -112,7 +112,7 @@ class LabFactory:
 
 @pytest.fixture
 def lab_factory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LabFactory]:
-    """Starts labs of real processes, and ends them with the test."""
+    """Yield a factory of labs of real processes; end the labs with the test."""
     factory = LabFactory(request.node, tmp_path)
     yield factory
     factory.close()
@@ -122,7 +122,7 @@ def lab_factory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LabF
 def shared_lab_factory(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LabFactory]:
-    """Starts labs that all tests of a file share, and ends them with the last of these."""
+    """Yield a factory of labs that all tests of a file share; end the labs with the last test."""
     factory = LabFactory(request.node, tmp_path_factory.mktemp("shared"))
     yield factory
     factory.close()
@@ -130,7 +130,7 @@ def shared_lab_factory(
 
 @pytest.fixture
 def lab(request: pytest.FixtureRequest, lab_factory: LabFactory) -> LabClient:
-    """The lab of the test's mark `lab("file.yaml")`."""
+    """Start the lab of the test's mark `lab("file.yaml")`."""
     mark = request.node.get_closest_marker("lab")
     if mark is None:
         raise pytest.UsageError('the fixture `lab` needs a mark: @pytest.mark.lab("lab.yaml")')

@@ -1,8 +1,9 @@
-"""Where a lab lives on disk: its run folder while it runs, and its nodes' state folders, which outlive it.
+"""Folders of a lab: its run folder while it runs, and its nodes' state folders, which remain (S-113).
 
-The run folder holds sockets, logs, counters and `lab.json`; it is short because a Unix socket's path is, belongs
-to its owner alone, and is removed when the lab ends. What a killed launcher left behind is swept by the next
-start of any lab. Both folders are made, held and removed as `launch.folder_ownership` says.
+Input: the names of a lab and its nodes. Output: paths that this process holds. The run folder has sockets, logs,
+counters and `lab.json`; its path is short because a Unix socket's path is limited, only its owner can read it, and
+it is removed when the lab ends. The next start of any lab removes run folders of killed launchers. Both kinds of
+folders are made, held and removed by `launch.folder_ownership`.
 """
 
 from __future__ import annotations
@@ -25,20 +26,20 @@ from launch.folder_ownership import FolderError as FolderError
 LAUNCHER_SOCKET = "launcher.sock"
 LAUNCHER_LOG = "launcher.log"
 MAX_LOG_OCTETS = 1 << 20
-"""Octets of the launcher's log that a crash leaves."""
+"""Largest rest (octets) of the launcher's log that is kept after a crash."""
 LAB_FILE = "lab.json"
 BOOTS_FILE = "boots.json"
 
 SOCKET_NAME = len(".asp14-2.999999")
-"""Longest that a socket's name in the run folder has beside its node's name."""
+"""Octets that a socket's name in the run folder needs beside its node's name, at most."""
 
 
 RUN, STATE = "run", "state"
-"""What a folder of ours is for."""
+"""Kinds of folders, see `launch.folder_ownership`."""
 
 
 def run_root() -> Path:
-    """`$CHASSIS_RUN`, or `$XDG_RUNTIME_DIR/chassis`, or `/tmp/chassis-UID`."""
+    """Return `$CHASSIS_RUN`, or `$XDG_RUNTIME_DIR/chassis`, or `/tmp/chassis-UID`."""
     if named := os.environ.get("CHASSIS_RUN"):
         return Path(named).absolute()
     runtime = os.environ.get("XDG_RUNTIME_DIR")
@@ -48,7 +49,7 @@ def run_root() -> Path:
 
 
 def state_root() -> Path:
-    """`$CHASSIS_STATE`, or `$XDG_STATE_HOME/chassis`, or `~/.local/state/chassis`."""
+    """Return `$CHASSIS_STATE`, or `$XDG_STATE_HOME/chassis`, or `~/.local/state/chassis`."""
     if named := os.environ.get("CHASSIS_STATE"):
         return Path(named).absolute()
     if named := os.environ.get("XDG_STATE_HOME"):
@@ -57,13 +58,13 @@ def state_root() -> Path:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace a file whole; it is readable by its owner only. A killed process leaves the old one or the new."""
+    """Replace a file atomically; only its owner can read it. A killed process leaves the old or the new file."""
     storage.replace(path, text.encode())
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A lab that runs: its name, its run folder and what its `lab.json` says."""
+    """A running lab: its name, its run folder and the contents of its `lab.json`."""
 
     name: str
     run: Path
@@ -74,21 +75,21 @@ class Running:
         return self.run / LAUNCHER_SOCKET
 
     def lives(self) -> bool:
-        """Whether it still runs."""
+        """Return whether the lab still runs."""
         return folder_ownership.holder(self.run, RUN) is not None
 
 
 def running() -> list[Running]:
-    """The labs that run now, by name.
+    """Return the running labs, by name.
 
     Raises:
-        FolderError: somebody else could pretend to be a lab there.
+        FolderError: another user could replace the folder.
     """
     parent = run_root()
     labs = []
     for folder in sorted(folder_ownership.root(parent).iterdir()) if parent.is_dir() else ():
         if folder_ownership.holder(folder, RUN) is not None:
-            # It may end at any moment.
+            # A lab may end at any moment.
             with contextlib.suppress(OSError, ValueError):
                 folder_ownership.check_private(folder)
                 facts = json.loads((folder / LAB_FILE).read_text())
@@ -97,15 +98,15 @@ def running() -> list[Running]:
 
 
 def sweep(parent: Path) -> list[str]:
-    """Remove the run folders of launchers that are gone; returns their names."""
+    """Remove the run folders of launchers that have ended. Return their names."""
     return folder_ownership.sweep(parent, RUN)
 
 
 class Folders:
-    """The folders of one lab that is about to run, held until `close`.
+    """The folders of one lab, held until `close`.
 
     Raises:
-        FolderError: a lab of that name runs already, or a path is too long, or a folder cannot be used.
+        FolderError: a lab of that name already runs, a path is too long, or a folder cannot be used.
     """
 
     def __init__(self, lab: str, nodes: Iterable[str]) -> None:
@@ -124,7 +125,7 @@ class Folders:
             self._run = Claim(self.run, RUN, clean=True)
         except Held as error:
             raise FolderError(
-                f"a lab {lab!r} runs already; end it with 'chassis-launch destroy {lab}' or give another --name"
+                f"a lab {lab!r} already runs; end it with 'chassis-launch destroy {lab}' or give another --name"
                 f" (its launcher is process {error.pid})"
             ) from None
         try:
@@ -143,7 +144,7 @@ class Folders:
         self._boots: dict[str, dict[str, int]] = {}
 
     def node_state(self, node: str) -> Path:
-        """The folder of one node's state."""
+        """Return the folder of one node's state."""
         path = self.state / node
         try:
             path.mkdir(mode=0o700, exist_ok=True)
@@ -154,11 +155,11 @@ class Folders:
         return path
 
     def next_boot(self, node: str, card: str) -> int:
-        """The number of a card's coming start, on disk before the card is.
+        """Return the number of a card's next start. Write it to disk before the start.
 
         Raises:
-            OSError: it can't be written.
-            FolderError: the numbers that there were can't be read.
+            OSError: the number cannot be written.
+            FolderError: the earlier numbers cannot be read.
         """
         path = self.state / node / BOOTS_FILE
         boots = self._boots.get(node)
@@ -171,7 +172,7 @@ class Folders:
                 pass
             except (ValueError, TypeError, AttributeError) as error:
                 raise FolderError(
-                    f"{path} can't be read ({type(error).__name__}): no start can be numbered"
+                    f"{path} cannot be read ({type(error).__name__}); cannot number the next start"
                 ) from None
             self._boots[node] = boots
         boots[card] = boots.get(card, 0) + 1
@@ -182,7 +183,7 @@ class Folders:
         return self.run / f"{node}.{compact(card)}.log"
 
     def log_ends(self, lines: int = 5) -> list[str]:
-        """The last lines of every log that has any, each under its file's name."""
+        """Return the last lines of every non-empty log, each under its file's name."""
         ends: list[str] = []
         for path in sorted(self.run.glob("*.log")):
             text = path.read_text(errors="replace").splitlines()[-lines:]
@@ -194,7 +195,7 @@ class Folders:
         write_private(self.run / LAB_FILE, json.dumps(facts, indent=1))
 
     def keep_log(self, text: str) -> Path | None:
-        """Keep what the launcher said, and this, where it outlives the run folder; where it is kept."""
+        """Keep the launcher's log and this text outside the run folder. Return the file, or None."""
         said = b""
         with contextlib.suppress(OSError):
             said = (self.run / LAUNCHER_LOG).read_bytes()[-MAX_LOG_OCTETS:]
@@ -206,7 +207,7 @@ class Folders:
         return path
 
     def close(self, *, delete_state: bool = False) -> None:
-        """Remove the run folder; the state stays unless it is to be deleted."""
+        """Remove the run folder; keep the state unless `delete_state`."""
         self._run.remove()
         if delete_state:
             self._state.remove()
@@ -214,26 +215,26 @@ class Folders:
 
 
 def node_state(lab: str, node: str) -> Path:
-    """Where the state of a lab's node is, or would be."""
+    """Return the path of the state of a lab's node, whether or not it exists."""
     return state_root() / lab / node
 
 
 def is_fresh(lab: str, node: str) -> bool:
-    """Whether nothing is held of a node: its start-up file will be read (S-113)."""
+    """Return whether a node has no stored state, so that its start-up file will be read (S-113)."""
     folder = node_state(lab, node)
     return not folder.is_dir() or not any(folder.iterdir())
 
 
 def has_state(lab: str) -> bool:
-    """Whether there is state of a lab, made by us."""
+    """Return whether there is state of a lab that chassis made."""
     return folder_ownership.is_ours(state_root() / lab, STATE)
 
 
 def delete_state(lab: str) -> bool:
-    """Delete a lab's state; whether there was any.
+    """Delete a lab's state. Return whether there was any.
 
     Raises:
-        FolderError: a launcher runs with it, or the folder was not made by us.
+        FolderError: a launcher uses it, or the folder was not made by chassis.
     """
     folder = state_root() / lab
     try:

@@ -1,9 +1,10 @@
-"""Where every packet of a lab is: the ledger of all its cards' counters.
+"""Packet accounting of a lab: find every packet in exactly one place, from the counters of all its cards.
 
-What goes into a process comes out of it or is dropped there for a cause that has a name; what one process puts on
-a wire or into the fabric the next one takes out. Where that is not so, a process has died in between, and took
-with it what it had in hand, or what waited for it. Counters outlive their process: each of these differences is
-known to the packet, and adds up to what the testers miss. The ledger is of a lab at rest: nothing under way.
+Input: the mapped counters of a run folder, the lab's links, and the processes that ended. Output:
+`PacketAccounting`. What enters a process leaves it or is dropped for a named cause; what a process sends on a wire
+or into the fabric is received by the next one. Otherwise a process ended with packets in its memory or in its
+queues. Counters outlive their process: each difference is exact, and their sum equals the packets that the testers
+did not receive. The result is valid only if no packet is under way.
 """
 
 from __future__ import annotations
@@ -26,20 +27,20 @@ _PORT = re.compile(r"port (?P<port>\S+) (?P<what>.+)")
 _ENGINE_DROPS = frozenset(f"drop {cause}" for cause in (*ASP_CAUSES, *(cause.value for cause in DropCause)))
 _MORE = frozenset({"duplicate"})
 _SAME = frozenset({"reorder"})
-"""Faults of a wire that make packets more, and that leave their number alone; all others take them away."""
+"""Faults of a wire that add packets, and that do not change their number; all others remove packets."""
 
 
 @dataclass(slots=True)
 class PacketAccounting:
-    """Packets of a lab. `sent` and `received` are those of the testers' flows.
+    """Packets of a lab (counts). `sent` and `received` are those of the testers' flows.
 
-    `non_flow` are what cards, testers and Linux nodes made besides (ARP, IKE, ICMP, fragments) or were given to a
-    port by an operator, less what they consumed of that kind and what still waits, for an address or a fragment.
-    `dropped` is by place and cause. `lost_in_crash` is what went with a process that died: in its hands, or in a
-    queue towards it or from it; `unexplained` is the same where no process died, which there must be none of.
+    `non_flow` are the other packets that cards, testers and Linux nodes made (ARP, IKE, ICMP, fragments) or that
+    an operator injected, less those consumed and those that wait for an address or a fragment. `dropped` is by
+    place and cause. `lost_in_crash` was in a process that ended or in a queue to or from it; `unexplained` is the
+    same without such a process, and must be empty.
 
-    `overflowed` is by card what it counted when its table of counters was full. It may be anything, packets or
-    octets, and is no part of the sum; where there is any, nothing else of that card can be relied on.
+    `overflowed` counts by card what its full table of counters could not name: packets or octets. It is not part
+    of the sum; if a card has any, its other counts are unreliable.
     """
 
     sent: int = 0
@@ -56,14 +57,14 @@ class PacketAccounting:
 
     @property
     def residual(self) -> int:
-        """Packets that no entry names: zero, or the counters contradict each other."""
+        """Return the packets that no entry names: 0 unless the counters contradict each other."""
         drops = sum(sum(causes.values()) for causes in self.dropped.values())
         return (
             self.lost + self.non_flow - drops - sum(self.lost_in_crash.values()) - sum(self.unexplained.values())
         )
 
     def to_json(self) -> dict[str, object]:
-        """For programs."""
+        """Return the accounting as a JSON object."""
         return {
             "sent": self.sent,
             "received": self.received,
@@ -80,7 +81,7 @@ class PacketAccounting:
 def for_lab(
     run: Path, kinds: Mapping[str, str], links: Iterable[Sequence[str]], rows: Iterable[Row]
 ) -> PacketAccounting:
-    """The ledger from the counters in a lab's run folder; `rows` are its processes as the launcher lists them."""
+    """Compute the accounting from a lab's run folder; `rows` are its processes as the launcher lists them."""
     held: dict[str, dict[str, CardCounters]] = {}
     died = []
     for row in rows:
@@ -98,9 +99,10 @@ def account_for(
     counters: Mapping[str, Mapping[str, CardCounters]],
     died: Iterable[tuple[str, str]],
 ) -> PacketAccounting:
-    """The ledger of a lab: `kinds` of its nodes by name (smartedge, tester, linux), both ends of each link as a
-    lab file writes them, `counters` by node and card, and the cards of which a process has died. A
-    tester's only card is `tester`.
+    """Compute the accounting of a lab.
+
+    `kinds` are its nodes by name (smartedge, tester, linux), `links` both ends of each link as in a lab file,
+    `counters` by node and card, `died` the cards of which a process ended. A tester's only card is `tester`.
     """
     dead = set(died)
     ledger = PacketAccounting()
@@ -123,10 +125,10 @@ def account_for(
             sent = _frames(kinds, counters, end, "frames sent")
             received = _frames(kinds, counters, far, "frames received")
             if "linux" in (kinds[_node(end)], kinds[_node(far)]):
-                # What a kernel takes, and what it sends, ends and begins there.
+                # Packets that a Linux kernel consumes or sends end or begin there.
                 ledger.non_flow += received - sent
                 continue
-            # What waited for its far end goes with the process that sent it, too.
+            # Packets queued for the far end are lost with the process that sent them, too.
             at_an_end = any(
                 _node(one) == node and _holds(kinds, one, card) for node, card in dead for one in (end, far)
             )
@@ -140,7 +142,7 @@ def _tester(ledger: PacketAccounting, name: str, values: CardCounters) -> None:
     came, went, drops = _ports(values)
     ledger.sent += sent
     ledger.received += received
-    # Everything that leaves is a flow's or the tester's own; so is what comes.
+    # Every frame of a tester that is not a flow's is its own.
     ledger.non_flow += went + sum(drops.values()) - sent - (came - received) + _injected(values)
     _dropped(ledger, name, drops)
 
@@ -162,7 +164,7 @@ def _card(ledger: PacketAccounting, place: str, values: CardCounters, died: bool
 
 
 def _ports(values: CardCounters) -> tuple[int, int, dict[str, int]]:
-    """Frames that came by a card's ports and that left by them, and what was dropped at them, by cause."""
+    """Return frames received and sent at a card's ports, and drops at the ports by cause."""
     came = went = 0
     drops: dict[str, int] = {}
     for key, value in values.items():
@@ -184,7 +186,7 @@ def _ports(values: CardCounters) -> tuple[int, int, dict[str, int]]:
 
 
 def _injected(values: CardCounters) -> int:
-    """Frames that an operator gave to a card's ports."""
+    """Return the number of frames that an operator injected at a card's ports."""
     return sum(value for key, value in values.items() if _PORT.fullmatch(key) and key.endswith(" frames injected"))
 
 
@@ -195,7 +197,7 @@ def _node(end: str) -> str:
 def _frames(
     kinds: Mapping[str, str], counters: Mapping[str, Mapping[str, CardCounters]], end: str, what: str
 ) -> int:
-    """What the card of this end has counted of it."""
+    """Return this counter of the card at this end of a link."""
     cards = counters.get(_node(end), {})
     name = f"port {end.partition(':')[2]} {what}"
     return sum(values.get(name, 0) for card, values in cards.items() if _holds(kinds, end, card))

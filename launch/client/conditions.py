@@ -1,4 +1,8 @@
-"""Whether a condition holds in a running lab now, and what was seen."""
+"""Evaluate conditions of scenarios in a running lab (docs/labs.md).
+
+Input: a parsed condition and an `Observer`. Output: whether the condition holds now, and a text with what was
+seen.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +15,24 @@ from launch.lab.scenario_syntax import Condition
 
 
 class Observer(Protocol):
-    """What a condition may ask of a running lab."""
+    """Queries that a condition may make to a running lab."""
 
     @property
     def file(self) -> Lab:
         """The lab as its file describes it."""
 
     def ask(self, node: str, command: str, arguments: Mapping[str, Any]) -> Any:
-        """The result of an operator's command at a node. Raises OperatorError."""
+        """Return the result of an operator's command at a node.
+
+        Raises:
+            OperatorError: the node refuses or does not answer.
+        """
 
     def report(self, flow: str) -> Mapping[str, Any]:
-        """What the testers measured of a flow."""
+        """Return the testers' measurements of a flow."""
 
     def path(self, flow: str) -> tuple[str, ...]:
-        """The steps of a traced packet of a flow; empty where none arrived."""
+        """Return the steps of a flow's last traced packet; `()` if none arrived."""
 
 
 def _routers(lab: Observer, condition: Condition) -> list[str]:
@@ -40,12 +48,12 @@ def _tunnels(lab: Observer, condition: Condition) -> tuple[bool, str]:
             count += 1
             if row["up"] != wanted:
                 wrong.append(_tunnel_seen(router, row))
-        # Up is the controller's word: packets go by it once the cards have it too.
+        # "up" is the controller's state; packets use the tunnel once the cards have applied it.
         for row in status["cards"]:
             if row["usable"] and not row.get("in_sync", True):
-                wrong.append(f"{row['card']} of {router} has not heard of it yet")
+                wrong.append(f"{row['card']} of {router} has not applied it yet")
     if not count:
-        return False, "there are no tunnels"
+        return False, "no tunnels"
     return not wrong, "; ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "") or "all are"
 
 
@@ -70,7 +78,7 @@ def _tunnel(lab: Observer, condition: Condition) -> tuple[bool, str]:
             else:
                 held &= row["up"] == (condition.state == "up")
                 seen.append(_tunnel_seen(router, row))
-    return held and bool(seen), "; ".join(seen) or f"no router has a tunnel {condition.name}"
+    return held and bool(seen), "; ".join(seen) or f"no router has tunnel {condition.name}"
 
 
 def _cards(lab: Observer, condition: Condition) -> tuple[bool, str]:
@@ -135,9 +143,9 @@ CHECKS: Mapping[str, Callable[[Observer, Condition], tuple[bool, str]]] = {
 
 
 def goes_by(path: tuple[str, ...], place: str) -> bool:
-    """Whether a path goes by a place: `a asp 1/1`, `a lc 3`, a port as `a 3/11` or a whole step.
+    """Return whether a path passes a place: `a asp 1/1`, `a lc 3`, a port as `a 3/11` or a whole step.
 
-    Line cards are told by their ports and circuits (`3/11 out`, `3 circuit 17`), ASPs by what they do.
+    Recognise line cards by their ports and circuits (`3/11 out`, `3 circuit 17`), ASPs by their steps.
     """
     words = place.split()
     for step in path:

@@ -1,6 +1,7 @@
-"""A running lab, as a scenario or a test has it in hand: act on it, ask it, wait for it.
+"""Client of a running lab for scenarios and tests: act on it, query it, wait for conditions.
 
-Everything goes through operator sockets; the lab may have been started by anybody.
+Input: a lab model and a transport to its operator sockets; any launcher may have started the lab. Output: answers
+of nodes as dicts, and measurements.
 """
 
 from __future__ import annotations
@@ -25,29 +26,33 @@ from launch.lab.scenario_syntax import Condition, known_flow, parse_condition
 from launch.run_folders import LAUNCHER_SOCKET
 
 POLL_INTERVAL = 0.02
-"""Seconds between two looks at a lab that is waited for."""
+"""Time (s) between two checks of an awaited condition."""
 
 MAX_COMPLETE_TRACES = 100_000
-"""Traced packets that are kept once they are known whole: more than all testers of a lab keep."""
+"""Traced packets (count) that are kept once complete: more than all testers of a lab keep."""
 
 LAUNCHER = ""
-"""The launcher's name where a node's is asked for."""
+"""The launcher's name in `OperatorTransport` calls."""
 
 Result = dict[str, Any]
 
 
 class LabTimeout(AssertionError):
-    """What was waited for did not come; the text says what was seen instead."""
+    """The condition did not hold in time; the text says what was seen."""
 
 
 class OperatorTransport(Protocol):
-    """Puts a command to a node's operator socket, or to the launcher's. Raises OperatorError."""
+    """Send a command to a node's operator socket or to the launcher's.
+
+    Raises:
+        OperatorError: the process refuses or does not answer.
+    """
 
     def __call__(self, node: str, command: str, arguments: Mapping[str, Any]) -> Result: ...
 
 
 class SocketAsker:
-    """Asks over the sockets of a lab's run folder; connections are kept, and made anew when one broke."""
+    """Send commands over the sockets of a lab's run folder; reuse connections and reconnect after a failure."""
 
     def __init__(self, run: Path, timeout: float = 30.0) -> None:
         self._run = run
@@ -60,7 +65,7 @@ class SocketAsker:
             try:
                 return client.call(command, **arguments)
             except OperatorError as error:
-                # Only a connection to a process that is gone is worth a second try.
+                # Try again only if the connection led to a process that has ended.
                 if not any(sign in str(error).lower() for sign in ("went away", "pipe", "reset")):
                     raise
                 self._drop(node)
@@ -85,10 +90,10 @@ class SocketAsker:
 
 @dataclass(frozen=True, slots=True)
 class TracedPath:
-    """One traced packet of a flow, from the source's port to where it was seen last. Times are monotonic.
+    """One traced packet of a flow, from the source's port to its last stamp. Times are monotonic (s).
 
-    `complete`: every process has said what it stamped of it, but for those in `given_up`, by name and with the
-    reason: where one of these was on the way, its stamps are missing.
+    `complete`: every process has reported its stamps, except those in `given_up` (name and reason). If one of
+    these was on the path, its stamps are missing.
     """
 
     number: int
@@ -107,22 +112,34 @@ class LabNode:
         self.name = name
 
     def call(self, command: str, /, **arguments: Any) -> Result:
-        """The answer of the node's controller or tester; OperatorError where it refuses or is not there."""
+        """Return the answer of the node's controller or tester.
+
+        Raises:
+            OperatorError: the process refuses or does not answer.
+        """
         return self._lab.ask(self.name, command, arguments)
 
     def status(self) -> Result:
         return self.call("status")
 
     def tunnel(self, name: str) -> Result:
-        """A tunnel's row of the status; KeyError where the node has none of that name."""
+        """Return a tunnel's row of the status.
+
+        Raises:
+            KeyError: the node has no tunnel of that name.
+        """
         return next((row for row in self.status()["tunnels"] if row["name"] == name), None) or _no("tunnel", name)
 
     def card(self, name: str) -> Result:
-        """A card's row of the status; KeyError where the node has none of that name."""
+        """Return a card's row of the status.
+
+        Raises:
+            KeyError: the node has no card of that name.
+        """
         return next((row for row in self.status()["cards"] if row["card"] == name), None) or _no("card", name)
 
     def counters(self, card: str) -> dict[str, int]:
-        """A card's counters, read from its mapped file, also when the card is dead."""
+        """Return a card's counters from its mapped file, also after the card died."""
         return self._lab.counters(self.name, card)
 
 
@@ -131,7 +148,7 @@ def _no(what: str, name: str) -> Result:
 
 
 class LabClient:
-    """A running lab. `file` is what it was made from; `run` its run folder, where it is on this machine."""
+    """A running lab. `file` is its model, `run` its run folder if it is on this machine."""
 
     def __init__(
         self,
@@ -145,7 +162,7 @@ class LabClient:
         self.file = file
         self.run = run
         self.folder = run
-        """Where files of the test may go that are kept with the logs when it fails."""
+        """Folder for files of the test that are kept with the logs of a failed run."""
         self.boot_ms = 0.0
         self.clock = clock
         self._ask = ask
@@ -157,25 +174,26 @@ class LabClient:
 
     def node(self, name: str) -> LabNode:
         if name not in self.file.nodes:
-            raise KeyError(f"the lab has no node {name!r}: it has {', '.join(self.file.nodes)}")
+            raise KeyError(f"{name!r} is not a node of the lab; nodes: {', '.join(self.file.nodes)}")
         return LabNode(self, name)
 
     # cards and links
 
     def kill(self, node: str, card: str) -> float:
-        """SIGKILL; when it was asked for. The launcher starts the card again after the lab's delay."""
+        """Send SIGKILL. Return the time of the request (s). The launcher restarts the card after the lab's
+        delay."""
         return self.card_action("kill", node, card)
 
     def stop_card(self, node: str, card: str) -> float:
-        """SIGSTOP: the card hangs."""
+        """Send SIGSTOP, so that the card hangs. Return the time (s)."""
         return self.card_action("stop", node, card)
 
     def continue_card(self, node: str, card: str) -> float:
-        """SIGCONT."""
+        """Send SIGCONT. Return the time (s)."""
         return self.card_action("continue", node, card)
 
     def restart(self, node: str, card: str) -> float:
-        """Kill a card and start it again at once."""
+        """Kill a card and start it again at once. Return the time (s)."""
         return self.card_action("restart", node, card)
 
     def card_action(self, verb: str, node: str, card: str) -> float:
@@ -184,22 +202,25 @@ class LabClient:
         return began
 
     def link(self, end: str | Endpoint, **faults: Any) -> float:
-        """Set faults of a link's sending end: `down=True`, `loss="1%"`, `delay="20ms"`, `clear=True`.
+        """Set faults at a link's sending end: `down=True`, `loss="1%"`, `delay="20ms"`, `clear=True`.
 
-        Those of what a Linux device sends are made by the port at its other end.
+        For an end at a Linux device, set them at the port at the other end. Return the time (s).
+
+        Raises:
+            OperatorError: neither end is a port of a router or tester, or the fault is refused.
         """
         node, _, port = str(end).partition(":")
         if isinstance(self.file.nodes.get(node), LinuxNode):
             far = self.file.far_end(Endpoint(node, port))
             if far is None or isinstance(self.file.nodes[far.node], LinuxNode):
-                raise OperatorError(f"link {end}: no port of a router or tester is there to make its faults")
+                raise OperatorError(f"link {end}: no end is a port of a router or tester; cannot set faults")
             node, port, faults = far.node, far.port, {**faults, "far": True}
         began = self.clock()
         self.ask(node, "link", {"port": port, **faults})
         return began
 
     def link_down(self, end: str, down: bool = True) -> float:
-        """Take a link down, or up again, in both directions."""
+        """Take a link down, or up again, in both directions. Return the time (s)."""
         node, _, port = end.partition(":")
         far = self.file.far_end(Endpoint(node, port))
         began = self.link(end, down=down)
@@ -208,7 +229,11 @@ class LabClient:
         return began
 
     def apply(self, node: str, text: str, file: str = "") -> Result:
-        """Put a configuration into force. Raises OperatorError with the diagnostics where it is refused."""
+        """Commit a configuration at a router.
+
+        Raises:
+            OperatorError: the router refuses it; the text has the diagnostics.
+        """
         answer = self.ask(node, "apply", {"text": text, "file": file, "dry": False})
         if not answer.get("applied", False):
             said = "; ".join(
@@ -220,10 +245,11 @@ class LabClient:
     def capture(
         self, node: str, what: str, file: Path, *, snaplen: int = 0, clear: bool = False, ring: int = 0
     ) -> Path:
-        """Capture `port 3/11`, `asp 1/1 inner`, `asp 1/1 outer`, `asp 1/1` or `fabric lc 3` into a pcapng file
-        until `capture_stop`; of each packet `snaplen` octets, or all of it; with `clear`, of a port, only what is
-        neither protected nor IKE's nor ARP; with `ring` the last so many octets alone, in two files. A capture
-        that there is of the same point ends where it begins."""
+        """Capture `port 3/11`, `asp 1/1 inner`, `asp 1/1 outer`, `asp 1/1` or `fabric lc 3` into a pcapng file.
+
+        The capture runs until `capture_stop`; a new capture of the same point replaces it. `snaplen` limits the
+        octets of each packet (0: all). `clear`, for a port, captures only packets other than ESP, AH, IKE and ARP.
+        `ring` keeps the last so many octets in two files (0: everything)."""
         arguments = {"what": what, "file": str(file.absolute()), "snaplen": snaplen, "clear": clear}
         self.ask(node, "capture", {**arguments, **({"ring": ring} if ring else {})})
         return file
@@ -232,7 +258,7 @@ class LabClient:
         self.ask(node, "capture-stop", {"what": what, "file": str(file.absolute())})
 
     def inject(self, end: str | Endpoint, file: Path, seconds: float = 0.0) -> int:
-        """Give a port the packets of a capture again that it received; how many those were."""
+        """Inject the packets of a capture that it received at this port. Return their number."""
         node, _, port = str(end).partition(":")
         return int(
             self.ask(node, "inject", {"port": port, "file": str(file), "seconds": seconds}).get("injected", 0)
@@ -241,22 +267,22 @@ class LabClient:
     # flows
 
     def start(self, *flows: str, **options: Any) -> float:
-        """Start flows, all of them where none is named. Options: `rate`, `count`."""
+        """Start the named flows, or all of them. Options: `rate`, `count`. Return the time (s)."""
         began = self.clock()
         for flow in self._flows(flows):
             self.ask(flow.origin.node, "start", {"flow": flow.name, **options})
         return began
 
     def stop(self, *flows: str) -> float:
-        """Stop flows, all of them where none is named."""
+        """Stop the named flows, or all of them. Return the time (s)."""
         began = self.clock()
         for flow in self._flows(flows):
             self.ask(flow.origin.node, "stop", {"flow": flow.name})
         return began
 
     def report(self, flow: str, *, since: float = 0.0, until: float = float("inf"), final: bool = False) -> Result:
-        """What happened to a flow: see `chassis.tester.measurements.combine`. `window_lost` and `window_gap_ms`
-        are about [since, until), seconds of the monotonic clock as `kill` and the like return them."""
+        """Return the measurements of a flow: see `chassis.tester.measurements.combine`. `window_lost` and
+        `window_gap_ms` cover [since, until), monotonic time (s) as `kill` and the like return it."""
         made = self.flow(flow)
         window: Result = {"flow": flow}
         if since > 0:
@@ -264,7 +290,7 @@ class LabClient:
         if until < float("inf"):
             window["until"] = until
         source = self.ask(made.origin.node, "flows", window)["flows"][flow]
-        # The source first: what it had sent by then, the sink can have received.
+        # Query the source first, so that the sink can have received everything that the source counts.
         sink = source
         if made.target.node != made.origin.node:
             sink = self.ask(made.target.node, "flows", window)["flows"][flow]
@@ -272,7 +298,7 @@ class LabClient:
         return combine(source["source"], sink["sink"], auto=auto, final=final, begin=since, end=until)
 
     def drain(self, *flows: str, within: float = 5.0) -> None:
-        """Wait until nothing more arrives of stopped flows."""
+        """Wait until no more packets of stopped flows arrive."""
         names = [flow.name for flow in self._flows(flows)]
         deadline = self.clock() + within
         before, quiet = None, self.clock()
@@ -296,10 +322,10 @@ class LabClient:
     # traces
 
     def paths(self, flow: str, since: float = 0.0, until: float = float("inf")) -> list[TracedPath]:
-        """The traced packets of a flow that were sent in [since, until), in order; steps in order of time.
+        """Return the traced packets of a flow sent in [since, until), in order; steps in order of time.
 
         A step is printed as `t1:1 out` at a tester, `a 3/1 in` or `a 1/1 encapsulate` at a router. A packet that
-        arrived is complete: every process on its way has said what it stamped, or was given up.
+        arrived is complete: every process has reported its stamps, or was given up.
         """
         made = self.flow(flow)
         last = f"{made.target} in"
@@ -328,18 +354,18 @@ class LabClient:
         ]
 
     def last_path(self, flow: str, since: float = 0.0, until: float = float("inf")) -> TracedPath | None:
-        """The last traced packet that arrived."""
+        """Return the last traced packet that arrived, or None."""
         return next((path for path in reversed(self.paths(flow, since, until)) if path.arrived), None)
 
     def path(self, flow: str, since: float = 0.0, until: float = float("inf")) -> tuple[str, ...]:
-        """The way of the last traced packet that arrived; empty where none did."""
+        """Return the steps of the last traced packet that arrived; `()` if none did."""
         found = self.last_path(flow, since, until)
         return found.steps if found is not None else ()
 
     # waiting
 
     def check(self, condition: str | Condition) -> tuple[bool, str]:
-        """Whether a condition holds now, and what was seen."""
+        """Return whether a condition holds now, and what was seen."""
         if isinstance(condition, str):
             condition = parse_condition(condition, self.file)
         try:
@@ -348,9 +374,12 @@ class LabClient:
             return False, str(error)
 
     def wait_until(self, condition: str | Condition | Callable[[], Any], within: float = 30.0) -> float:
-        """Wait until a condition holds (see `launch.scenario_words.FORMS`) or a function's result is true.
+        """Wait until a condition holds (see `launch.lab.scenario_syntax.FORMS`) or a function's result is true.
 
-        Returns the seconds that it took. Raises LabTimeout, which says what was seen, after `within` seconds.
+        Return the time that it took (s).
+
+        Raises:
+            LabTimeout: the condition did not hold within `within` (s); the text says what was seen.
         """
         began = self.clock()
         if isinstance(condition, str):
@@ -359,7 +388,7 @@ class LabClient:
             if isinstance(condition, Condition):
                 held, seen = self.check(condition)
             else:
-                # Whoever is asked may be the one that was just killed.
+                # The condition may query a process that was just killed.
                 try:
                     value = condition()
                     held, seen = bool(value), repr(value)
@@ -374,41 +403,42 @@ class LabClient:
             self._pause(POLL_INTERVAL)
 
     def wait(self, seconds: float) -> None:
-        """Let time pass."""
+        """Wait `seconds` on the lab's clock."""
         end = self.clock() + seconds
         while (left := end - self.clock()) > 0:
             self._pause(min(left, 1.0))
 
-    # the rest
+    # counters, events, shell
 
     def counters(self, node: str, card: str = "") -> dict[str, int]:
-        """The counters of a card, or the sums of all of a node's, from their mapped files.
+        """Return the counters of a card, or the sums of all of a node's cards, from their mapped files.
 
-        Raises OperatorError where the node never had such a card.
+        Raises:
+            OperatorError: the node never had such a card, or the run folder is unknown.
         """
         if self.run is None:
-            raise OperatorError("the lab's run folder is not known")
+            raise OperatorError("the run folder of the lab is unknown")
         name = f"{node}.{endpoints.compact(card)}.counters" if card else f"{node}.*.counters"
         total: dict[str, int] = {}
         paths = list(self.run.glob(name))
         if not paths:
             having = ", ".join(sorted(path.name.split(".")[1] for path in self.run.glob(f"{node}.*.counters")))
-            raise OperatorError(f"{node} has no counters of {card or 'any card'}; there are {having or 'none'}")
+            raise OperatorError(f"{node} has no counters of {card or 'any card'}; cards: {having or 'none'}")
         for path in paths:
             for key, value in counters.read(path).items():
                 total[key] = total.get(key, 0) + value
         return total
 
     def accounting(self) -> PacketAccounting:
-        """Where every packet of the lab is, once flows have stopped and nothing is under way any more."""
+        """Return the packet accounting of the lab. Call after flows have stopped and no packet is under way."""
         if self.run is None:
-            raise OperatorError("the lab's run folder is not known")
+            raise OperatorError("the run folder of the lab is unknown")
         kinds = {node.name: node.kind for node in self.file.nodes.values()}
         links = [[str(end) for end in link.ends] for link in self.file.links]
         return for_lab(self.run, kinds, links, self.ask("", "ps", {})["processes"])
 
     def unexpected(self, node: str = "") -> dict[str, int]:
-        """What testers got that no flow sent, by cause; ICMP errors are none."""
+        """Return the packets that testers received and no flow sent, by cause; ICMP errors are not counted."""
         found: dict[str, int] = {}
         for tester in self.file.testers():
             if node in ("", tester.name):
@@ -418,9 +448,9 @@ class LabClient:
         return found
 
     def events(self, since: float = 0.0) -> list[Result]:
-        """What the launcher and the controllers noted, `{time, node, text}` in order of time."""
+        """Return the events of the launcher and the controllers, `{time, node, text}` in order of time."""
         found: dict[tuple[float, str, str], None] = {}
-        # Controllers tell the launcher too: what is in both histories is one event.
+        # Controllers report to the launcher too: an event in both histories counts once.
         for node in (LAUNCHER, *(router.name for router in self.file.routers())):
             with contextlib.suppress(OperatorError):
                 for event in self.ask(node, "events", {"since": since}).get("events", []):
@@ -430,7 +460,8 @@ class LabClient:
         return [{"time": at, "node": node, "text": text} for at, node, text in sorted(found)]
 
     def shell(self, command: str, within: float = 60.0) -> tuple[int, str]:
-        """A shell command beside the lab's file, `$CHASSIS_LAB` and `$CHASSIS_RUN` set; status and output."""
+        """Run a shell command in the lab file's folder, with `$CHASSIS_LAB` and `$CHASSIS_RUN`. Return status,
+        output."""
         environment = {**os.environ, "CHASSIS_LAB": self.file.name}
         if self.run is not None:
             environment["CHASSIS_RUN"] = str(self.run.parent)

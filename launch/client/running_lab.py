@@ -1,4 +1,7 @@
-"""A running lab, as `chassisctl` reaches it: by name, or the only one there is."""
+"""Find a running lab for `chassisctl` and connect to its operator sockets.
+
+Input: the lab's name, or none if only one lab runs. Output: answers of the launcher and of nodes.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,11 @@ from launch.run_folders import FolderError, Running, running
 
 
 class RunningLab:
-    """Operator sockets of one lab. Every method raises OperatorError with what is wrong."""
+    """Operator sockets of one lab.
+
+    Raises:
+        OperatorError: from every method; the text says what is wrong.
+    """
 
     def __init__(self, lab: Running) -> None:
         self._lab = lab
@@ -22,7 +29,7 @@ class RunningLab:
 
     @classmethod
     def find(cls, name: str | None) -> RunningLab:
-        """The lab of this name; without one the only lab that runs."""
+        """Find the lab of this name; without a name, the only running lab."""
         try:
             labs = running()
         except FolderError as error:
@@ -33,7 +40,7 @@ class RunningLab:
                     return cls(lab)
             raise OperatorError(f"no lab {name!r} runs; running: {', '.join(lab.name for lab in labs) or 'none'}")
         if len(labs) != 1:
-            what = f"several labs run ({', '.join(lab.name for lab in labs)}): say which with --lab"
+            what = f"several labs run ({', '.join(lab.name for lab in labs)}); give one with --lab"
             raise OperatorError(what if labs else "no lab runs; start one with chassis-launch FILE")
         return cls(labs[0])
 
@@ -46,18 +53,18 @@ class RunningLab:
             return client.call(command, **arguments)
 
     def open(self, name: str) -> OperatorClient:
-        """A connection to a node that waits for as long as it takes; OperatorGone where nobody listens."""
+        """Connect to a node without a timeout for answers; OperatorGone if the process does not listen."""
         return OperatorClient(self._socket(name), None)
 
     def runs(self) -> bool:
-        """Whether the lab still runs."""
+        """Return whether the lab still runs."""
         return self._lab.lives()
 
     def routers(self) -> list[str]:
         return [name for name, node in self.nodes.items() if node["kind"] == "smartedge"]
 
     def far_end(self, end: str) -> str:
-        """The port at the other end of this one's link.
+        """Return the port at the other end of this port's link.
 
         Raises:
             OperatorError: the port has no link.
@@ -69,17 +76,17 @@ class RunningLab:
         raise OperatorError(f"{end} has no link; linked ports: {', '.join(ends) or 'none'}")
 
     def split(self, end: str) -> tuple[str, str]:
-        """Node and port of `a:3/11`."""
+        """Split `a:3/11` into node and port."""
         node, colon, port = end.partition(":")
         if not colon or not port:
-            raise OperatorError(f"{end!r} is no port of a node: write it like a:3/11")
+            raise OperatorError(f"{end!r} is not a port of a node; expected NODE:PORT such as a:3/11")
         self._known(node)
         return node, port
 
     def _known(self, name: str) -> str:
         if name not in self.nodes:
             close = nearest(name, self.nodes)
-            hint = f"did you mean {close!r}?" if close else f"there are {', '.join(self.nodes)}"
+            hint = f"did you mean {close!r}?" if close else f"nodes: {', '.join(self.nodes)}"
             raise OperatorError(f"lab {self.name} has no node {name!r}; {hint}")
         return name
 

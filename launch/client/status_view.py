@@ -1,4 +1,7 @@
-"""A lab's status for people: cards, tunnels, flows, loss, the last events; once, or live in a terminal."""
+"""Status of a lab for people: cards, tunnels, flows, loss and the last events; once, or live in a terminal.
+
+Input: the launcher's `status` answer as a dict. Output: rich renderables.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +23,10 @@ from chassis.tester.measurements import combine
 from launch.run_folders import LAUNCHER_SOCKET
 
 REFRESH_INTERVAL = 0.5
-"""Seconds between two looks of the live status."""
+"""Time (s) between two updates of the live status."""
 
 FLOWS_TIMEOUT = 20.0
-"""Seconds that the flows have to run before `--once` gives up on them."""
+"""Time (s) after which `--once` stops waiting for the flows."""
 
 TUNNELS_SHOWN = 24
 EVENTS_SHOWN = 8
@@ -33,7 +36,7 @@ Status = Mapping[str, Any]
 
 
 def flows(status: Status) -> dict[str, dict[str, Any]]:
-    """Each flow's account, from the reports of the testers at both of its ends."""
+    """Return each flow's measurements, combined from the reports of the testers at both ends."""
     found: dict[str, dict[str, Any]] = {}
     for name, flow in status["flows"].items():
         source = _report(status, flow["from"], name).get("source")
@@ -49,7 +52,7 @@ def _report(status: Status, end: str, name: str) -> dict[str, Any]:
 
 
 def events(status: Status) -> list[dict[str, Any]]:
-    """What the launcher and the controllers noted, in order of time."""
+    """Return the events of the launcher and the controllers, in order of time."""
     found = {(event["time"], event["node"], event["text"]): event for event in status["events"]}
     for name, node in status["nodes"].items():
         for event in (node["status"] or {}).get("events", []):
@@ -58,13 +61,13 @@ def events(status: Status) -> list[dict[str, Any]]:
 
 
 def running(status: Status) -> bool:
-    """Whether every flow that starts by itself arrives."""
+    """Return whether packets arrive of every flow that starts automatically."""
     wanted = [flow for flow in flows(status).values() if flow["start"] == "auto"]
     return not status["missing"] and all(flow["received"] for flow in wanted)
 
 
 def render(status: Status, before: Status | None = None) -> RenderableType:
-    """The whole status; rates need one that was taken `before`."""
+    """Render the whole status; rates need an earlier status as `before`."""
     parts: list[RenderableType] = [_head(status), _cards(status, before)]
     tunnels = list(_tunnel_rows(status))
     if tunnels:
@@ -98,7 +101,7 @@ def _head(status: Status) -> Text:
 
 
 def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
-    """A plain table of these columns; the last and `state` may wrap."""
+    """Create a plain table of these columns; the last one and `state` may wrap."""
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False)
     for name in columns:
         table.add_column(
@@ -150,12 +153,12 @@ def _tunnel_rows(status: Status) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def pairs(value: Any) -> str:
-    """A mapping as `name value, name value`; anything else as it is."""
+    """Print a mapping as `name value, name value`; anything else as text."""
     return ", ".join(f"{name} {one}" for name, one in value.items()) if isinstance(value, Mapping) else str(value)
 
 
 def _up(tunnel: Mapping[str, Any]) -> str:
-    """`up`, and of a negotiated tunnel with whom and by how many SAs."""
+    """Print `up`, with the peer's identity and the number of SAs of a negotiated tunnel."""
     sas = sum(sa["direction"] == "out" for sa in tunnel.get("sas", []))
     said = [f"with {tunnel['identity']}"] if tunnel.get("identity") else []
     said += [f"{sas} SA{'s' if sas != 1 else ''} out"] if sas else []
@@ -169,7 +172,7 @@ def _kind(tunnel: Mapping[str, Any]) -> str:
 
 def _tunnels(rows: list[tuple[str, dict[str, Any]]]) -> Group:
     grid = table("tunnel", "kind", "mode", "ASP", "circuit", "ends", "state")
-    # What is down comes first where not all can be shown.
+    # Show tunnels that are down first if not all fit.
     shown = sorted(rows, key=lambda row: bool(row[1]["up"])) if len(rows) > TUNNELS_SHOWN else rows
     for node, tunnel in shown[:TUNNELS_SHOWN]:
         circuit = f"{tunnel['circuit']} on {tunnel['home']}" if tunnel.get("circuit") else ""
@@ -227,13 +230,13 @@ def _events(status: Status, noted: list[dict[str, Any]]) -> Group:
 
 
 def print_once(status: Status, before: Status | None = None) -> None:
-    """To standard output; in full width where that is no terminal."""
+    """Print a status to standard output; without a terminal in full width."""
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     console.print(render(status, before))
 
 
 def live(run: Path) -> int:
-    """The status, again and again, until Ctrl-C or the end of the lab."""
+    """Show the status repeatedly until Ctrl-C or the end of the lab. Return the exit status."""
     console = Console(highlight=False)
     before: Status | None = None
     try:
@@ -253,7 +256,7 @@ def live(run: Path) -> int:
 
 
 def once_flows_run(run: Path) -> int:
-    """Wait until the flows run, print one status; 1 where they don't within `FLOWS_DEADLINE`."""
+    """Wait until the flows run, print one status. Return 1 if they do not run within `FLOWS_TIMEOUT`."""
     deadline = time.monotonic() + FLOWS_TIMEOUT
     with OperatorClient(run / LAUNCHER_SOCKET) as client:
         while True:
@@ -272,9 +275,9 @@ def once_flows_run(run: Path) -> int:
 
 
 def follow(run: Path, once: bool) -> int:
-    """What the launcher shows on its own terminal, from a child process."""
+    """Show the status on the launcher's own terminal, in a child process of the launcher."""
     if once:
         return once_flows_run(run)
-    # Ctrl-C reaches both; the launcher is the one that acts on it, and ends this process.
+    # Ctrl-C reaches both processes; the launcher handles it and ends this process.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     return live(run)

@@ -1,7 +1,8 @@
-"""What the nodes of a lab say of traced packets, put together: which way each went, and whether that is all of it.
+"""Combine the trace stamps of all nodes of a lab into the path of each traced packet.
 
-Testers are asked first: what they have received by then has passed all the routers, whose cards are then made to
-say what they stamped. So a packet that was at its end is told whole, or with the processes that were given up.
+Input: answers of testers and routers to `traces`. Output: steps by trace number, and the processes whose stamps
+may be missing. Query testers first: a packet that a tester received has passed all routers, whose cards then
+report their stamps. Such a packet is complete, or the missing processes are named.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ _RANKS = {"in": 0, "encapsulate": 1, "decapsulate": 1, "circuit": 2, "local": 3,
 
 
 class Stamps:
-    """The stamps of all traced packets that the nodes know of. Times are seconds of the monotonic clock."""
+    """The stamps of all traced packets. Times are monotonic (s)."""
 
     def __init__(self) -> None:
         self.flows: dict[int, tuple[str, str, float]] = {}
-        """By trace number: a tester that made the packet, its flow and when it left."""
+        """By trace number: the tester that sent the packet, its flow and the time of sending."""
         self._stamps: dict[int, dict[str, list[tuple[float, str]]]] = {}
         self._missing: dict[str, tuple[float, str]] = {}
 
@@ -31,37 +32,37 @@ class Stamps:
                 self.flows[trace["number"]] = node, trace["flow"], float(trace["stamps"][0]["time"])
 
     def router(self, node: str, answer: Answer) -> None:
-        """An answer to `traces`, or to `traces` with `settled`."""
+        """Add an answer to `traces`, or to `traces` with `settled`."""
         for trace in answer["traces"]:
             self._add(node, f"{node} ", trace)
         for card, why in answer.get("given_up", {}).items():
             self._missing[f"{node} {card}"] = inf, why
         for card, since in answer.get("since", {}).items():
-            self._missing.setdefault(f"{node} {card}", (since, f"{card} was started anew"))
+            self._missing.setdefault(f"{node} {card}", (since, f"{card} was restarted"))
         if "began" in answer:
-            # All that its cards had told it went with a controller.
-            self._missing[f"{node} xcrp"] = answer["began"], "the controller was started anew"
+            # A controller loses all stamps of its cards when it ends.
+            self._missing[f"{node} xcrp"] = answer["began"], "the controller was restarted"
 
     def silent(self, node: str, why: str) -> None:
-        """A node that does not answer."""
+        """Record a node that does not answer."""
         self._missing[node] = inf, why
 
     def numbers(self) -> list[int]:
         return sorted(self._stamps)
 
     def given_up(self, began: float) -> dict[str, str]:
-        """Processes that may have taken stamps of a packet along that left at this time, and why."""
+        """Return the processes that may have lost stamps of a packet sent at this time, and why."""
         return {who: why for who, (until, why) in self._missing.items() if began < until}
 
     def times(self, number: int) -> list[tuple[float, str]]:
-        """(time, step) of a packet by time."""
+        """Return (time, step) of a packet in order of time."""
         return sorted(stamp for steps in self._stamps.get(number, {}).values() for stamp in steps)
 
     def steps(self, number: int) -> tuple[str, ...]:
-        """The steps of a packet in the order in which they happened.
+        """Return the steps of a packet in the order in which they happened.
 
-        Cards read the clock once for all that waits for them, so two stamps of a router may be the wrong way round
-        by a moment: within a router that was entered once the steps have an order of their own.
+        A card reads the clock once for all waiting packets, so two stamps of a router may be in the wrong order by
+        a moment: within a router that the packet entered once, use the fixed order of steps.
         """
         ordered: list[tuple[float, int, float, str]] = []
         for steps in self._stamps.get(number, {}).values():

@@ -121,7 +121,7 @@ def test_a_detached_lab_is_listed_acted_on_and_destroyed(programs: Programs) -> 
     assert (up.returncode, up.stdout) == (0, "lab mine is up\n"), up.stderr
     again = programs("launch.main", MANUAL_KEYS, "--detach", "--name", "mine")
     assert again.returncode == 1
-    assert "a lab 'mine' runs already" in again.stderr
+    assert "a lab 'mine' already runs" in again.stderr
     assert programs("launch.main", "list").stdout.startswith("mine ")
     killed = programs("launch.ctl.main", "kill", "a", "asp", "1/1", "--json")
     assert json.loads(killed.stdout)["boot"] == 1

@@ -171,7 +171,7 @@ def test_a_running_labs_name_is_taken(fake: FakeLauncher, monkeypatch: pytest.Mo
     monkeypatch.setenv("CHASSIS_RUN", fake.environment["CHASSIS_RUN"])
     monkeypatch.setenv("CHASSIS_STATE", fake.environment["CHASSIS_STATE"])
     assert [lab.name for lab in running()] == ["s"]
-    with pytest.raises(FolderError, match="a lab 's' runs already; end it with 'chassis-launch destroy s'"):
+    with pytest.raises(FolderError, match="a lab 's' already runs; end it with 'chassis-launch destroy s'"):
         Folders("s", ["a"])
     other = Folders("t", ["a"])
     assert fake.run.exists()

@@ -47,25 +47,25 @@ def invoked(command: Any, *arguments: str) -> str:
 def test_a_configuration(file: Path) -> None:
     parsed = odd.survived(checking.read_config, file)
     assert [(found.severity, found.line, found.column) for found in parsed.diagnostics] == [("error", 1, 1)]
-    assert "no regular file" in parsed.diagnostics[0].message
+    assert "not a regular file" in parsed.diagnostics[0].message
 
 
 def test_a_certificate_or_a_key(file: Path) -> None:
     (found,) = odd.survived(shell.read_folder, file.parents[3])
-    assert (found.data, "no regular file" in found.error) == (b"", True)
+    assert (found.data, "not a regular file" in found.error) == (b"", True)
 
 
 def test_a_lab(file: Path) -> None:
-    assert "no regular file" in invoked(main.main, "check", str(file))
+    assert "not a regular file" in invoked(main.main, "check", str(file))
 
 
 def test_a_record(file: Path) -> None:
-    assert "no regular file" in invoked(chassisctl, "bus", "--replay", str(file))
+    assert "not a regular file" in invoked(chassisctl, "bus", "--replay", str(file))
 
 
 def test_a_configuration_that_is_applied(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("launch.ctl.base.RunningLab.find", lambda name: None)
-    assert "no regular file" in invoked(chassisctl, "apply", "a", str(file))
+    assert "not a regular file" in invoked(chassisctl, "apply", "a", str(file))
 
 
 def test_a_capture_that_is_injected(file: Path) -> None:
@@ -81,4 +81,4 @@ def test_a_capture_that_is_injected(file: Path) -> None:
             return str(error)
         return ""
 
-    assert "no regular file" in odd.survived(replay)
+    assert "not a regular file" in odd.survived(replay)

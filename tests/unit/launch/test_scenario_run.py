@@ -196,7 +196,7 @@ def test_a_client_knows_its_lab(tmp_path: Path) -> None:
     assert lab.node("a").card("lc 3")["usable"]
     with pytest.raises(KeyError, match="no tunnel"):
         lab.node("a").tunnel("t7")
-    with pytest.raises(KeyError, match="no node 'z': it has a, b"):
+    with pytest.raises(KeyError, match="'z' is not a node of the lab; nodes: a, b"):
         lab.node("z")
     with pytest.raises(OperatorError, match="refused"):
         lab.apply("a", "wrong")

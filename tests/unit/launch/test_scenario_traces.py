@@ -57,8 +57,8 @@ def test_the_cards_are_asked_once_for_each_packet_that_arrived(fake: FakeLab) ->
     ("said", "why"),
     [
         ({"given_up": {"asp 1/1": "asp 1/1 is down"}}, {"b asp 1/1": "asp 1/1 is down"}),
-        ({"since": {"asp 1/1": 2000.0}}, {"b asp 1/1": "asp 1/1 was started anew"}),
-        ({"began": 2000.0}, {"b xcrp": "the controller was started anew"}),
+        ({"since": {"asp 1/1": 2000.0}}, {"b asp 1/1": "asp 1/1 was restarted"}),
+        ({"began": 2000.0}, {"b xcrp": "the controller was restarted"}),
         ({"since": {"asp 1/1": 1.0}, "began": 1.0}, {}),
     ],
 )

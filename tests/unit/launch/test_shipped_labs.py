@@ -38,7 +38,7 @@ def test_nothing_that_is_there_is_written_over(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     for there in ("file", "link", "."):
-        with pytest.raises(ExampleError, match="there already"):
+        with pytest.raises(ExampleError, match="already exists"):
             copy("ikev2", tmp_path / there)
     assert (tmp_path / "file").read_text() == "mine"
     assert not (tmp_path / "nowhere").exists()
@@ -47,4 +47,4 @@ def test_nothing_that_is_there_is_written_over(tmp_path: Path) -> None:
 def test_what_is_no_example_is_named_with_those_that_are() -> None:
     done = CliRunner().invoke(main, ["examples", "ikev3"])
     assert done.exit_code == 1
-    assert "no example 'ikev3'; there are: high-availability, " in done.output
+    assert "'ikev3' is not an example; examples: high-availability, " in done.output
