@@ -156,7 +156,7 @@ class AspEngine(CardBase):
         self.sa_statistics.apply_records(change)
         self.negotiated.apply_settings(self.settings)
         self._update_queues()
-        outputs = self.ike.changed(change, self.settings, self.replica.records)
+        outputs = self.ike.on_records(change, self.settings, self.replica.records)
         if self._report_all:
             self._report_all = False
             # A hello lists the SAs, but not their peers' identities, and no tunnels without SAs.
@@ -208,7 +208,7 @@ class AspEngine(CardBase):
             number = tunnel if isinstance(tunnel, int) else None
             return [ToController(Reply(request.number, self.sa_statistics.statistics(number)))]
         if request.name == "ike":
-            return self.ike.ask(request, str(request.arguments["what"]), 0)
+            return self.ike.request(request, str(request.arguments["what"]), 0)
         if request.name not in ("clear", "rekey"):
             return None
         # A tunnel with manual keys has no IKE SA.
@@ -222,11 +222,11 @@ class AspEngine(CardBase):
             outputs += self.tunnels.reinstall(number)
         if manual and (tunnel is not None or len(manual) == len(self.tunnels.local)):
             return [*outputs, ToController(Reply(request.number, {"manual": len(manual)}))]
-        return outputs + self.ike.ask(request, request.name, len(manual))
+        return outputs + self.ike.request(request, request.name, len(manual))
 
     def on_disconnected(self, now: float) -> list[Output]:
         """Give up the commands that IKE runs for the controller."""
-        self.ike.disconnected()
+        self.ike.on_disconnected()
         return super().on_disconnected(now)
 
     def on_stall(self, seconds: float, now: float) -> list[Output]:
@@ -266,9 +266,9 @@ class AspEngine(CardBase):
             case IkeLog():
                 return [ToController(message.record)]
             case IkeReply():
-                return self.ike.answered(message)
+                return self.ike.on_reply(message)
             case IkeHeartbeat():
-                self.ike.alive(message, now)
+                self.ike.on_heartbeat(message, now)
                 return []
         state = self.tunnels.local.get(message.tunnel)
         if state is not None and state.last_report is not None and bool(state.last_report[0]) == state.up:

@@ -1,5 +1,4 @@
-"""The data engine's dealings with its IKE process, apart from SAs: the records that it is given, whether it still
-turns, and the operator's commands that are for it."""
+"""Messages between the data engine and IKE that are not about SAs: records, heartbeats, operators' commands."""
 
 from __future__ import annotations
 
@@ -27,13 +26,13 @@ from chassis.model.ike import IkePolicy, IkeProposal
 from chassis.model.ipsec import IpsecPolicy, IpsecProposal
 
 IKE_SILENCE_TIMEOUT = 5.0
-"""Seconds without a word of IKE after which it counts as hung."""
+"""Time (s) without a heartbeat of IKE after which it counts as hung."""
 
 PIPE_DROP_LOG_INTERVAL = 1.0
-"""Seconds between two log lines on messages that were not carried."""
+"""Shortest time (s) between two log lines about dropped messages."""
 
 MAX_RECORDS_PER_MESSAGE = 500
-"""Most records of one message."""
+"""Largest number of records in one message (count)."""
 
 _ORDER = (
     ContextRecord.TYPE,
@@ -41,12 +40,12 @@ _ORDER = (
     *(POLICY_KINDS[kind] for kind in (IkeProposal, IpsecProposal, IkePolicy, IpsecPolicy, Acl)),
     TunnelRecord.TYPE,
 )
-"""Kinds of records that IKE needs. A tunnel comes last: what it names is there before it."""
+"""Kinds of records that IKE needs, in order of sending: a tunnel follows the records that it names."""
 _RANK: dict[str | int, int] = {kind: rank for rank, kind in enumerate(_ORDER)}
 
 
 class IkeClient:
-    """Nothing is sent before `connect`, nor before the controller's first snapshot."""
+    """Makes the messages for IKE. None is sent before `connect` and the controller's first snapshot."""
 
     def __init__(self, card: str, counters: Counters) -> None:
         self.connected = False
@@ -59,27 +58,29 @@ class IkeClient:
         self._needs: dict[int, frozenset[Key]] = {}
         self._users: dict[Key, int] = {}
         """How many tunnels use an access list."""
-        self._heard = inf
-        self._complains = -inf
-        """When a message that was left out may be logged again."""
+        self._last_heartbeat = inf
+        self._next_drop_log = -inf
+        """When a dropped message may be logged again (s)."""
         self._bases: dict[str, int] = {}
-        self._asked: dict[int, int] = {}
-        """Requests that IKE has, with the number of manual tunnels that were done already."""
+        self._requests: dict[int, int] = {}
+        """Requests sent to IKE, with the number of manual tunnels for which the command was carried out here."""
 
     def connect(
         self, settings: Attributes, records: Mapping[Key, Record], ready: bool, now: float
     ) -> list[Output]:
-        """The IKE process stands; `ready`: there are records to give it."""
+        """Return the first messages for a started IKE process; none unless the records are `ready`."""
         self.connected = True
-        self._heard = now
-        return self._whole(settings, records) if ready else []
+        self._last_heartbeat = now
+        return self._configure_all(settings, records) if ready else []
 
-    def changed(self, change: RecordChange, settings: Attributes, records: Mapping[Key, Record]) -> list[Output]:
-        """Hand on what of a change of records concerns IKE."""
+    def on_records(
+        self, change: RecordChange, settings: Attributes, records: Mapping[Key, Record]
+    ) -> list[Output]:
+        """Return the messages for IKE about a change of records."""
         if not self.connected:
             return []
         if self._settings != settings:
-            return self._whole(settings, records)
+            return self._configure_all(settings, records)
         touched: dict[Key, None] = {}
         for record in (*change.deleted, *change.put):
             if record.key[0] in _RANK:
@@ -100,11 +101,11 @@ class IkeClient:
 
     def on_stall(self, seconds: float) -> None:
         """Allow for a stall (s) of this process: it has not read heartbeats that IKE sent meanwhile."""
-        self._heard += seconds
+        self._last_heartbeat += seconds
 
-    def alive(self, message: IkeHeartbeat, now: float) -> None:
-        """IKE turns. Its counts begin with its process; the counters go on over all of them."""
-        self._heard = now
+    def on_heartbeat(self, message: IkeHeartbeat, now: float) -> None:
+        """Handle a heartbeat. Its counts start at 0 with each IKE process; the counters add them up."""
+        self._last_heartbeat = now
         counters = self._counters
         for name, count in message.counts.items():
             if not isinstance(count, int) or count < 0:
@@ -118,46 +119,46 @@ class IkeClient:
     def on_timer(self, now: float) -> list[Output]:
         if now < self.next_timer():
             return []
-        self._heard = inf
+        self._last_heartbeat = inf
         return [Exit("IKE hangs")]
 
     def next_timer(self) -> float:
-        return self._heard + IKE_SILENCE_TIMEOUT
+        return self._last_heartbeat + IKE_SILENCE_TIMEOUT
 
-    def ask(self, request: Request, name: str, done: int) -> list[Output]:
-        """Pass a command of the operator on; `done` manual tunnels have been served already."""
+    def request(self, request: Request, name: str, done: int) -> list[Output]:
+        """Send a command of an operator to IKE. It was carried out for `done` manual tunnels (count) here."""
         if not self.connected:
-            return [ToController(Reply(request.number, {}, f"IKE is not there on {self._card}"))]
-        self._asked[request.number] = done
+            return [ToController(Reply(request.number, {}, f"IKE is not running on {self._card}"))]
+        self._requests[request.number] = done
         return [ToIke(IkeRequest(request.number, name, request.arguments))]
 
-    def answered(self, message: IkeReply) -> list[Output]:
-        """IKE's answer, for the controller."""
-        done = self._asked.pop(message.number, None)
+    def on_reply(self, message: IkeReply) -> list[Output]:
+        """Return the reply for the controller."""
+        done = self._requests.pop(message.number, None)
         if done is None:
             return []
         result = {**message.result, "manual": done} if done else message.result
         return [ToController(Reply(message.number, result, message.error))]
 
-    def left_out(self, message: MessageDropped, now: float) -> list[Output]:
-        """A message to IKE or from it was not carried: it is logged, and whoever asked gets an error."""
+    def on_message_dropped(self, message: MessageDropped, now: float) -> list[Output]:
+        """Count and log a dropped message to or from IKE; if it belongs to a command, reply with an error."""
         self._counters.add("ike pipe messages dropped")
         outputs: list[Output] = []
-        text = f"A message between {self._card} and its IKE was left out: {message.text}"
-        if now >= self._complains:
-            self._complains = now + PIPE_DROP_LOG_INTERVAL
+        text = f"A message between {self._card} and its IKE was dropped: {message.text}"
+        if now >= self._next_drop_log:
+            self._next_drop_log = now + PIPE_DROP_LOG_INTERVAL
             outputs.append(ToController(LogRecord(now, "error", "ike", "", text, {"asp": self._card})))
         if message.number:
-            outputs += self.answered(IkeReply(message.number, {}, text))
+            outputs += self.on_reply(IkeReply(message.number, {}, text))
         return outputs
 
-    def disconnected(self) -> None:
-        """Whoever asked is gone."""
-        self._asked.clear()
+    def on_disconnected(self) -> None:
+        """Forget the requests in progress: the controller that sent them is disconnected."""
+        self._requests.clear()
 
     # inside
 
-    def _whole(self, settings: Attributes, records: Mapping[Key, Record]) -> list[Output]:
+    def _configure_all(self, settings: Attributes, records: Mapping[Key, Record]) -> list[Output]:
         self._needs.clear()
         self._users.clear()
         for record in records.values():
@@ -165,7 +166,7 @@ class IkeClient:
                 self._use(record.number, record)
         self._settings = settings
         self._held = {key: record for key, record in records.items() if self._needs_record(record)}
-        return _configure(self._held.values(), (), whole=True, settings=settings)
+        return _configure(self._held.values(), (), full=True, settings=settings)
 
     def _needs_record(self, record: Record) -> bool:
         if isinstance(record, TunnelRecord):
@@ -175,7 +176,7 @@ class IkeClient:
         return record.key[0] in _RANK
 
     def _use(self, number: int, record: Record | None) -> frozenset[Key]:
-        """Note the access lists that a tunnel uses; those whose use this may have begun or ended."""
+        """Remember the access lists that a tunnel uses; return those added or removed."""
         needs: frozenset[Key] = frozenset()
         if isinstance(record, TunnelRecord) and self._needs_record(record):
             lists = [policy_key(Acl, entry.acl, record.context) for entry in record.config.entries if entry.acl]
@@ -193,18 +194,18 @@ class IkeClient:
 
 
 def _configure(
-    put: Iterable[Record], delete: Iterable[Key], *, whole: bool = False, settings: Attributes | None = None
+    put: Iterable[Record], delete: Iterable[Key], *, full: bool = False, settings: Attributes | None = None
 ) -> list[Output]:
-    """Messages of a bearable size. What a tunnel names comes before it, and is deleted after it."""
+    """Return `Configure` messages of limited size. Records come before tunnels that name them; deletions after."""
     records = sorted(put, key=lambda record: _RANK[record.key[0]])
     keys = tuple(sorted(delete, key=lambda key: -_RANK[key[0]]))
     outputs: list[Output] = []
-    if whole or keys or records:
+    if full or keys or records:
         count = len(records)
         first = Configure(
             tuple(records[:MAX_RECORDS_PER_MESSAGE]),
             keys,
-            whole,
+            full,
             settings or {},
             more=count > MAX_RECORDS_PER_MESSAGE,
         )

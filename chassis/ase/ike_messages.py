@@ -1,8 +1,8 @@
 """Messages inside an ASP, between its data engine and its IKE process (`docs/bus.md` prints them too).
 
-The two are engines of their own: IKE's arithmetic must not hold up packets or heartbeats. The data engine owns
-sequence numbers, windows and octet counts; IKE owns keys in the making, lifetimes in seconds, and the decision
-which SA sends. Addresses are numbers, contexts are the controller's, times are seconds of the monotonic clock.
+They are two processes, so that IKE's arithmetic does not delay packets or heartbeats. The data engine owns
+sequence numbers, replay windows and octet counts. IKE owns the keys of negotiations, lifetimes in seconds, and the
+decision which SA sends. Contexts are the controller's numbers. Times are of the monotonic clock (s).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from chassis.model.ipsec import SaKeys
 
 @dataclass(frozen=True, slots=True)
 class IkePacket:
-    """A UDP datagram of IKE, either way. On port 4500 `data` is without the non-ESP marker (RFC 3948 2.2): the
-    data engine takes it off and puts it on. An empty `data` from IKE is a NAT keepalive, one octet on the wire.
+    """A UDP datagram of IKE, sent or received. On port 4500 `data` is without the non-ESP marker (RFC 3948 2.2),
+    which the data engine removes and adds. Empty `data` from IKE is a NAT keepalive, one octet on the wire.
     """
 
     context: int
@@ -34,10 +34,10 @@ class IkePacket:
 
 @dataclass(frozen=True, slots=True)
 class Configure:
-    """Records that changed, as the controller replicates them; `whole`: everything held before is void.
+    """Records that changed, as the controller replicates them. With `full`, all other records are deleted.
 
-    `settings` are the node's, from the `Welcome`; empty in all but the first. A change of many records comes in
-    parts, of which all but the last say that there is `more`: it takes effect with the last.
+    `settings` are the node's, from the `Welcome`; empty if they are unchanged. A change of many records comes in
+    several messages, all but the last with `more`. It takes effect with the last one.
     """
 
     put: tuple[Record, ...]
@@ -49,9 +49,9 @@ class Configure:
 
 @dataclass(frozen=True, slots=True)
 class SaExpire:
-    """An SA has carried its kilobytes or has used up its numbers: `hard` means that it stopped.
+    """An SA reached its limit of kilobytes or of sequence numbers. With `hard` it no longer carries packets.
 
-    The other way, never `hard`: its lifetime in seconds has IKE negotiate its successor.
+    From IKE, never `hard`: its lifetime in seconds ends soon, and IKE negotiates its successor.
     """
 
     tunnel: int
@@ -62,7 +62,7 @@ class SaExpire:
 
 @dataclass(frozen=True, slots=True)
 class PeerUsesSa:
-    """The first packet came in by an SA that did not send yet: the peer has it."""
+    """The first packet was received on a CHILD SA that does not send yet: the peer has installed it."""
 
     tunnel: int
     serial: int
@@ -70,14 +70,14 @@ class PeerUsesSa:
 
 @dataclass(frozen=True, slots=True)
 class PeerAlive:
-    """Tunnels by which packets of the peer came in since the last such message (for DPD)."""
+    """Numbers of the tunnels that received packets of the peer since the last such message (for DPD)."""
 
     tunnels: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class NatMappingChanged:
-    """UDP-encapsulated packets of an SA now come from another address or port (RFC 3948, RFC 7296 2.23)."""
+    """UDP-encapsulated packets of an SA come from a new address or port (RFC 3948, RFC 7296 2.23)."""
 
     tunnel: int
     serial: int
@@ -87,9 +87,9 @@ class NatMappingChanged:
 
 @dataclass(frozen=True, slots=True)
 class Acquire:
-    """A packet wanted to go through a policy line that has no SA; said at most once a second for each.
+    """A packet matched a policy entry that has no SA. Sent at most once a second for each entry.
 
-    `entry` is the number of the line, or of one rule of it (`chassis.ase.entry_numbers`).
+    `entry` is the number of the entry, or of one of its rules (`chassis.ase.entry_numbers`).
     """
 
     tunnel: int
@@ -119,14 +119,13 @@ class UdpEncapsulation:
 
 @dataclass(frozen=True, slots=True)
 class SaInstall:
-    """A pair of SAs for one policy line of a tunnel, or for one rule of the line: `entry` is the number of either
-    (`chassis.ase.entry_numbers`). `outbound` has the peer's SPIs, `inbound` ours.
+    """Install a CHILD SA for a policy entry of a tunnel, or for one of its rules (IKEv1). `entry` is the number of
+    either (`chassis.ase.entry_numbers`). `outbound` has the peer's SPIs, `inbound` ours.
 
-    `serial` is never used again for the tunnel in one life of the ASP. `rules` are what goes in (as an access list
-    of this end says it), already narrowed; none means everything. `send`: it sends for its line from now on. Where
-    it is false the pair only receives until `SaActivateOutbound`. `kbytes` 0 is no limit; the soft one is
-    `soft_kbytes`. `seconds` is for people: IKE itself ends it. `cpi_out` and `cpi_in` are IPComp's, 0 without.
-    `initiator`: this end began the negotiation.
+    `serial` is used once for a tunnel by an ASP process. `rules` select the outbound traffic, already narrowed;
+    `()` selects all. With `send` false the CHILD SA only receives until `SaActivateOutbound`. `kbytes` is the hard
+    limit and `soft_kbytes` the soft one, 0 for none. `seconds` is the lifetime (s), for display: IKE deletes the
+    SA. `cpi_out` and `cpi_in` are 0 without IPComp. `initiator`: this end initiated the negotiation.
     """
 
     tunnel: int
@@ -149,12 +148,12 @@ class SaInstall:
     """One or none."""
     initiator: bool = False
     replaces: int = 0
-    """Serial of the pair that this one succeeds, 0 for none."""
+    """Serial of the predecessor, 0 for none."""
 
 
 @dataclass(frozen=True, slots=True)
 class SaActivateOutbound:
-    """This pair sends for its policy line from now on."""
+    """Send with this CHILD SA for its policy entry from now on."""
 
     tunnel: int
     serial: int
@@ -162,7 +161,7 @@ class SaActivateOutbound:
 
 @dataclass(frozen=True, slots=True)
 class SaDelete:
-    """The pair is gone, keys and all."""
+    """Delete a CHILD SA and its keys."""
 
     tunnel: int
     serial: int
@@ -171,7 +170,7 @@ class SaDelete:
 
 @dataclass(frozen=True, slots=True)
 class SaUpdateAddress:
-    """The peer of a pair is elsewhere now: its packets go there."""
+    """Send the packets of a CHILD SA to a new address or port of the peer (RFC 7296 2.23)."""
 
     tunnel: int
     serial: int
@@ -180,10 +179,10 @@ class SaUpdateAddress:
 
 @dataclass(frozen=True, slots=True)
 class IkeTunnelState:
-    """IKE's word on a tunnel: `up` when every policy line has a pair, at least for one of its rules; if not, why.
+    """The state of a tunnel: `up` if every policy entry has a CHILD SA, at least for one of its rules.
 
-    `identity` is the peer's as it proved it; `selectors` are the peer's networks as negotiated, for
-    traffic-selector routes: address and prefix length in turn.
+    `reason` says why it is down. `identity` is the authenticated one of the peer. `selectors` are the peer's
+    networks as negotiated, for traffic-selector routes: address and prefix length in turn.
     """
 
     tunnel: int
@@ -195,13 +194,15 @@ class IkeTunnelState:
 
 @dataclass(frozen=True, slots=True)
 class IkeLog:
-    """A log line of IKE, complete."""
+    """A log record of IKE, which the data engine passes on."""
 
     record: LogRecord
 
 
 @dataclass(frozen=True, slots=True)
 class IkeReply:
+    """The answer to the `IkeRequest` with the same number. `error` is empty if the command was carried out."""
+
     number: int
     result: Attributes
     error: str = ""
@@ -209,7 +210,7 @@ class IkeReply:
 
 @dataclass(frozen=True, slots=True)
 class IkeHeartbeat:
-    """IKE's loop turns; `counts` are its statistics as the counters name them."""
+    """A sign of life. `loop_lag` (s) is how late it is sent; `counts` are statistics by counter name."""
 
     loop_lag: float
     counts: dict[str, Value]
@@ -217,8 +218,10 @@ class IkeHeartbeat:
 
 @dataclass(frozen=True, slots=True)
 class MessageDropped:
-    """A message between the two that was not carried, and why; it is none itself. `number` is that of the command
-    which it was for, 0 for none."""
+    """A message that was dropped, and why. Each end makes this value for itself; it is not sent.
+
+    `number` is that of the command to which the message belongs, 0 for none.
+    """
 
     text: str
     number: int = 0

@@ -46,30 +46,31 @@ from chassis.bus.scheduling import COMPUTE_SLICE, ask_for_slice
 from chassis.net.errors import DecodeError
 
 MAX_PENDING_OCTETS: Final = 1 << 20
-"""Octets that may wait before datagrams are dropped."""
+"""Largest backlog (octets); beyond it IKE datagrams are dropped."""
 
 READ_SIZE: Final = 1 << 18
+"""Octets read at once."""
 
-SPARED: Final = {
+DROPPABLE: Final = {
     kind.__name__ for kind in (IkeHeartbeat, IkeLog, IkePacket, IkeReply, IkeRequest, Acquire, PeerAlive)
 }
-"""Messages that may be missing: said again, asked again, or for people."""
+"""Messages that may be dropped: they are repeated, or only operators need them."""
 
 COMMANDS: Final = {IkeRequest.__name__, IkeReply.__name__}
-"""Messages that begin with the number of a command that somebody waits for."""
+"""Messages that begin with the number of a command whose sender waits for a reply."""
 
 MAX_LOGGED_CHARS: Final = 200
-"""Most characters of what is said of a message."""
+"""Length limit of the text about a dropped message (characters)."""
 
 _LENGTH = struct.Struct("!I")
 
 
 class PipeClosed(Exception):
-    """The other process is gone, or what it sends makes no sense any more."""
+    """The other process has ended, or the stream from it cannot be decoded."""
 
 
 class Pipe:
-    """One end. `pending` says that octets wait for the socket to take them."""
+    """One end of the socket pair."""
 
     def __init__(self, end: socket.socket, encode: Callable[[Any], bytes], decode: Callable[[bytes], Any]) -> None:
         end.setblocking(False)
@@ -82,19 +83,28 @@ class Pipe:
 
     @property
     def pending(self) -> bool:
+        """Whether octets wait until the socket is writable."""
         return bool(self._out)
 
     def send(self, message: Any) -> MessageDropped | None:
-        """Give a message to the other process; raises PipeClosed."""
+        """Send a message to the other process; return `MessageDropped` if it cannot be encoded.
+
+        Raises:
+            PipeClosed: the other process has ended, or the states would differ without this message.
+        """
         if self._waiting > MAX_PENDING_OCTETS and isinstance(message, IkePacket):
             self.dropped += 1
             return None
         try:
             data = self._encode(message)
         except (TypeError, ValueError, OverflowError) as error:
-            return _left_out(type(message).__name__, getattr(message, "number", 0), str(error))
+            return _dropped(type(message).__name__, getattr(message, "number", 0), str(error))
         if len(data) > MAX_MESSAGE:
-            return _left_out(type(message).__name__, getattr(message, "number", 0), f"{len(data)} bytes")
+            return _dropped(
+                type(message).__name__,
+                getattr(message, "number", 0),
+                f"{len(data)} octets; at most {MAX_MESSAGE} are sent",
+            )
         frame = memoryview(_LENGTH.pack(len(data)) + data)
         self._out.append(frame)
         self._waiting += len(frame)
@@ -102,7 +112,11 @@ class Pipe:
         return None
 
     def flush(self) -> None:
-        """Hand on what waits, as far as the socket takes it; raises PipeClosed."""
+        """Write pending octets until the socket takes no more.
+
+        Raises:
+            PipeClosed: the other process has ended.
+        """
         out = self._out
         while out:
             try:
@@ -118,7 +132,11 @@ class Pipe:
                 out[0] = out[0][taken:]
 
     def receive(self) -> list[Any]:
-        """The messages that came since, each as it is or `MessageDropped`; raises PipeClosed."""
+        """Return the messages received since the last call; `MessageDropped` for one that does not decode.
+
+        Raises:
+            PipeClosed: the other process has ended, or the states would differ without a message.
+        """
         try:
             data = self.socket.recv(READ_SIZE)
         except (BlockingIOError, InterruptedError):
@@ -134,7 +152,7 @@ class Pipe:
         while len(buffer) - at >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(buffer, at)
             if length > MAX_MESSAGE:
-                raise PipeClosed(f"a message of {length} bytes")
+                raise PipeClosed(f"a message of {length} octets; at most {MAX_MESSAGE} are accepted")
             if len(buffer) - at - _LENGTH.size < length:
                 break
             start = at + _LENGTH.size
@@ -143,7 +161,7 @@ class Pipe:
             try:
                 messages.append(self._decode(frame))
             except DecodeError as error:
-                messages.append(_left_out(*_heading(frame), str(error)))
+                messages.append(_dropped(*_heading(frame), str(error)))
         del buffer[:at]
         return messages
 
@@ -151,16 +169,20 @@ class Pipe:
         self.socket.close()
 
 
-def _left_out(kind: str, number: int, what: str) -> MessageDropped:
-    """Go on without a message, or not; raises PipeClosed."""
+def _dropped(kind: str, number: int, what: str) -> MessageDropped:
+    """Return the report about a message that cannot be carried.
+
+    Raises:
+        PipeClosed: the states of both processes would differ without it.
+    """
     text = ascii(f"{kind}: {what}"[:MAX_LOGGED_CHARS])[1:-1]
-    if kind not in SPARED:
+    if kind not in DROPPABLE:
         raise PipeClosed(text)
     return MessageDropped(text, number if kind in COMMANDS else 0)
 
 
 def _heading(frame: bytes) -> tuple[str, int]:
-    """(type, number) of a message that cannot be read: as far as they can be."""
+    """Return (type, number) of a message that does not decode; "" and 0 where they do not decode either."""
     name: Any = ""
     number: Any = 0
     reader = msgpack.Unpacker(strict_map_key=False)
@@ -176,14 +198,14 @@ def _heading(frame: bytes) -> tuple[str, int]:
 
 
 NICE = 5
-"""The arithmetic of key exchanges yields to packets and heartbeats where they want the same core."""
+"""Niceness of the process: key exchanges yield to packets and heartbeats on the same core."""
 
 _encode_to, _decode_to = carrier(ToIke)
 _encode_from, _decode_from = carrier(FromIke)
 
 
 def start(env: Environment) -> Pipe:
-    """Fork the process; the data engine's end of the pipe."""
+    """Fork the IKE process and return the data engine's end of the pipe."""
     ours, its = socket.socketpair()
     parent = os.getpid()
     if os.fork() == 0:
@@ -205,7 +227,7 @@ def _run(env: Environment, pipe: Pipe) -> int:
     setproctitle(f"chassis {env.node} {env.card} ike")
     os.nice(NICE)
     ask_for_slice(COMPUTE_SLICE)
-    # The data engine's end of the pipe tells when to go.
+    # The process ends when the data engine closes its end of the pipe.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     engine = IkeEngine(env.card, random=os.urandom)
@@ -235,7 +257,7 @@ def _run(env: Environment, pipe: Pipe) -> int:
                 send(engine.on_message_dropped(message.text, message.number, now))
             else:
                 send(engine.receive(message, now, time.time()))
-            # Who carries packets would wait for a whole tick of the scheduler otherwise, whatever `NICE` says.
+            # Without this the data engine would wait for a whole scheduler tick, whatever `NICE` is.
             os.sched_yield()
         watch()
 

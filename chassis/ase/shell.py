@@ -64,7 +64,7 @@ class AspShell(CardShell):
         except PipeClosed as error:
             self._exit_without_ike(error)
         if left is not None:
-            self.perform(self._asp.ike.left_out(left, time.monotonic()))
+            self.perform(self._asp.ike.on_message_dropped(left, time.monotonic()))
         if self._pipe.dropped != dropped:
             self.counters.add("drop ike busy")
         self._watch_pipe()
@@ -80,7 +80,7 @@ class AspShell(CardShell):
             self.perform(self._asp.ike_connected(now))
         for message in messages:
             if isinstance(message, MessageDropped):
-                self.perform(self._asp.ike.left_out(message, now))
+                self.perform(self._asp.ike.on_message_dropped(message, now))
             else:
                 self.perform(self._asp.from_ike(message, now))
         self._watch_pipe()

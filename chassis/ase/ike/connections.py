@@ -155,12 +155,12 @@ class Connections:
         """What was wrong with certificates since this was last emptied."""
 
     def apply(
-        self, put: Iterable[Record], delete: Iterable[Key], whole: bool = False
+        self, put: Iterable[Record], delete: Iterable[Key], full: bool = False
     ) -> dict[int, tuple[Connection | None, Connection | None]]:
         """Take changed records; (before, after) of every tunnel that is not what it was."""
         touched: dict[int, None] = {}
         contexts: set[int] = set()
-        if whole:
+        if full:
             delete = [*self._records, *((TunnelRecord.TYPE, number) for number in self._tunnels)]
             kept = {record.key for record in put}
             delete = [key for key in delete if key not in kept]

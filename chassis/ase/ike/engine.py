@@ -1,8 +1,8 @@
-"""The IKE engine of an ASP: one UDP port for both versions, and what keeps every configured tunnel up.
+"""The IKE engine of an ASP: both versions on one UDP port, and every configured tunnel kept up.
 
-Pure: datagrams and messages of the data engine come in, messages for it go out (`chassis.ase.ike_messages`);
-time and randomness are arguments. Negotiations are sessions (`chassis.ase.ike.v1`, `.v2`), written against
-`chassis.ase.ike.host`.
+Inputs are messages of the data engine, with datagrams among them; outputs are messages for it
+(`chassis.ase.ike_messages`). Time and randomness are arguments. Each IKE SA is a session (`chassis.ase.ike.v1`,
+`.v2`), written against `chassis.ase.ike.host`.
 """
 
 from __future__ import annotations
@@ -40,17 +40,18 @@ from chassis.bus.arguments import fault
 from chassis.bus.messages import Attributes
 
 IKE_HEARTBEAT_INTERVAL = 1.0
-"""Seconds between two signs of life."""
+"""Time (s) between two heartbeats."""
 
 INITIATE: Final[Mapping[int, Initiate]] = {1: SessionV1.initiate, 2: SessionV2.initiate}
 RESPOND: Final[Mapping[int, Respond]] = {1: SessionV1.respond, 2: SessionV2.respond}
-"""How a session of each version is made."""
+"""What makes a session, by IKE version."""
 
 NOWHERE: Final = NetworkPath(0, 0, 0, 0, 0)
+"""The path in log lines that concern no peer."""
 
 
 class IkeRequestError(Exception):
-    """A command that cannot be carried out; the text goes to the operator."""
+    """A command cannot be carried out. The text goes to the operator."""
 
 
 class IkeEngine:
@@ -63,7 +64,7 @@ class IkeEngine:
         random: Callable[[int], bytes],
         settings: IkeSettings | None = None,
     ) -> None:
-        """`random(n)` gives n unpredictable octets."""
+        """`random(n)` returns n unpredictable octets."""
         self.asp = asp
         self._connections = Connections()
         self.ike_sa_manager = IkeSaManager(asp, random, settings or IkeSettings(), self._connections.group)
@@ -71,7 +72,7 @@ class IkeEngine:
         self.ike_sa_manager.reports = self.connection_manager
         self._receiver = IkeReceiver(self.ike_sa_manager, RESPOND, random)
         self._parts: list[Configure] = []
-        """Of a change that has not come in whole yet."""
+        """Messages of a change whose last message has not been received yet."""
         self._alive_at = -inf
 
     # the process's calls
@@ -81,8 +82,10 @@ class IkeEngine:
         return self.ike_sa_manager.flush()
 
     def receive(self, message: ToIke, now: float, wall: float) -> list[FromIke]:
-        """One message of the data engine. `wall` is the time of day, in seconds since 1970: it may jump, and what
-        a peer shows in this message is judged by it."""
+        """Handle a message of the data engine and return the messages for it.
+
+        `now` (s) is monotonic. `wall` (s since 1970) may jump; certificates are checked against it.
+        """
         self.ike_sa_manager.set_time(now, wall)
         if isinstance(message, IkePacket):
             self._receiver.receive(message, now)
@@ -113,16 +116,16 @@ class IkeEngine:
             except IkeRequestError as error:
                 self.ike_sa_manager.output(IkeReply(message.number, {}, str(error)))
             except Exception as error:
-                # A fault of this program: whoever asked is told, and the tunnels of this ASP go on.
+                # A fault of this program: reply with it, and keep the tunnels of this ASP up.
                 text = f"{message.name}: {fault(error)}"
                 self.ike_sa_manager.log_own("fault", "error", text, None, NOWHERE, now)
                 self.ike_sa_manager.output(IkeReply(message.number, {}, text))
         return self.ike_sa_manager.flush()
 
     def on_message_dropped(self, text: str, number: int, now: float) -> list[FromIke]:
-        """A message to the data engine or from it was not carried; `number` is its command's, 0 for none."""
-        text = f"A message between {self.asp} and its IKE was left out: {text}"
-        self.ike_sa_manager.log_own("left out", "error", text, None, NOWHERE, now)
+        """Log a dropped message to or from the data engine. `number` is that of its command, 0 for none."""
+        text = f"A message between {self.asp} and its IKE was dropped: {text}"
+        self.ike_sa_manager.log_own("message dropped", "error", text, None, NOWHERE, now)
         if number:
             self.ike_sa_manager.output(IkeReply(number, {}, text))
         return self.ike_sa_manager.flush()
@@ -149,7 +152,7 @@ class IkeEngine:
         if message.more:
             return
         parts, self._parts = self._parts, []
-        # Together: what a whole account does not name is void, and a first part names but some of it.
+        # Apply all parts together: a full change deletes what none of its parts names.
         put = [record for part in parts for record in part.put]
         delete = [key for part in parts for key in part.delete]
         changes = self._connections.apply(put, delete, any(part.full for part in parts))
@@ -160,7 +163,7 @@ class IkeEngine:
             self.connection_manager.configure(tunnel, before, after, now)
 
     def _follow_peer(self, session: Session, message: NatMappingChanged) -> None:
-        """Follow a peer whose NAT gave it another port: for IKE and for all its pairs (RFC 7296 2.23)."""
+        """Send to a new address or port of the peer, for IKE and all CHILD SAs of the session (RFC 7296 2.23)."""
         if not session.path.on_nat_port:
             return
         session.path = replace(session.path, remote=message.remote, remote_port=message.remote_port)
@@ -179,7 +182,7 @@ def _run_command(ike: IkeEngine, name: str, arguments: Attributes, now: float) -
     """Carry out a command. `tunnel` in the arguments is a number; without it all tunnels are meant.
 
     Raises:
-        RequestError: there is no such command or tunnel.
+        IkeRequestError: there is no such command or tunnel.
     """
     tunnels = _tunnels(ike, arguments)
     if name == "clear":

@@ -341,13 +341,13 @@ def test_who_asked_is_told_that_no_answer_can_be_carried() -> None:
     side, _ = sides()
     side.take(side.asp.receive(Request(5, "rekey", {}), side.now))
     for _ in range(3):
-        side.take(side.asp.ike.left_out(MessageDropped("IkeReply: too deep", 5), side.now))
+        side.take(side.asp.ike.on_message_dropped(MessageDropped("IkeReply: too deep", 5), side.now))
     (reply,) = side.heard(Reply)
     assert (reply.number, reply.result) == (5, {})
-    assert reply.error.endswith("left out: IkeReply: too deep")
+    assert reply.error.endswith("dropped: IkeReply: too deep")
     assert [record.text for record in side.heard(LogRecord)] == [reply.error]
     assert side.count("ike pipe messages dropped") == 3
-    side.take(side.asp.ike.left_out(MessageDropped("IkeLog: odd"), side.now + PIPE_DROP_LOG_INTERVAL))
+    side.take(side.asp.ike.on_message_dropped(MessageDropped("IkeLog: odd"), side.now + PIPE_DROP_LOG_INTERVAL))
     assert len(side.heard(LogRecord)) == 1
     assert not side.heard(Reply)
 

@@ -77,7 +77,7 @@ def test_an_answer_that_cannot_be_packed_is_said(ends: tuple[Pipe, Pipe], reply:
     assert said.record.severity == "error"
     assert isinstance(answer, IkeReply)
     assert (answer.number, answer.result) == (9, {})
-    assert "left out: IkeReply" in answer.error
+    assert "dropped: IkeReply" in answer.error
 
 
 @pytest.mark.parametrize(
