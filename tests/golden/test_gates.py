@@ -54,18 +54,15 @@ def digests(*messages: IkePacket | SaDelete | SaActivateOutbound | IkeLog, now: 
     return dict(zip(PARTS, transcript.digests().split(), strict=True))
 
 
-@pytest.mark.parametrize(
-    ("other", "changed"),
-    [
-        ([IkePacket(7, 1, 500, 2, 500, b"Octets"), DELETE, LOG], {"datagrams"}),
-        ([IkePacket(7, 1, 500, 2, 4500, b"octets"), DELETE, LOG], {"datagrams"}),
-        ([PACKET, PACKET, DELETE, LOG], {"datagrams"}),
-        ([PACKET, SaDelete(5, 2, "reason"), LOG], {"values"}),
-        ([PACKET, SaActivateOutbound(5, 1), LOG], {"values", "words"}),
-        ([PACKET, SaDelete(5, 1, "another"), LOG], {"words"}),
-        ([PACKET, DELETE], {"words"}),
-    ],
-)
+@pytest.mark.parametrize(("other", "changed"), [
+    ([IkePacket(7, 1, 500, 2, 500, b"Octets"), DELETE, LOG], {"datagrams"}),
+    ([IkePacket(7, 1, 500, 2, 4500, b"octets"), DELETE, LOG], {"datagrams"}),
+    ([PACKET, PACKET, DELETE, LOG], {"datagrams"}),
+    ([PACKET, SaDelete(5, 2, "reason"), LOG], {"values"}),
+    ([PACKET, SaActivateOutbound(5, 1), LOG], {"values", "words"}),
+    ([PACKET, SaDelete(5, 1, "another"), LOG], {"words"}),
+    ([PACKET, DELETE], {"words"}),
+])  # fmt: skip
 def test_a_change_shows_in_its_part_of_a_transcript(
     other: list[IkePacket | SaDelete | SaActivateOutbound | IkeLog], changed: set[str]
 ) -> None:

@@ -215,14 +215,11 @@ def test_a_tunnel_that_was_up_must_come_back(monkeypatch: pytest.MonkeyPatch) ->
     assert "tunnel t9 is down: it is not there" in outcome.what
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        *(["--seeds", n] for n in ("0", "-5")),
-        *(["--minutes", n] for n in ("0", "-1", "nan", "inf")),
-        ["--workers", "0"],
-    ],
-)
+@pytest.mark.parametrize("options", [
+    *(["--seeds", n] for n in ("0", "-5")),
+    *(["--minutes", n] for n in ("0", "-1", "nan", "inf")),
+    ["--workers", "0"],
+])  # fmt: skip
 def test_a_campaign_of_nothing_is_refused(options: list[str]) -> None:
     done = CliRunner().invoke(command, [str(LAB), *options])
     assert (done.exit_code, "Invalid value" in done.output) == (2, True)

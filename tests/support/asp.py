@@ -235,15 +235,9 @@ class Controller:
     def open(self, batch: Batch, **fields: object) -> list[tuple[str, Batch]]:
         """Protected packets from the other router, as this one's line card hands them on."""
         fields = {
-            "step": Step.DECAPSULATE,
-            "ingress": "3/11",
-            "context": OUTER,
-            "tunnel": 0,
-            "circuit": 0,
-            "port": "",
-            "address": 0,
-            **fields,
-        }
+            "step": Step.DECAPSULATE, "ingress": "3/11", "context": OUTER, "tunnel": 0, "circuit": 0, "port": "",
+            "address": 0, **fields,
+        }  # fmt: skip
         return self.give(moved(batch, **fields))
 
     def drops(self) -> dict[str, int]:
@@ -279,63 +273,20 @@ def records(*, there: bool = False, kind: str = "esp", **tunnel: object) -> list
     made: list[Record] = [
         ContextRecord(INNER, "inner"),
         ContextRecord(OUTER, "outer"),
-        InterfaceRecord(
-            context=INNER,
-            name="lan",
-            kind="numbered",
-            address=ip(f"{inside}.0.0.254"),
-            prefix_length=8,
-            port="3/1",
-        ),
-        InterfaceRecord(
-            context=INNER,
-            name="t1",
-            kind="ipsec",
-            address=ip("1.0.0.2" if there else "1.0.0.1"),
-            prefix_length=30,
-            tunnel=CIRCUIT,
-        ),
-        InterfaceRecord(
-            context=INNER,
-            name="t2",
-            kind="ipsec",
-            address=ip("2.0.0.2" if there else "2.0.0.1"),
-            prefix_length=30,
-            tunnel=ECONOMICAL,
-        ),
-        InterfaceRecord(
-            context=OUTER, name="wan", kind="numbered", address=ip(mine), prefix_length=16, port="3/11"
-        ),
-        PortRecord(
-            port="3/1",
-            card=LC3,
-            enabled=True,
-            context=INNER,
-            interface="lan",
-            address=ip(f"{inside}.0.0.254"),
-            prefix_length=8,
-            mac=b"\2\0\0\0\3\1",
-        ),
-        PortRecord(
-            port="3/11",
-            card=LC3,
-            enabled=True,
-            context=OUTER,
-            interface="wan",
-            address=ip(mine),
-            prefix_length=16,
-            mac=b"\2\0\0\0\3\13",
-        ),
-        PortRecord(
-            port="4/11",
-            card=LC4,
-            enabled=True,
-            context=OUTER,
-            interface="wan2",
-            address=ip("41.0.0.1"),
-            prefix_length=16,
-            mac=b"\2\0\0\0\4\13",
-        ),
+        InterfaceRecord(context=INNER, name="lan", kind="numbered", address=ip(f"{inside}.0.0.254"),
+            prefix_length=8, port="3/1"),
+        InterfaceRecord(context=INNER, name="t1", kind="ipsec", address=ip("1.0.0.2" if there else "1.0.0.1"),
+            prefix_length=30, tunnel=CIRCUIT),
+        InterfaceRecord(context=INNER, name="t2", kind="ipsec", address=ip("2.0.0.2" if there else "2.0.0.1"),
+            prefix_length=30, tunnel=ECONOMICAL),
+        InterfaceRecord(context=OUTER, name="wan", kind="numbered", address=ip(mine), prefix_length=16,
+            port="3/11"),
+        PortRecord(port="3/1", card=LC3, enabled=True, context=INNER, interface="lan",
+            address=ip(f"{inside}.0.0.254"), prefix_length=8, mac=b"\2\0\0\0\3\1"),
+        PortRecord(port="3/11", card=LC3, enabled=True, context=OUTER, interface="wan", address=ip(mine),
+            prefix_length=16, mac=b"\2\0\0\0\3\13"),
+        PortRecord(port="4/11", card=LC4, enabled=True, context=OUTER, interface="wan2", address=ip("41.0.0.1"),
+            prefix_length=16, mac=b"\2\0\0\0\4\13"),
         LocalAddressRecord(INNER, ip(f"{inside}.0.0.254")),
         LocalAddressRecord(INNER, ip("2.0.0.2" if there else "2.0.0.1")),
         LocalAddressRecord(OUTER, ip(mine), ASP),
@@ -346,7 +297,7 @@ def records(*, there: bool = False, kind: str = "esp", **tunnel: object) -> list
         route(OUTER, f"{far}/32", port_hop(LC3, "3/11", far, cost=5), port_hop(LC4, "4/11", "41.0.0.9", cost=10)),
         manual_sa("sa1", 1000, kind, there=there),
         manual_sa("sa2", 2000, kind, there=there),
-    ]
+    ]  # fmt: skip
     for number, economical in ((CIRCUIT, False), (ECONOMICAL, True)):
         made.append(
             altered(

@@ -100,16 +100,9 @@ def install(
     spi = 10_000 * tunnel + 20 * serial
     one, other = suite(spi, kind), suite(spi + 10, kind)
     base = SaInstall(
-        tunnel=tunnel,
-        serial=serial,
-        entry=10,
-        local=B if there else A,
-        remote=A if there else B,
-        outbound=other if there else one,
-        inbound=one if there else other,
-        window=64,
-        send=send,
-    )
+        tunnel=tunnel, serial=serial, entry=10, local=B if there else A, remote=A if there else B,
+        outbound=other if there else one, inbound=one if there else other, window=64, send=send,
+    )  # fmt: skip
     return replace(base, **fields)  # type: ignore[arg-type]
 
 

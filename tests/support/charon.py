@@ -226,13 +226,9 @@ class Charon:
     def set_up(self, signatures: bool) -> None:
         """Write what it reads at its next start."""
         text = CONFIGURATION.format(
-            plugins=PLUGINS,
-            tries=self._tries,
-            signatures="yes" if signatures else "no",
-            vici=self._vici_path,
-            log=self.log_file,
-            level=self._level,
-        )
+            plugins=PLUGINS, tries=self._tries, signatures="yes" if signatures else "no", vici=self._vici_path,
+            log=self.log_file, level=self._level,
+        )  # fmt: skip
         if self._reuse:
             text = text.replace("reuse_ikesa = no", "reuse_ikesa = yes")
         (self._home / "strongswan.conf").write_text(text)

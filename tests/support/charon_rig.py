@@ -32,23 +32,15 @@ CIPHERS = {
     "aes-256-gcm": "aes256gcm16",
 }  # fmt: skip
 INTEGRITY = {
-    "hmac-md5-96": "md5",
-    "hmac-sha1-96": "sha1",
-    "hmac-aes-xcbc": "aesxcbc",
-    "hmac-sha-256-128": "sha256",
-    "hmac-sha-384-192": "sha384",
-    "hmac-sha-512-256": "sha512",
-}
+    "hmac-md5-96": "md5", "hmac-sha1-96": "sha1", "hmac-aes-xcbc": "aesxcbc", "hmac-sha-256-128": "sha256",
+    "hmac-sha-384-192": "sha384", "hmac-sha-512-256": "sha512",
+}  # fmt: skip
 GROUPS = {1: "modp768", 2: "modp1024", 5: "modp1536", 14: "modp2048", 15: "modp3072", 19: "ecp256", 20: "ecp384",
           21: "ecp521", 31: "x25519"}  # fmt: skip
 PRFS = {
-    "hmac-md5": "prfmd5",
-    "hmac-sha1": "prfsha1",
-    "aes-128-xcbc": "prfaesxcbc",
-    "hmac-sha-256": "prfsha256",
-    "hmac-sha-384": "prfsha384",
-    "hmac-sha-512": "prfsha512",
-}
+    "hmac-md5": "prfmd5", "hmac-sha1": "prfsha1", "aes-128-xcbc": "prfaesxcbc", "hmac-sha-256": "prfsha256",
+    "hmac-sha-384": "prfsha384", "hmac-sha-512": "prfsha512",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,15 +60,9 @@ class Suite:
 
     def ours(self, version: Version, authentication: Method) -> IkeProposal:
         return IkeProposal(
-            "ike",
-            version,
-            dh_group=self.group,
-            authentication_algorithm=self.integrity,
-            encryption_algorithm=self.cipher,
-            authentication=authentication,
-            lifetime=LIFETIME,
-            prf=self.prf,
-        )
+            "ike", version, dh_group=self.group, authentication_algorithm=self.integrity,
+            encryption_algorithm=self.cipher, authentication=authentication, lifetime=LIFETIME, prf=self.prf,
+        )  # fmt: skip
 
     @property
     def our_esp(self) -> IpsecProposal:

@@ -19,14 +19,9 @@ def router(near: bool, tunnels: int) -> str:
     private, beyond = (11, 12) if near else (12, 11)
     end, other = ("1", "2") if near else ("2", "1")
     lines = [
-        "asp pool P service security",
-        " asp 1/1",
-        "asp group G",
-        " pool P",
-        "context lan",
-        " interface private",
+        "asp pool P service security", " asp 1/1", "asp group G", " pool P", "context lan", " interface private",
         f"  ip address {private}.255.255.254/8",
-    ]
+    ]  # fmt: skip
     for number in range(tunnels):
         lines += [f" interface tun{number}", f"  ip address 192.{number >> 6}.{(number & 63) * 4}.{end}/30"]
     lines += [f" ip route {address(beyond, number, 0)}/24 tun{number}" for number in range(tunnels)]

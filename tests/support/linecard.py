@@ -55,11 +55,8 @@ def route(context: int, prefix: str, *hops: NextHop) -> RouteRecord:
 
 def tunnel(number: int, asp: str, *, economical: bool, home: str = "lc 3", **fields: Any) -> TunnelRecord:
     values: dict[str, Any] = {
-        "circuit": 0 if economical else CIRCUIT,
-        "home": "" if economical else home,
-        "up": True,
-        **fields,
-    }
+        "circuit": 0 if economical else CIRCUIT, "home": "" if economical else home, "up": True, **fields,
+    }  # fmt: skip
     return TunnelRecord(
         number=number,
         config=Tunnel(f"t{number}", kind="manual", economical=economical),
@@ -82,15 +79,12 @@ RECORDS: tuple[Record, ...] = (
     CardStateRecord("asp 1/2", "asp", 3, 7, True),
     ContextRecord(INNER, "vpn"),
     ContextRecord(OUTER, "local"),
-    InterfaceRecord(
-        context=INNER, name="if-3/1", kind="numbered", address=ip("10.0.0.1"), prefix_length=24, port="3/1"
-    ),
-    InterfaceRecord(
-        context=OUTER, name="if-3/11", kind="numbered", address=ip("20.0.0.1"), prefix_length=24, port="3/11"
-    ),
-    InterfaceRecord(
-        context=INNER, name="ipsec1", kind="ipsec", address=ip("172.16.0.1"), prefix_length=30, tunnel=ECONOMICAL
-    ),
+    InterfaceRecord(context=INNER, name="if-3/1", kind="numbered", address=ip("10.0.0.1"), prefix_length=24,
+        port="3/1"),
+    InterfaceRecord(context=OUTER, name="if-3/11", kind="numbered", address=ip("20.0.0.1"), prefix_length=24,
+        port="3/11"),
+    InterfaceRecord(context=INNER, name="ipsec1", kind="ipsec", address=ip("172.16.0.1"), prefix_length=30,
+        tunnel=ECONOMICAL),
     InterfaceRecord(context=OUTER, name="loop", kind="loopback", address=ip("5.5.5.1"), prefix_length=32),
     port("3/1", INNER, "10.0.0.1"),
     port("3/11", OUTER, "20.0.0.1"),
@@ -111,7 +105,7 @@ RECORDS: tuple[Record, ...] = (
     tunnel(ECONOMICAL, "asp 1/1", economical=True),
     tunnel(SPARE, "asp 1/2", economical=True),
     tunnel(CIRCUITED, "asp 1/1", economical=False),
-)
+)  # fmt: skip
 
 
 def packet(

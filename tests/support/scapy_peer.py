@@ -20,13 +20,9 @@ CIPHER_NAMES = {
     "aes-256-cbc": "AES-CBC", "aes-128-gcm": "AES-GCM", "aes-192-gcm": "AES-GCM", "aes-256-gcm": "AES-GCM",
 }  # fmt: skip
 INTEGRITY_NAMES = {
-    None: "NULL",
-    "hmac-md5-96": "HMAC-MD5-96",
-    "hmac-sha1-96": "HMAC-SHA1-96",
-    "hmac-sha-256-128": "SHA2-256-128",
-    "hmac-sha-384-192": "SHA2-384-192",
-    "hmac-sha-512-256": "SHA2-512-256",
-}
+    None: "NULL", "hmac-md5-96": "HMAC-MD5-96", "hmac-sha1-96": "HMAC-SHA1-96", "hmac-sha-256-128": "SHA2-256-128",
+    "hmac-sha-384-192": "SHA2-384-192", "hmac-sha-512-256": "SHA2-512-256",
+}  # fmt: skip
 
 
 def text(address: int) -> str:

@@ -20,19 +20,13 @@ def test_full_at_launch_at_a_commit_and_at_restarts(tmp_path_factory: pytest.Tem
     if may.returncode:
         pytest.skip(f"no mount namespace of our own: {may.stderr.strip()}")
     done = subprocess.run(
-        [
-            *unshare,
-            sys.executable,
-            "-m",
-            "tests.support.full_disk",
-            tmp_path_factory.mktemp("f"),
-            ROOT / "configs" / "manual-keys" / "a.cfg",
-        ],
+        [*unshare, sys.executable, "-m", "tests.support.full_disk", tmp_path_factory.mktemp("f"),
+            ROOT / "configs" / "manual-keys" / "a.cfg"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=150,
-    )
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     assert list(told) == ["launch", "commit", "restart"]

@@ -50,13 +50,10 @@ def way(lab: LabClient, flow: str) -> list[str]:
 
 
 @pytest.mark.behaviour("B-010")
-@pytest.mark.parametrize(
-    ("flow", "first", "last", "near", "far"),
-    [
-        ("circuit-forward", "t1:1 out", "t2:1 in", ("a", "3/1", "3/11"), ("b", "3/12", "3/1")),
-        ("circuit-reverse", "t2:1 out", "t1:1 in", ("b", "3/1", "3/12"), ("a", "3/11", "3/1")),
-    ],
-)
+@pytest.mark.parametrize(("flow", "first", "last", "near", "far"), [
+    ("circuit-forward", "t1:1 out", "t2:1 in", ("a", "3/1", "3/11"), ("b", "3/12", "3/1")),
+    ("circuit-reverse", "t2:1 out", "t1:1 in", ("b", "3/1", "3/12"), ("a", "3/11", "3/1")),
+])  # fmt: skip
 def test_a_circuit_based_tunnel_goes_by_its_circuit(
     lab: LabClient, flow: str, first: str, last: str, near: tuple[str, str, str], far: tuple[str, str, str]
 ) -> None:
@@ -76,13 +73,10 @@ def test_a_circuit_based_tunnel_goes_by_its_circuit(
 
 
 @pytest.mark.behaviour("B-011")
-@pytest.mark.parametrize(
-    ("flow", "first", "last", "near", "far"),
-    [
-        ("economical-forward", "t1:1 out", "t2:1 in", ("a", "3/1", "3/11"), ("b", "3/12", "3/1")),
-        ("economical-reverse", "t2:1 out", "t1:1 in", ("b", "3/1", "3/12"), ("a", "3/11", "3/1")),
-    ],
-)
+@pytest.mark.parametrize(("flow", "first", "last", "near", "far"), [
+    ("economical-forward", "t1:1 out", "t2:1 in", ("a", "3/1", "3/11"), ("b", "3/12", "3/1")),
+    ("economical-reverse", "t2:1 out", "t1:1 in", ("b", "3/1", "3/12"), ("a", "3/11", "3/1")),
+])  # fmt: skip
 def test_an_economical_tunnel_goes_by_no_circuit(
     lab: LabClient, flow: str, first: str, last: str, near: tuple[str, str, str], far: tuple[str, str, str]
 ) -> None:
@@ -153,11 +147,8 @@ def test_another_program_decrypts_what_is_on_the_wire(lab: LabClient) -> None:
     assert lab.folder is not None
     wire = lab.capture("a", "port 3/11", lab.folder / "wire.pcapng")
     flows = {
-        "circuit-forward": 4097,
-        "circuit-reverse": 4098,
-        "economical-forward": 8193,
-        "economical-reverse": 8194,
-    }
+        "circuit-forward": 4097, "circuit-reverse": 4098, "economical-forward": 8193, "economical-reverse": 8194,
+    }  # fmt: skip
     sent(lab, 10, *flows)
     lab.capture_stop("a", "port 3/11", wire)
     text = lab.file.routers()[0].config.read_text()

@@ -28,14 +28,11 @@ def test_nothing_is_wrong_where_page_and_tests_agree() -> None:
     assert complaints(PROVEN, outcomes(B_009="passed", B_113="passed skipped"), least=2) == []
 
 
-@pytest.mark.parametrize(
-    ("seen", "complaint"),
-    [
-        (outcomes(B_009="passed"), "no passed test proves: B-113"),
-        (outcomes(B_009="passed", B_113="passed failed"), "no passed test proves: B-113"),
-        (outcomes(B_009="passed", B_113="passed", B_114="passed"), "does not say that tests prove B-114"),
-    ],
-)
+@pytest.mark.parametrize(("seen", "complaint"), [
+    (outcomes(B_009="passed"), "no passed test proves: B-113"),
+    (outcomes(B_009="passed", B_113="passed failed"), "no passed test proves: B-113"),
+    (outcomes(B_009="passed", B_113="passed", B_114="passed"), "does not say that tests prove B-114"),
+])  # fmt: skip
 def test_a_page_that_tests_contradict_is_named(seen: dict[str, set[str]], complaint: str) -> None:
     (said,) = complaints(PROVEN, seen, least=2)
     assert complaint in said
@@ -70,14 +67,11 @@ def run_suite(pytester: pytest.Pytester, test: str, *arguments: str) -> pytest.R
     return pytester.runpytest_inprocess("tests", "--rootdir", str(pytester.path), *arguments)
 
 
-@pytest.mark.parametrize(
-    ("body", "arguments", "said", "code"),
-    [
-        ("pass", [], "*2 passed*", 0),
-        ("assert False", ["-n", "2"], "*no passed test proves: B-009*", 1),
-        ("assert False", ["-k", "other"], "*1 passed*", 0),
-    ],
-)
+@pytest.mark.parametrize(("body", "arguments", "said", "code"), [
+    ("pass", [], "*2 passed*", 0),
+    ("assert False", ["-n", "2"], "*no passed test proves: B-009*", 1),
+    ("assert False", ["-k", "other"], "*1 passed*", 0),
+])  # fmt: skip
 def test_a_whole_run_fails_by_a_statement_that_no_test_proves(
     pytester: pytest.Pytester, body: str, arguments: list[str], said: str, code: int
 ) -> None:

@@ -25,21 +25,12 @@ def router(*, address: str) -> Controller:
     """A router whose tunnel takes 600 octets. It reaches 70/8 by a second port, with or without an address."""
     more = (
         InterfaceRecord(context=INNER, name="loop", kind="loopback", address=ip("9.9.9.9"), prefix_length=32),
-        InterfaceRecord(
-            context=INNER, name="lan2", kind="numbered", address=ip(address), prefix_length=8, port="4/1"
-        ),
-        PortRecord(
-            port="4/1",
-            card=LC4,
-            enabled=True,
-            context=INNER,
-            interface="lan2",
-            address=ip(address),
-            prefix_length=8,
-            mac=b"\2\0\0\0\4\1",
-        ),
+        InterfaceRecord(context=INNER, name="lan2", kind="numbered", address=ip(address), prefix_length=8,
+            port="4/1"),
+        PortRecord(port="4/1", card=LC4, enabled=True, context=INNER, interface="lan2", address=ip(address),
+            prefix_length=8, mac=b"\2\0\0\0\4\1"),
         route(INNER, "70.0.0.0/8", port_hop(LC4, "4/1")),
-    )
+    )  # fmt: skip
     return Controller([*records(mtu=600), *more])
 
 

@@ -39,13 +39,9 @@ def side(*rules: AclRule, there: bool = False, version: int = 1) -> Side:
 
 def mirrored(rule: AclRule) -> AclRule:
     return AclRule(
-        rule.seq,
-        rule.protocol,
-        source=rule.destination,
-        source_port=rule.destination_port,
-        destination=rule.source,
-        destination_port=rule.source_port,
-    )
+        rule.seq, rule.protocol, source=rule.destination, source_port=rule.destination_port,
+        destination=rule.source, destination_port=rule.source_port,
+    )  # fmt: skip
 
 
 def number(rule: AclRule) -> int:

@@ -85,16 +85,13 @@ def test_installed_tunnels_are_reported_with_their_sas_and_never_their_keys() ->
     assert "iiii" not in repr(a.said)
 
 
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"entries": ()}, "tunnel without sa"),
-        ({"entries": (TunnelEntry(10, policy="p"),)}, "seq 10 names no security association"),
-        ({"entries": (TunnelEntry(10, sa="x"),)}, "security association x does not exist"),
-        ({"entries": (TunnelEntry(10, sa="sa1", acl="x"),)}, "access list x does not exist"),
-        ({"df_bit": "odd"}, "df-bit odd is not valid; expected propagate, set or clear"),
-    ],
-)
+@pytest.mark.parametrize(("change", "reason"), [
+    ({"entries": ()}, "tunnel without sa"),
+    ({"entries": (TunnelEntry(10, policy="p"),)}, "seq 10 names no security association"),
+    ({"entries": (TunnelEntry(10, sa="x"),)}, "security association x does not exist"),
+    ({"entries": (TunnelEntry(10, sa="sa1", acl="x"),)}, "access list x does not exist"),
+    ({"df_bit": "odd"}, "df-bit odd is not valid; expected propagate, set or clear"),
+])  # fmt: skip
 def test_an_incomplete_tunnel_says_why_and_drops(change: dict[str, object], reason: str) -> None:
     a, _ = pair()
     said = a.put(altered(a.tunnel(CIRCUIT), **change))  # type: ignore[arg-type]

@@ -65,17 +65,14 @@ def for_a_local_stack_that_is_nowhere(b: Controller) -> list[bytes]:
     return [udp_packet(HOST, "2.0.0.2")]
 
 
-@pytest.mark.parametrize(
-    ("case", "cause"),
-    [
-        (short_of_ttl, "ttl exceeded"),
-        (without_a_route, "no route"),
-        (by_a_discard_route, "discard route"),
-        (by_a_card_that_is_down, "no usable next hop"),
-        (too_long_for_the_port, "fragmentation needed"),
-        (for_a_local_stack_that_is_nowhere, "no usable next hop"),
-    ],
-)
+@pytest.mark.parametrize(("case", "cause"), [
+    (short_of_ttl, "ttl exceeded"),
+    (without_a_route, "no route"),
+    (by_a_discard_route, "discard route"),
+    (by_a_card_that_is_down, "no usable next hop"),
+    (too_long_for_the_port, "fragmentation needed"),
+    (for_a_local_stack_that_is_nowhere, "no usable next hop"),
+])  # fmt: skip
 def test_opened_packets_without_a_way_on(case: Callable[[Controller], list[bytes]], cause: str) -> None:
     a, b = pair()
     a.put(route(INNER, "99.0.0.0/8", tunnel_hop(ECONOMICAL)))
@@ -102,14 +99,11 @@ def test_opened_packets_of_a_tunnel_without_its_circuit() -> None:
     assert row["drops"]["in"] == {"line card down": 3}
 
 
-@pytest.mark.parametrize(
-    ("hops", "cause"),
-    [
-        ((port_hop(LC3, "3/11", "40.0.0.2"),), "no usable next hop"),
-        ((NextHop("discard"),), "discard route"),
-        ((), "no route"),
-    ],
-)
+@pytest.mark.parametrize(("hops", "cause"), [
+    ((port_hop(LC3, "3/11", "40.0.0.2"),), "no usable next hop"),
+    ((NextHop("discard"),), "discard route"),
+    ((), "no route"),
+])  # fmt: skip
 def test_nothing_is_protected_that_would_not_leave(hops: tuple[NextHop, ...], cause: str) -> None:
     a, _ = pair()
     if hops:

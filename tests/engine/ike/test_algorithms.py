@@ -195,12 +195,9 @@ MISMATCHES_2: dict[str, Refused] = {
 def differing(version: int, changed: dict[str, Any], values: dict[str, Any], mode: str = "main") -> EnginePair:
     """An initiator, and a responder that differs in this; 6 seconds later."""
     ends = Ends(
-        version=version,
-        mode=mode,
-        identity_local="a.example",
-        identity_remote="b.example",
+        version=version, mode=mode, identity_local="a.example", identity_remote="b.example",
         connection="initiator-only",
-    )
+    )  # fmt: skip
     answering = replace(other(ends), connection="responder-only", proposals=(proposal(version, **changed),))
     two = EnginePair(ends, replace(answering, **values))
     two.run(6)

@@ -279,17 +279,14 @@ def refusals(rig: Rig) -> list[tuple[int, int, int]]:
     return found
 
 
-@pytest.mark.parametrize(
-    ("sent", "wanted"),
-    [
-        (packet(ttl=1), (11, 0, 0)),
-        (packet("10.0.0.5", ttl=1), (11, 0, 0)),
-        (packet("200.0.0.1"), (3, 0, 0)),
-        (packet("10.0.0.1"), (3, 3, 0)),
-        (packet("10.0.0.1", protocol=ipv4.PROTOCOL_TCP), (3, 2, 0)),
-        (packet("10.9.0.1", payload=bytes(1481), dont_fragment=True), (3, 4, 1500)),
-    ],
-)
+@pytest.mark.parametrize(("sent", "wanted"), [
+    (packet(ttl=1), (11, 0, 0)),
+    (packet("10.0.0.5", ttl=1), (11, 0, 0)),
+    (packet("200.0.0.1"), (3, 0, 0)),
+    (packet("10.0.0.1"), (3, 3, 0)),
+    (packet("10.0.0.1", protocol=ipv4.PROTOCOL_TCP), (3, 2, 0)),
+    (packet("10.9.0.1", payload=bytes(1481), dont_fragment=True), (3, 4, 1500)),
+])  # fmt: skip
 def test_senders_are_told(sent: ipv4.Ipv4, wanted: tuple[int, int, int]) -> None:
     rig = Rig().knows("3/1", "10.0.0.5", HOST).knows("3/1", "10.0.0.9", GATEWAY)
     rig.frames("3/1", sent)

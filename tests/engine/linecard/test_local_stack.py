@@ -61,15 +61,12 @@ def test_a_large_echo_is_answered_in_fragments() -> None:
     assert Icmp.parse(first.payload + last.payload) == icmp.echo_reply(request)
 
 
-@pytest.mark.parametrize(
-    ("sent", "cause"),
-    [
-        (packet("10.0.0.1", protocol=ipv4.PROTOCOL_ICMP, payload=b"\x08\0\0\0\0\0\0\0"), "malformed icmp"),
-        (packet("10.0.0.1", protocol=ipv4.PROTOCOL_ICMP, payload=b""), "malformed icmp"),
-        (packet("10.0.0.1"), "port unreachable"),
-        (packet("10.0.0.1", protocol=89), "protocol unreachable"),
-    ],
-)
+@pytest.mark.parametrize(("sent", "cause"), [
+    (packet("10.0.0.1", protocol=ipv4.PROTOCOL_ICMP, payload=b"\x08\0\0\0\0\0\0\0"), "malformed icmp"),
+    (packet("10.0.0.1", protocol=ipv4.PROTOCOL_ICMP, payload=b""), "malformed icmp"),
+    (packet("10.0.0.1"), "port unreachable"),
+    (packet("10.0.0.1", protocol=89), "protocol unreachable"),
+])  # fmt: skip
 def test_what_the_local_stack_drops(sent: Ipv4, cause: str) -> None:
     rig = Rig()
     rig.frames("3/1", sent)
@@ -221,19 +218,16 @@ def test_answers_that_nobody_waits_for() -> None:
     assert rig.told(Reply)[0].result["received"] == 1
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"context": "nowhere", "address": "10.0.0.5"},
-        {"address": "10.0.0.5"},
-        {"context": "vpn"},
-        {"context": "vpn", "address": "ten"},
-        {"context": "vpn", "address": 2**32},
-        {"context": "vpn", "address": "10.0.0.5", "count": 0},
-        {"context": "vpn", "address": "10.0.0.5", "count": True},
-        {"context": "vpn", "address": "10.0.0.5", "interval": "fast"},
-    ],
-)
+@pytest.mark.parametrize("arguments", [
+    {"context": "nowhere", "address": "10.0.0.5"},
+    {"address": "10.0.0.5"},
+    {"context": "vpn"},
+    {"context": "vpn", "address": "ten"},
+    {"context": "vpn", "address": 2**32},
+    {"context": "vpn", "address": "10.0.0.5", "count": 0},
+    {"context": "vpn", "address": "10.0.0.5", "count": True},
+    {"context": "vpn", "address": "10.0.0.5", "interval": "fast"},
+])  # fmt: skip
 def test_bad_arguments_of_ping_are_named(arguments: dict[str, Any]) -> None:
     rig = Rig()
     rig.request("ping", **arguments)

@@ -506,16 +506,13 @@ def test_commands_that_only_the_shell_can_do_are_handed_on() -> None:
     assert (outputs[0].request.number, outputs[0].request.name) == (3, "link")
 
 
-@pytest.mark.parametrize(
-    ("command", "arguments", "text"),
-    [
-        ("fly", {}, "does not know"),
-        ("start", {"flow": "back"}, "no flow 'back'"),
-        ("start", {"flow": "forward", "rate": -1}, "rate"),
-        ("define", {"flow": "x"}, "spec"),
-        ("define", {"flow": "x", "spec": {**FLOW, "from": "t1:9"}}, "no port"),
-    ],
-)
+@pytest.mark.parametrize(("command", "arguments", "text"), [
+    ("fly", {}, "does not know"),
+    ("start", {"flow": "back"}, "no flow 'back'"),
+    ("start", {"flow": "forward", "rate": -1}, "rate"),
+    ("define", {"flow": "x"}, "spec"),
+    ("define", {"flow": "x", "spec": {**FLOW, "from": "t1:9"}}, "no port"),
+])  # fmt: skip
 def test_wrong_commands_are_refused_with_a_reason(command: str, arguments: dict[str, Any], text: str) -> None:
     pair = Pair()
     with pytest.raises(ValueError, match=text):
@@ -541,19 +538,16 @@ def test_a_flow_can_be_defined_while_running_and_defined_anew() -> None:
         assert (source["sent"], sink["received"], sink["missing"], sink["stale"]) == (20, 20, 0, 0), rounds
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"from": "t1"},
-        {"rate": 0},
-        {"size": 59},
-        {"size": 65535},
-        {"source": "nowhere"},
-        {"dscp": 64},
-        {"colour": 1},
-        {"start": "soon"},
-    ],
-)
+@pytest.mark.parametrize("change", [
+    {"from": "t1"},
+    {"rate": 0},
+    {"size": 59},
+    {"size": 65535},
+    {"source": "nowhere"},
+    {"dscp": 64},
+    {"colour": 1},
+    {"start": "soon"},
+])  # fmt: skip
 def test_wrong_flows_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(FlowError):
         parse_flow("forward", {**FLOW, **change})

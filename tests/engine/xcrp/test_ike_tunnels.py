@@ -64,18 +64,15 @@ CONDITIONS = [
     ("    seq 1 proposal ike-p\n", "", "IKE proposal: policy pol names none"),
     ("    seq 1 proposal ike-p\n", "    seq 1 proposal x\n", "IKE proposal: none of policy pol is there (x)"),
     ("    pre-shared-key s3cret-of-the-test\n", "", "pre-shared key: policy pol has none"),
-    (
-        "pre-shared-key s3cret-of-the-test",
-        "pre-shared-key use-aaa",
-        "AAA: policy pol has its pre-shared key from AAA",
-    ),
+    ("pre-shared-key s3cret-of-the-test", "pre-shared-key use-aaa",
+        "AAA: policy pol has its pre-shared key from AAA"),
     ("  seq 10 ipsec-policy ipsec-pol access-group acl\n", "", "IPsec policy"),
     ("ipsec-policy ipsec-pol access", "ipsec-policy nope access", "IPsec policy: nope"),
     ("  seq 1 proposal ipsec-p\n", "", "IPsec proposal: policy ipsec-pol names none"),
     ("seq 1 proposal ipsec-p\n", "seq 1 proposal y\n", "IPsec proposal: none of policy ipsec-pol is there (y)"),
     ("access-group acl\n", "access-group nope\n", "access list: nope"),
     ("remote 40.0.0.2", "remote 40.1.0.2", "no route to the peer"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.behaviour("B-017", "B-024", "B-041", "B-092", "B-150")
@@ -304,15 +301,12 @@ def _request(command: str) -> str:
     return "ike" if command == "keys" else command
 
 
-@pytest.mark.parametrize(
-    ("command", "arguments", "error"),
-    [
-        ("clear", {"tunnel": "X"}, "clear: no tunnel 'X'; there are: T"),
-        ("rekey", {}, "rekey: argument 'tunnel' is missing"),
-        ("rekey", {"tunnel": "T", "what": "it"}, "rekey: argument 'what' is 'it', not one of ipsec, ike"),
-        ("ike", {"what": "keys"}, "ike: argument 'what' is 'keys', not one of sas, statistics"),
-    ],
-)
+@pytest.mark.parametrize(("command", "arguments", "error"), [
+    ("clear", {"tunnel": "X"}, "clear: no tunnel 'X'; there are: T"),
+    ("rekey", {}, "rekey: argument 'tunnel' is missing"),
+    ("rekey", {"tunnel": "T", "what": "it"}, "rekey: argument 'what' is 'it', not one of ipsec, ike"),
+    ("ike", {"what": "keys"}, "ike: argument 'what' is 'keys', not one of sas, statistics"),
+])  # fmt: skip
 def test_commands_that_make_no_sense(command: str, arguments: dict[str, str], error: str) -> None:
     with pytest.raises(LookupError, match=error):
         booted().ask(command, **arguments)

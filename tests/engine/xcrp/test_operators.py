@@ -29,62 +29,56 @@ def refused(node: Node, command: Any, arguments: Any) -> str:
     return answers[0].error
 
 
-@pytest.mark.parametrize(
-    ("command", "arguments", "text"),
-    [
-        ("polity", {}, "does not know 'polity': it knows apply"),
-        (None, {}, "does not know None"),
-        ("status", [], "arguments are a map"),
-        ("status", {"x": 1}, "no argument 'x'"),
-        ("apply", {}, "'text' is missing"),
-        ("apply", {"text": 5}, "'text' is 5, not a text"),
-        ("apply", {"text": "", "dry": "no"}, "'dry' is 'no', not true or false"),
-        ("routes", {"context": "nowhere"}, "no context 'nowhere'; there are: local, C1"),
-        ("trace", {"count": 0}, "'count' is 0"),
-        ("trace", {"count": True}, "'count' is True"),
-        ("trace", {"source": "1.2.3"}, "not an IPv4 address"),
-        ("trace", {"port": "9/1"}, "no line card holds port '9/1'"),
-        ("ping", {"context": "C1"}, "'address' is missing"),
-        ("ping", {"context": "C1", "address": "x"}, "not an IPv4 address"),
-        ("ping", {"context": "C1", "address": "1.1.1.1", "count": 0}, "not a whole number from 1 to"),
-        ("ping", {"context": "C1", "address": "1.1.1.1", "size": -1}, "size"),
-        ("link", {"loss": 0.1}, "'port' is missing"),
-        ("link", {"port": "3/1", "loss": [1]}, "'loss' is a list"),
-        ("inject", {"port": "3/1"}, "'file' is missing"),
-        ("capture", {"what": "asp 9/9", "file": "/x"}, "no card 'asp 9/9'"),
-        ("capture", {"what": "asp 9/9 inner", "file": "/x"}, "no card 'asp 9/9'"),
-        ("capture", {"what": "lc 3 inner", "file": "/x"}, "'lc 3' has no inner side"),
-        ("capture", {"what": "asp 1/1", "file": "/x", "snaplen": "all"}, "snaplen"),
-        ("capture-stop", {"file": "/nowhere"}, "no capture into"),
-        ("neighbours", {"card": "lc 9"}, "no card 'lc 9'"),
-    ],
-)
+@pytest.mark.parametrize(("command", "arguments", "text"), [
+    ("polity", {}, "does not know 'polity': it knows apply"),
+    (None, {}, "does not know None"),
+    ("status", [], "arguments are a map"),
+    ("status", {"x": 1}, "no argument 'x'"),
+    ("apply", {}, "'text' is missing"),
+    ("apply", {"text": 5}, "'text' is 5, not a text"),
+    ("apply", {"text": "", "dry": "no"}, "'dry' is 'no', not true or false"),
+    ("routes", {"context": "nowhere"}, "no context 'nowhere'; there are: local, C1"),
+    ("trace", {"count": 0}, "'count' is 0"),
+    ("trace", {"count": True}, "'count' is True"),
+    ("trace", {"source": "1.2.3"}, "not an IPv4 address"),
+    ("trace", {"port": "9/1"}, "no line card holds port '9/1'"),
+    ("ping", {"context": "C1"}, "'address' is missing"),
+    ("ping", {"context": "C1", "address": "x"}, "not an IPv4 address"),
+    ("ping", {"context": "C1", "address": "1.1.1.1", "count": 0}, "not a whole number from 1 to"),
+    ("ping", {"context": "C1", "address": "1.1.1.1", "size": -1}, "size"),
+    ("link", {"loss": 0.1}, "'port' is missing"),
+    ("link", {"port": "3/1", "loss": [1]}, "'loss' is a list"),
+    ("inject", {"port": "3/1"}, "'file' is missing"),
+    ("capture", {"what": "asp 9/9", "file": "/x"}, "no card 'asp 9/9'"),
+    ("capture", {"what": "asp 9/9 inner", "file": "/x"}, "no card 'asp 9/9'"),
+    ("capture", {"what": "lc 3 inner", "file": "/x"}, "'lc 3' has no inner side"),
+    ("capture", {"what": "asp 1/1", "file": "/x", "snaplen": "all"}, "snaplen"),
+    ("capture-stop", {"file": "/nowhere"}, "no capture into"),
+    ("neighbours", {"card": "lc 9"}, "no card 'lc 9'"),
+])  # fmt: skip
 def test_what_is_refused(node: Node, command: Any, arguments: Any, text: str) -> None:
     assert text in refused(node, command, arguments)
 
 
-@pytest.mark.parametrize(
-    ("command", "arguments"),
-    [
-        ("link", {"port": "3/11", "seed": 2**64}),
-        ("link", {"port": "3/11", "seed": -(2**63) - 1}),
-        ("link", {"port": "3/11", "loss": "\ud800"}),
-        ("link", {"port": "3/11", "delay": float("nan")}),
-        ("link", {"port": "3/11", "\ud800": 1}),
-        ("inject", {"port": "3/11", "file": "/\udcff"}),
-        ("inject", {"port": "3/11", "file": "/x", "seconds": 10**400}),
-        ("capture", {"what": "port 3/11", "file": "/\ud800"}),
-        ("capture", {"what": "port 3/11", "file": "/x", "snaplen": 2**64}),
-        ("capture-stop", {"what": "fabric \ud800"}),
-        ("trace", {"protocol": 2**64}),
-        ("log", {"since": 10**400}),
-        ("events", {"since": 10**400}),
-        ("ping", {"context": "C1", "address": "1.1.1.1", "timeout": 10**400}),
-        ("apply", {"text": "!\ud800\n"}),
-        ("apply", {"text": "", "file": "\udcff.cfg"}),
-        ("clear", {"tunnel": []}),
-    ],
-)
+@pytest.mark.parametrize(("command", "arguments"), [
+    ("link", {"port": "3/11", "seed": 2**64}),
+    ("link", {"port": "3/11", "seed": -(2**63) - 1}),
+    ("link", {"port": "3/11", "loss": "\ud800"}),
+    ("link", {"port": "3/11", "delay": float("nan")}),
+    ("link", {"port": "3/11", "\ud800": 1}),
+    ("inject", {"port": "3/11", "file": "/\udcff"}),
+    ("inject", {"port": "3/11", "file": "/x", "seconds": 10**400}),
+    ("capture", {"what": "port 3/11", "file": "/\ud800"}),
+    ("capture", {"what": "port 3/11", "file": "/x", "snaplen": 2**64}),
+    ("capture-stop", {"what": "fabric \ud800"}),
+    ("trace", {"protocol": 2**64}),
+    ("log", {"since": 10**400}),
+    ("events", {"since": 10**400}),
+    ("ping", {"context": "C1", "address": "1.1.1.1", "timeout": 10**400}),
+    ("apply", {"text": "!\ud800\n"}),
+    ("apply", {"text": "", "file": "\udcff.cfg"}),
+    ("clear", {"tunnel": []}),
+])  # fmt: skip
 def test_odd_arguments_are_refused_and_the_controller_goes_on(
     node: Node, command: str, arguments: dict[str, Any]
 ) -> None:

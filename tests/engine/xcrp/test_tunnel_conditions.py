@@ -20,11 +20,8 @@ CONDITIONS = [
     ("tunnel ipsec Tun-1 manual\n", "tunnel ipsec Tun-1 manual\n  shutdown\n", "shutdown"),
     ("bind interface TI-1 C1", "bind interface TI-9 C1", "no interface binding"),
     ("bind interface TI-1 C1", "bind interface TI-1 C9", "no interface binding"),
-    (
-        "interface Tun-1-Local loopback\n    ip address 1.1.1.1/32",
-        "interface Tun-1-Local loopback",
-        "end point not configured",
-    ),
+    ("interface Tun-1-Local loopback\n    ip address 1.1.1.1/32", "interface Tun-1-Local loopback",
+        "end point not configured"),
     ("remote 3.3.3.3 context L1", "remote 3.3.3.3 context L9", "end point not configured"),
     ("  asp-group G1 service security\n", "", "no Security service"),
     ("  asp-group G1 service security\n", "  asp-group G9 service security\n", "no Security service"),
@@ -36,7 +33,7 @@ CONDITIONS = [
     ("  ip route 3.3.3.3/32 4.4.4.4\n", "", "no route to the peer"),
     ("  ip route 3.3.3.3/32 4.4.4.4\n", "  ip route 3.3.3.3/32 9.9.9.9\n", "no route to the peer"),
     ("bind interface peer-1 L1\n", "bind interface peer-1 L1\n  shutdown\n", "no route to the peer"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.behaviour("B-017", "B-024", "B-041", "B-209")

@@ -33,12 +33,9 @@ PHASE_1 = {
     "Sk_er secret": "er", "Sk_pi secret": "pi", "Sk_pr secret": "pr",
 }  # fmt: skip
 CHILD = {
-    "DH secret": "g_xy",
-    "encryption initiator key": "ei",
-    "encryption responder key": "er",
-    "integrity initiator key": "ai",
-    "integrity responder key": "ar",
-}
+    "DH secret": "g_xy", "encryption initiator key": "ei", "encryption responder key": "er",
+    "integrity initiator key": "ai", "integrity responder key": "ar",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

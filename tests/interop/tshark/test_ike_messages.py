@@ -102,19 +102,15 @@ def wireshark(patch: pytest.MonkeyPatch, keys: list[dict[str, str]], version: in
     return {**os.environ, "HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config")}
 
 
-@pytest.mark.parametrize(
-    ("version", "suite"),
-    [
-        (1, TRIPLE),
-        (1, AES),
-        (2, AES),
-        (2, Suite("3des-cbc", "hmac-md5-96", 2, "hmac-md5")),
-        (2, Suite("aes-192-cbc", "hmac-aes-xcbc", 5, "aes-128-xcbc")),
-        (2, Suite("aes-128-gcm", "hmac-sha1-96", 19, "hmac-sha-256")),
-        (2, Suite("aes-192-gcm", "hmac-sha1-96", 19, "hmac-sha-256")),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize(("version", "suite"), [
+    (1, TRIPLE),
+    (1, AES),
+    (2, AES),
+    (2, Suite("3des-cbc", "hmac-md5-96", 2, "hmac-md5")),
+    (2, Suite("aes-192-cbc", "hmac-aes-xcbc", 5, "aes-128-xcbc")),
+    (2, Suite("aes-128-gcm", "hmac-sha1-96", 19, "hmac-sha-256")),
+    (2, Suite("aes-192-gcm", "hmac-sha1-96", 19, "hmac-sha-256")),
+], ids=str)  # fmt: skip
 def test_tshark_opens_what_we_sent_with_the_file_that_we_write(
     rig: Rig, version: int, suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,12 +40,9 @@ def certified(
     Their names are in their certificates.
     """
     a = Ends(
-        version=version,
-        connection="initiator-only",
-        identity_local="a.example",
-        identity_remote="b.example",
+        version=version, connection="initiator-only", identity_local="a.example", identity_remote="b.example",
         **more,
-    )
+    )  # fmt: skip
     return _end(a, ours), _end(replace(other(a), connection="responder-only"), theirs)
 
 

@@ -57,14 +57,9 @@ def esp(
 ) -> IpsecProposal:
     """An IPsec proposal; "" is an algorithm that it does not have."""
     return IpsecProposal(
-        "child",
-        ip_comp=ip_comp,
-        ah=ah or None,
-        esp_encryption=cipher or None,
-        esp_authentication=integrity or None,
-        lifetime_seconds=seconds,
-        lifetime_kbytes=kbytes,
-    )
+        "child", ip_comp=ip_comp, ah=ah or None, esp_encryption=cipher or None,
+        esp_authentication=integrity or None, lifetime_seconds=seconds, lifetime_kbytes=kbytes,
+    )  # fmt: skip
 
 
 def named(text: str) -> Identity | None:
@@ -127,20 +122,12 @@ class Ends:
                     pre_shared_key=PreSharedKey("ascii", self.psk) if self.psk else None,
                 ),
             ),
-            PolicyRecord(
-                0,
-                IpsecPolicy(
-                    name="ipsec",
-                    window=self.window,
-                    pfs_group=self.pfs or None,
-                    proposals=references(self.suites),
-                    esn=self.esn,
-                ),
-            ),
+            PolicyRecord(0, IpsecPolicy(name="ipsec", window=self.window, pfs_group=self.pfs or None,
+                proposals=references(self.suites), esn=self.esn)),
             *(PolicyRecord(0, one) for one in proposals),
             *(PolicyRecord(0, one) for one in self.suites),
             *self.certificates,
-        ]
+        ]  # fmt: skip
         entries = []
         for seq, rules in enumerate(self.rules, 1):
             name = f"acl{seq}" if rules else ""
@@ -200,13 +187,9 @@ def other(ends: Ends) -> Ends:
         for rules in ends.rules
     )
     return replace(
-        ends,
-        local=ends.remote,
-        remote=ends.local,
-        identity_local=ends.identity_remote,
-        identity_remote=ends.identity_local,
-        rules=mirrored,
-    )
+        ends, local=ends.remote, remote=ends.local, identity_local=ends.identity_remote,
+        identity_remote=ends.identity_local, rules=mirrored,
+    )  # fmt: skip
 
 
 @dataclass

@@ -112,17 +112,14 @@ def test_a_command_that_cannot_be_read_is_answered(ends: tuple[Pipe, Pipe]) -> N
     assert left.number == 4
 
 
-@pytest.mark.parametrize(
-    ("frame", "why"),
-    [
-        (msgpack.packb(["SaDelete", [5, "one", "expired"]]), "SaDelete: "),
-        (msgpack.packb(["SaDelete", [5, 1]]), "SaDelete: "),
-        (msgpack.packb(["SaOfLaterVersion", [5]]), "no such type"),
-        (msgpack.packb({"no": "message"}), "pair was expected"),
-        (b"\xc1", "message"),
-        (b"", "message"),
-    ],
-)
+@pytest.mark.parametrize(("frame", "why"), [
+    (msgpack.packb(["SaDelete", [5, "one", "expired"]]), "SaDelete: "),
+    (msgpack.packb(["SaDelete", [5, 1]]), "SaDelete: "),
+    (msgpack.packb(["SaOfLaterVersion", [5]]), "no such type"),
+    (msgpack.packb({"no": "message"}), "pair was expected"),
+    (b"\xc1", "message"),
+    (b"", "message"),
+])  # fmt: skip
 def test_what_may_not_be_missing_ends_it_and_says_why(ends: tuple[Pipe, Pipe], frame: bytes, why: str) -> None:
     data, ike = ends
     raw(ike, frame)

@@ -54,24 +54,21 @@ def test_any_bytes_decode_or_raise_the_one_error(header: bytes, body: bytes) -> 
 GOOD = ["lc 3", 1, 1, "3/1", 0, 0, 0, "", 0, b"", [], array("H", [20]).tobytes()]
 
 
-@pytest.mark.parametrize(
-    ("index", "value"),
-    [
-        (0, 1),
-        (1, "x"),
-        (1, -1),
-        (2, 99),
-        (9, b"\0\0"),
-        (9, [0]),
-        (10, [[1, 5]]),
-        (10, [[0]]),
-        (10, 5),
-        (11, b"\x01"),
-        (11, array("H", [21]).tobytes()),
-        (11, array("H", [10, 10]).tobytes()),
-        (11, b""),
-    ],
-)
+@pytest.mark.parametrize(("index", "value"), [
+    (0, 1),
+    (1, "x"),
+    (1, -1),
+    (2, 99),
+    (9, b"\0\0"),
+    (9, [0]),
+    (10, [[1, 5]]),
+    (10, [[0]]),
+    (10, 5),
+    (11, b"\x01"),
+    (11, array("H", [21]).tobytes()),
+    (11, array("H", [10, 10]).tobytes()),
+    (11, b""),
+])  # fmt: skip
 def test_a_wrong_field_is_refused(index: int, value: object) -> None:
     assert len(decode(msgpack.packb(GOOD), bytearray(20))) == 1
     wrong = list(GOOD)

@@ -129,17 +129,14 @@ def test_a_full_disk_refuses_a_capture(points: Points, tmp_path: Path, monkeypat
     assert points.tapped is None
 
 
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
-        ({"what": "there"}, "no 'there'"),
-        ({"file": "relative"}, "absolute"),
-        ({"file": ""}, "absolute"),
-        ({"snaplen": -1}, "snaplen"),
-        ({"snaplen": "9"}, "snaplen"),
-        ({"snaplen": 70000}, "snaplen"),
-    ],
-)
+@pytest.mark.parametrize(("wrong", "said"), [
+    ({"what": "there"}, "no 'there'"),
+    ({"file": "relative"}, "absolute"),
+    ({"file": ""}, "absolute"),
+    ({"snaplen": -1}, "snaplen"),
+    ({"snaplen": "9"}, "snaplen"),
+    ({"snaplen": 70000}, "snaplen"),
+])  # fmt: skip
 def test_what_is_refused_makes_no_file(
     tmp_path: Path, points: Points, wrong: dict[str, str | int], said: str
 ) -> None:

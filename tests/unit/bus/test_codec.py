@@ -50,22 +50,19 @@ def test_a_changed_byte_decodes_to_a_message_or_raises_the_one_error(
     assert isinstance(again, codec.MESSAGE_TYPES)
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        ["Nothing", []],
-        ["Goodbye", []],
-        ["Goodbye", [1]],
-        ["Goodbye", ["a", "b"]],
-        ["Delta", [1, 2, [["RouteRecord", [1, 2]]], []]],
-        ["Delta", [1, 2, [], [[]]]],
-        ["Heartbeat", ["lc 3", True, 1, 1, 0.0]],
-        ["Request", [1, "trace", {"deep": [[[[[[[[[1]]]]]]]]]}]],
-        [["Goodbye"], ["a"]],
-        {"Goodbye": "a"},
-        None,
-    ],
-)
+@pytest.mark.parametrize("value", [
+    ["Nothing", []],
+    ["Goodbye", []],
+    ["Goodbye", [1]],
+    ["Goodbye", ["a", "b"]],
+    ["Delta", [1, 2, [["RouteRecord", [1, 2]]], []]],
+    ["Delta", [1, 2, [], [[]]]],
+    ["Heartbeat", ["lc 3", True, 1, 1, 0.0]],
+    ["Request", [1, "trace", {"deep": [[[[[[[[[1]]]]]]]]]}]],
+    [["Goodbye"], ["a"]],
+    {"Goodbye": "a"},
+    None,
+])  # fmt: skip
 def test_what_is_almost_a_message_is_refused(value: object) -> None:
     with pytest.raises(DecodeError):
         codec.decode(msgpack.packb(value))
@@ -94,14 +91,11 @@ class Outer:
 ENCODE, DECODE = codec.carrier(Outer)
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        Outer("main"),
-        Outer("aggressive", 2, Inner(3), (Inner(1), Inner(2)), "set", 0, "x"),
-        Outer("main", text=7, last=9),
-    ],
-)
+@pytest.mark.parametrize("value", [
+    Outer("main"),
+    Outer("aggressive", 2, Inner(3), (Inner(1), Inner(2)), "set", 0, "x"),
+    Outer("main", text=7, last=9),
+])  # fmt: skip
 def test_literals_and_optional_values_travel(value: Outer) -> None:
     assert DECODE(ENCODE(value)) == value
 
@@ -111,22 +105,19 @@ def test_a_field_off_the_wire_arrives_as_its_default() -> None:
     assert len(msgpack.unpackb(ENCODE(Outer("main", line=7)))) == 8
 
 
-@pytest.mark.parametrize(
-    ("place", "wrong", "says"),
-    [
-        (0, "base", "Outer: one of main, aggressive was expected"),
-        (0, 1, "one of main, aggressive was expected"),
-        (0, [], "one of main, aggressive was expected"),
-        (1, True, "one of 1, 2 was expected"),
-        (1, None, "one of 1, 2 was expected"),
-        (2, 3, "Inner: 1 fields were expected"),
-        (2, ["x"], "Inner: int was expected, not str"),
-        (4, "copy", "one of set, clear was expected"),
-        (5, "x", "int was expected, not str"),
-        (6, 1.5, "str or int or nothing was expected, not float"),
-        (6, [1], "str or int or nothing was expected, not list"),
-    ],
-)
+@pytest.mark.parametrize(("place", "wrong", "says"), [
+    (0, "base", "Outer: one of main, aggressive was expected"),
+    (0, 1, "one of main, aggressive was expected"),
+    (0, [], "one of main, aggressive was expected"),
+    (1, True, "one of 1, 2 was expected"),
+    (1, None, "one of 1, 2 was expected"),
+    (2, 3, "Inner: 1 fields were expected"),
+    (2, ["x"], "Inner: int was expected, not str"),
+    (4, "copy", "one of set, clear was expected"),
+    (5, "x", "int was expected, not str"),
+    (6, 1.5, "str or int or nothing was expected, not float"),
+    (6, [1], "str or int or nothing was expected, not list"),
+])  # fmt: skip
 def test_what_no_type_says_is_refused(place: int, wrong: object, says: str) -> None:
     values = msgpack.unpackb(ENCODE(Outer("main")))
     values[place] = wrong

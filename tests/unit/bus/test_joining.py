@@ -45,13 +45,9 @@ def test_what_goes_another_way_is_not(name: str) -> None:
 
 def test_batches_with_descriptors_are_joined_with_their_like() -> None:
     made = coalesced(
-        [
-            batch(range(1), descriptors=b"\1"),
-            batch(range(1, 2)),
-            batch(range(2, 4), descriptors=b"\2\3"),
-            batch(range(4, 5)),
-        ]
-    )
+        [batch(range(1), descriptors=b"\1"), batch(range(1, 2)), batch(range(2, 4), descriptors=b"\2\3"),
+            batch(range(4, 5))],
+    )  # fmt: skip
     assert [(numbers(one), one.descriptors) for one in made] == [([0, 2, 3], b"\1\2\3"), ([1, 4], b"")]
 
 

@@ -65,26 +65,23 @@ def test_calls_streams_and_errors(served: Path) -> None:
     assert served.stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        b"{",
-        b"[1]",
-        b'{"id":1,"command":5}',
-        b'{"command":"echo","arguments":3}',
-        b'{"id":{},"command":"echo"}',
-        b'{"id":"' + b"x" * 100 + b'","command":"echo"}',
-        b"9" * 5000,
-        b"[" * 50_000,
-        b'{"id":1,"command":"echo","arguments":{"a":NaN}}',
-        b'{"id":1,"command":"echo","arguments":{"a":-Infinity}}',
-        b'{"id":1,"command":"raise"}',
-        b'{"id":1,"command":"odd"}',
-        b"\xff",
-        b"\0",
-        b'"\\ud800"',
-    ],
-)
+@pytest.mark.parametrize("line", [
+    b"{",
+    b"[1]",
+    b'{"id":1,"command":5}',
+    b'{"command":"echo","arguments":3}',
+    b'{"id":{},"command":"echo"}',
+    b'{"id":"' + b"x" * 100 + b'","command":"echo"}',
+    b"9" * 5000,
+    b"[" * 50_000,
+    b'{"id":1,"command":"echo","arguments":{"a":NaN}}',
+    b'{"id":1,"command":"echo","arguments":{"a":-Infinity}}',
+    b'{"id":1,"command":"raise"}',
+    b'{"id":1,"command":"odd"}',
+    b"\xff",
+    b"\0",
+    b'"\\ud800"',
+])  # fmt: skip
 def test_bad_lines_get_an_error_and_the_connection_lives(served: Path, line: bytes) -> None:
     with socket.socket(socket.AF_UNIX) as raw:
         raw.settimeout(5.0)

@@ -104,23 +104,20 @@ HEADER = json.dumps(recording.header())
 LINE = recording.describe_message(0.0, "a", "lc 3", "to-card", Goodbye("x"))
 
 
-@pytest.mark.parametrize(
-    ("lines", "said"),
-    [
-        ([], "line 1: the file is empty"),
-        (["#!/bin/sh"], "line 1: not a complete JSON object"),
-        (["[1]"], "line 1: not a JSON object"),
-        (['{"name": "x"}'], "line 1: not a bus recording"),
-        ([json.dumps({**recording.header(), "version": 3})], "line 1: a record of version 3; .* reads version 2"),
-        ([json.dumps({**recording.header(), "protocol": 9})], "line 1: its messages are of protocol version 9"),
-        ([HEADER, json.dumps(LINE), json.dumps(LINE)[:-9]], "line 3: .*cut short"),
-        ([HEADER, json.dumps({**LINE, "data": "!"})], "line 2: its message is not base64"),
-        ([HEADER, json.dumps({**LINE, "data": 5})], "line 2: its message is not base64"),
-        ([HEADER, json.dumps({**LINE, "data": "wA=="})], "line 2: its message does not decode"),
-        ([HEADER, json.dumps({**LINE, "direction": "sideways"})], "line 2: 'sideways' is not a direction"),
-        ([HEADER, json.dumps({**LINE, "time": "now"})], "line 2: not a line of a bus recording"),
-    ],
-)
+@pytest.mark.parametrize(("lines", "said"), [
+    ([], "line 1: the file is empty"),
+    (["#!/bin/sh"], "line 1: not a complete JSON object"),
+    (["[1]"], "line 1: not a JSON object"),
+    (['{"name": "x"}'], "line 1: not a bus recording"),
+    ([json.dumps({**recording.header(), "version": 3})], "line 1: a record of version 3; .* reads version 2"),
+    ([json.dumps({**recording.header(), "protocol": 9})], "line 1: its messages are of protocol version 9"),
+    ([HEADER, json.dumps(LINE), json.dumps(LINE)[:-9]], "line 3: .*cut short"),
+    ([HEADER, json.dumps({**LINE, "data": "!"})], "line 2: its message is not base64"),
+    ([HEADER, json.dumps({**LINE, "data": 5})], "line 2: its message is not base64"),
+    ([HEADER, json.dumps({**LINE, "data": "wA=="})], "line 2: its message does not decode"),
+    ([HEADER, json.dumps({**LINE, "direction": "sideways"})], "line 2: 'sideways' is not a direction"),
+    ([HEADER, json.dumps({**LINE, "time": "now"})], "line 2: not a line of a bus recording"),
+])  # fmt: skip
 def test_a_bad_file_says_in_which_line(lines: Iterable[str], said: str) -> None:
     with pytest.raises(RecordError, match=said):
         list(recording.read(lines))

@@ -54,18 +54,15 @@ def test_other_spellings_are_settled() -> None:
     assert " ip route 10.0.0.0/8 null0" in lines("context a\n ip route 10.0.0.0/8 Null0\n")
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "port ethernet 3/1\n shutdown\n",
-        "ike proposal p\n dh-group 1\n lifetime seconds 86400\n",
-        "tunnel ipsec t\n df-bit propagate\n no shutdown\n",
-        "context a\n no ike keepalive\n ike2 policy p\n  connection-type both\n  authentication pre-shared-key\n",
-        "ipsec policy p\n anti-replay-window 64\n",
-        "asp group g\n asp-count 1\n",
-        "system hostname Redback\n",
-    ],
-)
+@pytest.mark.parametrize("text", [
+    "port ethernet 3/1\n shutdown\n",
+    "ike proposal p\n dh-group 1\n lifetime seconds 86400\n",
+    "tunnel ipsec t\n df-bit propagate\n no shutdown\n",
+    "context a\n no ike keepalive\n ike2 policy p\n  connection-type both\n  authentication pre-shared-key\n",
+    "ipsec policy p\n anti-replay-window 64\n",
+    "asp group g\n asp-count 1\n",
+    "system hostname Redback\n",
+])  # fmt: skip
 def test_a_line_that_says_a_default_comes_back_where_it_was_typed(text: str) -> None:
     shown = lines(text)
     for line in text.rstrip("\n").split("\n"):

@@ -229,28 +229,25 @@ DEMAND = (
 )
 
 
-@pytest.mark.parametrize(
-    ("found", "expected"),
-    [
-        (ike(), []),
-        (ike("identity remote 2.2.2.2"), []),
-        (ike("identity remote 5.5.5.5"), [("warning", "S-006", "2.2.2.2")]),
-        (ike(line2="address-allocation aaa"), [("warning", "S-029", "address-allocation")]),
-        (ike(line2="address-allocation aaa\n  connection-type responder-only"), []),
-        (ike("validate-certificate-identity"), [("warning", "S-091", "validate-certificate-identity")]),
-        (ike(line2="validate-certificate-identity"), []),
-        (ike(line2="validate-certificate-identity\n  authentication rsa-signature"), []),
-        (ike("pre-shared-key use-aaa"), [("warning", "use-aaa", "p")]),
-        (ike(more=SECOND + " ike-policy q\n remote-id 2.2.2.2"), [("warning", "S-036", "q")]),
-        (ike(more=SECOND + " ike-policy p\n remote-id 2.2.2.2"), []),
-        (ike(more=SECOND + " ike-policy r\n"), [("warning", "S-048", "r")]),
-        (ike(more=DEMAND + " ike-policy p\n"), [("warning", "S-093", "p")]),
-        (ike("mode aggressive", more=DEMAND + " ike-policy p\n"), []),
-        (ike(more=DEMAND + " ike-policy q\n"), []),
-        (ike(more=DEMAND + " ike-policy q\n remote-id 2.2.2.2"), [("error", "S-094", "2.2.2.2")]),
-        (ike(more=DEMAND + " ike-policy q\n remote-id *.2.2"), []),
-    ],
-)
+@pytest.mark.parametrize(("found", "expected"), [
+    (ike(), []),
+    (ike("identity remote 2.2.2.2"), []),
+    (ike("identity remote 5.5.5.5"), [("warning", "S-006", "2.2.2.2")]),
+    (ike(line2="address-allocation aaa"), [("warning", "S-029", "address-allocation")]),
+    (ike(line2="address-allocation aaa\n  connection-type responder-only"), []),
+    (ike("validate-certificate-identity"), [("warning", "S-091", "validate-certificate-identity")]),
+    (ike(line2="validate-certificate-identity"), []),
+    (ike(line2="validate-certificate-identity\n  authentication rsa-signature"), []),
+    (ike("pre-shared-key use-aaa"), [("warning", "use-aaa", "p")]),
+    (ike(more=SECOND + " ike-policy q\n remote-id 2.2.2.2"), [("warning", "S-036", "q")]),
+    (ike(more=SECOND + " ike-policy p\n remote-id 2.2.2.2"), []),
+    (ike(more=SECOND + " ike-policy r\n"), [("warning", "S-048", "r")]),
+    (ike(more=DEMAND + " ike-policy p\n"), [("warning", "S-093", "p")]),
+    (ike("mode aggressive", more=DEMAND + " ike-policy p\n"), []),
+    (ike(more=DEMAND + " ike-policy q\n"), []),
+    (ike(more=DEMAND + " ike-policy q\n remote-id 2.2.2.2"), [("error", "S-094", "2.2.2.2")]),
+    (ike(more=DEMAND + " ike-policy q\n remote-id *.2.2"), []),
+])  # fmt: skip
 def test_checks_of_ike_at_commit(found: list[tuple[str, str, str]], expected: list[tuple[str, str, str]]) -> None:
     assert found == expected
 

@@ -52,18 +52,15 @@ def test_a_cipher_that_authenticates_needs_no_second_algorithm() -> None:
     assert found.code == "S-033"
 
 
-@pytest.mark.parametrize(
-    ("command", "field", "registry", "left_out"),
-    [
-        ("ike-proposal.dh-group", "dh_group", GROUPS, set()),
-        ("ike-proposal.encryption-algorithm", "encryption_algorithm", CIPHERS, {"null"}),
-        ("ike-proposal.authentication-algorithm", "authentication_algorithm", INTEGRITY, {"hmac-aes-xcbc"}),
-        ("ike2-proposal.pseudo-random-function", "prf", PRFS, set()),
-        ("ipsec-proposal.esp-encryption", "esp_encryption", CIPHERS, set()),
-        ("ipsec-proposal.esp-authentication", "esp_authentication", INTEGRITY, set()),
-        ("ipsec-policy.perfect-forward-secrecy", "pfs_group", GROUPS, set()),
-    ],
-)
+@pytest.mark.parametrize(("command", "field", "registry", "left_out"), [
+    ("ike-proposal.dh-group", "dh_group", GROUPS, set()),
+    ("ike-proposal.encryption-algorithm", "encryption_algorithm", CIPHERS, {"null"}),
+    ("ike-proposal.authentication-algorithm", "authentication_algorithm", INTEGRITY, {"hmac-aes-xcbc"}),
+    ("ike2-proposal.pseudo-random-function", "prf", PRFS, set()),
+    ("ipsec-proposal.esp-encryption", "esp_encryption", CIPHERS, set()),
+    ("ipsec-proposal.esp-authentication", "esp_authentication", INTEGRITY, set()),
+    ("ipsec-policy.perfect-forward-secrecy", "pfs_group", GROUPS, set()),
+])  # fmt: skip
 def test_the_grammar_and_the_arithmetic_know_the_same(
     command: str, field: str, registry: dict[object, object], left_out: set[object]
 ) -> None:

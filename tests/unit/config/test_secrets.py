@@ -68,19 +68,16 @@ def test_a_changed_key_is_a_change_without_the_key() -> None:
 
 
 @pytest.mark.parametrize("version", ["ike policy", "ike2 policy"])
-@pytest.mark.parametrize(
-    ("written", "warned"),
-    [
-        ('"SecretWord1"', True),
-        ("'SecretWord1'", True),
-        ('"SecretWord1', True),
-        ('SecretWord1"', True),
-        ("SecretWord1", False),
-        ("Secret\"Word'1", False),
-        ("hex 5365637265740a", False),
-        ("use-aaa", False),
-    ],
-)
+@pytest.mark.parametrize(("written", "warned"), [
+    ('"SecretWord1"', True),
+    ("'SecretWord1'", True),
+    ('"SecretWord1', True),
+    ('SecretWord1"', True),
+    ("SecretWord1", False),
+    ("Secret\"Word'1", False),
+    ("hex 5365637265740a", False),
+    ("use-aaa", False),
+])  # fmt: skip
 def test_quotes_of_a_preshared_key_are_kept_and_warned_of(version: str, written: str, warned: bool) -> None:
     parsed = parse(f"context c\n {version} p\n  pre-shared-key {written}\n")
     said = [(d.severity, d.code, d.name, d.line, d.column) for d in parsed.diagnostics if d.code == "S-022"]

@@ -112,26 +112,23 @@ def test_a_word_that_is_no_choice_is_refused(command: Command) -> None:
     assert errors(parse("\n".join([*opening_of(command), " ".join(words)])))
 
 
-@pytest.mark.parametrize(
-    ("line", "right"),
-    [
-        ("ip address 10.0.0.1/8", True),
-        ("ip address 10.0.0.0/31", True),
-        ("ip address 10.0.0.0/32", True),
-        ("ip address 10.0.0.0/30", False),
-        ("ip address 10.0.0.1/33", False),
-        ("ip address 10.0.0.1", False),
-        ("ip address 10.0.0.256/8", False),
-        ("ip address 224.0.0.1/8", False),
-        ("ip address 127.0.0.1/8", False),
-        ("ip address 0.0.0.0/0", False),
-        ("ip address ::1/64", False),
-        ("ip route 10.1.2.3/8 1.1.1.1", True),
-        ("ip route 10.0.0.0/8 300.1.1.1", False),
-        ("ip route 10.0.0.0/8 224.0.0.1", False),
-        ("ip route 10.0.0.0/8 x cost 0", False),
-    ],
-)
+@pytest.mark.parametrize(("line", "right"), [
+    ("ip address 10.0.0.1/8", True),
+    ("ip address 10.0.0.0/31", True),
+    ("ip address 10.0.0.0/32", True),
+    ("ip address 10.0.0.0/30", False),
+    ("ip address 10.0.0.1/33", False),
+    ("ip address 10.0.0.1", False),
+    ("ip address 10.0.0.256/8", False),
+    ("ip address 224.0.0.1/8", False),
+    ("ip address 127.0.0.1/8", False),
+    ("ip address 0.0.0.0/0", False),
+    ("ip address ::1/64", False),
+    ("ip route 10.1.2.3/8 1.1.1.1", True),
+    ("ip route 10.0.0.0/8 300.1.1.1", False),
+    ("ip route 10.0.0.0/8 224.0.0.1", False),
+    ("ip route 10.0.0.0/8 x cost 0", False),
+])  # fmt: skip
 def test_addresses_and_prefixes(line: str, right: bool) -> None:
     assert (errors(parse(f"context c\n interface x\n  {line}\n")) == []) is right
 
@@ -152,16 +149,13 @@ def spi(*lines: str) -> Spi:
     return both
 
 
-@pytest.mark.parametrize(
-    ("written", "value", "printed"),
-    [
-        ("key 12345678", b"12345678", "key 12345678"),
-        ("key 0x3132333435363738", b"12345678", "key 0x3132333435363738"),
-        ("key 0XaBcDef0102030405", bytes.fromhex("abcdef0102030405"), "key 0xabcdef0102030405"),
-        ("hex 0102030405060708", bytes(range(1, 9)), "key 0x0102030405060708"),
-        ("hex 0x0102030405060708", bytes(range(1, 9)), "key 0x0102030405060708"),
-    ],
-)
+@pytest.mark.parametrize(("written", "value", "printed"), [
+    ("key 12345678", b"12345678", "key 12345678"),
+    ("key 0x3132333435363738", b"12345678", "key 0x3132333435363738"),
+    ("key 0XaBcDef0102030405", bytes.fromhex("abcdef0102030405"), "key 0xabcdef0102030405"),
+    ("hex 0102030405060708", bytes(range(1, 9)), "key 0x0102030405060708"),
+    ("hex 0x0102030405060708", bytes(range(1, 9)), "key 0x0102030405060708"),
+])  # fmt: skip
 def test_forms_of_a_manual_key(written: str, value: bytes, printed: str) -> None:
     held = spi(f"esp encryption des-cbc {written}").esp_encryption
     assert held == Keyed("des-cbc", Key(value))
@@ -230,16 +224,13 @@ def test_forms_of_a_rule(rule: str, expected: AclRule, printed: str) -> None:
     assert f"  seq 10 {printed or rule}\n" in render(parsed.config)
 
 
-@pytest.mark.parametrize(
-    "rule",
-    [
-        AclRule(10),
-        AclRule(10, 6, destination=parse_prefix("2.0.0.0/8")),
-        AclRule(10, 6, destination_port=7),
-        AclRule(10, 6, parse_prefix("1.0.0.0/8"), destination_port=7),
-        AclRule(10, 6, source_port=5, destination_port=7),
-    ],
-)
+@pytest.mark.parametrize("rule", [
+    AclRule(10),
+    AclRule(10, 6, destination=parse_prefix("2.0.0.0/8")),
+    AclRule(10, 6, destination_port=7),
+    AclRule(10, 6, parse_prefix("1.0.0.0/8"), destination_port=7),
+    AclRule(10, 6, source_port=5, destination_port=7),
+])  # fmt: skip
 def test_a_rule_that_was_not_typed_prints_so_that_it_reads_back(rule: AclRule) -> None:
     context = Context("c", acls={"a": Acl("a", rules=(rule,))})
     config = Config(contexts={LOCAL: Context(LOCAL), "c": context})

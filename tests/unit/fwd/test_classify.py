@@ -62,49 +62,43 @@ def test_a_connected_network_is_its_own_next_hop() -> None:
     assert [len(group[2]) for group in (one, two)] == [2, 1]
 
 
-@pytest.mark.parametrize(
-    ("sent", "cause"),
-    [
-        (packet("60.0.0.1"), DropCause.NO_ROUTE),
-        (packet("50.0.0.1"), DropCause.DISCARD),
-        (packet("224.0.0.5"), DropCause.MULTICAST),
-        (packet("255.255.255.255"), DropCause.BROADCAST),
-        (packet("10.0.0.255"), DropCause.BROADCAST),
-        (packet("10.0.0.0"), DropCause.BROADCAST),
-        (packet("127.0.0.1"), DropCause.MARTIAN_DESTINATION),
-        (packet("245.0.0.1"), DropCause.MARTIAN_DESTINATION),
-        (packet(source="0.0.0.0"), DropCause.MARTIAN_SOURCE),
-        (packet(source="224.0.0.1"), DropCause.MARTIAN_SOURCE),
-        (packet(source="127.0.0.1"), DropCause.MARTIAN_SOURCE),
-        (packet(ttl=1), DropCause.TTL),
-        (packet(ttl=0), DropCause.TTL),
-        (bytes(20), DropCause.SHORT),
-        (bytes(HEADROOM) + b"\x65" + bytes(40), DropCause.VERSION),
-        (bytes(HEADROOM) + b"\x44\0\0\x14" + bytes(16), DropCause.HEADER),
-        (bytes(HEADROOM) + b"\x46\0\0\x14" + bytes(16), DropCause.HEADER),
-        (bytes(HEADROOM) + packet().emit()[:-1], DropCause.HEADER),
-        (bytes(HEADROOM) + b"\x45\0\0\x14" + bytes(16), DropCause.CHECKSUM),
-        (bytes(HEADROOM) + packet(options=b"\1\1\1\1").emit()[:20] + b"\2" * 24, DropCause.CHECKSUM),
-    ],
-)
+@pytest.mark.parametrize(("sent", "cause"), [
+    (packet("60.0.0.1"), DropCause.NO_ROUTE),
+    (packet("50.0.0.1"), DropCause.DISCARD),
+    (packet("224.0.0.5"), DropCause.MULTICAST),
+    (packet("255.255.255.255"), DropCause.BROADCAST),
+    (packet("10.0.0.255"), DropCause.BROADCAST),
+    (packet("10.0.0.0"), DropCause.BROADCAST),
+    (packet("127.0.0.1"), DropCause.MARTIAN_DESTINATION),
+    (packet("245.0.0.1"), DropCause.MARTIAN_DESTINATION),
+    (packet(source="0.0.0.0"), DropCause.MARTIAN_SOURCE),
+    (packet(source="224.0.0.1"), DropCause.MARTIAN_SOURCE),
+    (packet(source="127.0.0.1"), DropCause.MARTIAN_SOURCE),
+    (packet(ttl=1), DropCause.TTL),
+    (packet(ttl=0), DropCause.TTL),
+    (bytes(20), DropCause.SHORT),
+    (bytes(HEADROOM) + b"\x65" + bytes(40), DropCause.VERSION),
+    (bytes(HEADROOM) + b"\x44\0\0\x14" + bytes(16), DropCause.HEADER),
+    (bytes(HEADROOM) + b"\x46\0\0\x14" + bytes(16), DropCause.HEADER),
+    (bytes(HEADROOM) + packet().emit()[:-1], DropCause.HEADER),
+    (bytes(HEADROOM) + b"\x45\0\0\x14" + bytes(16), DropCause.CHECKSUM),
+    (bytes(HEADROOM) + packet(options=b"\1\1\1\1").emit()[:20] + b"\2" * 24, DropCause.CHECKSUM),
+])  # fmt: skip
 def test_what_is_dropped_and_why(sent: bytes | Ipv4, cause: DropCause) -> None:
     assert only(sent) == (DecisionKind.DROP, cause)
     assert run(packet(), sent)[1][0].cause is cause
 
 
-@pytest.mark.parametrize(
-    ("frame", "wanted"),
-    [
-        (header(MAC, PEER), (DecisionKind.TUNNEL, None)),
-        (header(PEER, MAC), (DecisionKind.DROP, DropCause.LINK_ADDRESS)),
-        (header(b"\xff" * 6, PEER), (DecisionKind.DROP, DropCause.LINK_BROADCAST)),
-        (header(b"\1\0\x5e\0\0\5", PEER), (DecisionKind.DROP, DropCause.LINK_BROADCAST)),
-        (header(MAC, PEER, 0x86DD), (DecisionKind.DROP, DropCause.ETHERTYPE)),
-        (header(b"\xff" * 6, PEER, ETHERTYPE_ARP), (DecisionKind.ARP, None)),
-        (header(MAC, PEER, ETHERTYPE_ARP), (DecisionKind.ARP, None)),
-        (header(PEER, MAC, ETHERTYPE_ARP), (DecisionKind.DROP, DropCause.LINK_ADDRESS)),
-    ],
-)
+@pytest.mark.parametrize(("frame", "wanted"), [
+    (header(MAC, PEER), (DecisionKind.TUNNEL, None)),
+    (header(PEER, MAC), (DecisionKind.DROP, DropCause.LINK_ADDRESS)),
+    (header(b"\xff" * 6, PEER), (DecisionKind.DROP, DropCause.LINK_BROADCAST)),
+    (header(b"\1\0\x5e\0\0\5", PEER), (DecisionKind.DROP, DropCause.LINK_BROADCAST)),
+    (header(MAC, PEER, 0x86DD), (DecisionKind.DROP, DropCause.ETHERTYPE)),
+    (header(b"\xff" * 6, PEER, ETHERTYPE_ARP), (DecisionKind.ARP, None)),
+    (header(MAC, PEER, ETHERTYPE_ARP), (DecisionKind.ARP, None)),
+    (header(PEER, MAC, ETHERTYPE_ARP), (DecisionKind.DROP, DropCause.LINK_ADDRESS)),
+])  # fmt: skip
 def test_link_headers_are_looked_at_on_the_way_in_from_a_port(
     frame: bytes, wanted: tuple[DecisionKind, DropCause | None]
 ) -> None:
@@ -145,34 +139,31 @@ def about(protocol: int, kind: int = icmp.UNREACHABLE, code: int = 4, quote: int
     )
 
 
-@pytest.mark.parametrize(
-    ("sent", "kind"),
-    [
-        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_ESP, ttl=1), DecisionKind.DECAPSULATE),
-        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_AH), DecisionKind.DECAPSULATE),
-        (packet("9.9.9.9", payload=Udp(500, 500, b"").emit()), DecisionKind.DECAPSULATE),
-        (packet("9.9.9.9", payload=Udp(9, 4500, b"").emit(), options=b"\1\1\1\1"), DecisionKind.DECAPSULATE),
-        (packet("9.9.9.9", payload=Udp(500, 501, b"").emit()), DecisionKind.LOCAL),
-        (packet("9.9.9.9", payload=b""), DecisionKind.LOCAL),
-        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_UDP, more_fragments=True), DecisionKind.DECAPSULATE),
-        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_UDP, offset=64), DecisionKind.DECAPSULATE),
-        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_AH, offset=64), DecisionKind.DECAPSULATE),
-        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_ICMP, more_fragments=True), DecisionKind.LOCAL),
-        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_ICMP, offset=64), DecisionKind.LOCAL),
-        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_ICMP), DecisionKind.LOCAL),
-        (about(ipv4.PROTOCOL_ESP), DecisionKind.DECAPSULATE),
-        (about(ipv4.PROTOCOL_AH, options=b"\1\1\1\1"), DecisionKind.DECAPSULATE),
-        (about(ipv4.PROTOCOL_UDP), DecisionKind.DECAPSULATE),
-        (about(ipv4.PROTOCOL_ICMP), DecisionKind.LOCAL),
-        (about(ipv4.PROTOCOL_ESP, code=1), DecisionKind.LOCAL),
-        (about(ipv4.PROTOCOL_ESP, kind=icmp.TIME_EXCEEDED), DecisionKind.LOCAL),
-        (about(ipv4.PROTOCOL_ESP, kind=icmp.ECHO_REQUEST), DecisionKind.LOCAL),
-        (about(ipv4.PROTOCOL_ESP, quote=19), DecisionKind.LOCAL),
-        (about(ipv4.PROTOCOL_ESP, more_fragments=True), DecisionKind.LOCAL),
-        (about(ipv4.PROTOCOL_ESP, offset=64), DecisionKind.LOCAL),
-        (packet("10.0.0.1", protocol=ipv4.PROTOCOL_ESP), DecisionKind.LOCAL),
-    ],
-)
+@pytest.mark.parametrize(("sent", "kind"), [
+    (packet("9.9.9.9", protocol=ipv4.PROTOCOL_ESP, ttl=1), DecisionKind.DECAPSULATE),
+    (packet("9.9.9.9", protocol=ipv4.PROTOCOL_AH), DecisionKind.DECAPSULATE),
+    (packet("9.9.9.9", payload=Udp(500, 500, b"").emit()), DecisionKind.DECAPSULATE),
+    (packet("9.9.9.9", payload=Udp(9, 4500, b"").emit(), options=b"\1\1\1\1"), DecisionKind.DECAPSULATE),
+    (packet("9.9.9.9", payload=Udp(500, 501, b"").emit()), DecisionKind.LOCAL),
+    (packet("9.9.9.9", payload=b""), DecisionKind.LOCAL),
+    (packet("9.9.9.9", protocol=ipv4.PROTOCOL_UDP, more_fragments=True), DecisionKind.DECAPSULATE),
+    (packet("9.9.9.9", protocol=ipv4.PROTOCOL_UDP, offset=64), DecisionKind.DECAPSULATE),
+    (packet("9.9.9.9", protocol=ipv4.PROTOCOL_AH, offset=64), DecisionKind.DECAPSULATE),
+    (packet("9.9.9.9", protocol=ipv4.PROTOCOL_ICMP, more_fragments=True), DecisionKind.LOCAL),
+    (packet("9.9.9.9", protocol=ipv4.PROTOCOL_ICMP, offset=64), DecisionKind.LOCAL),
+    (packet("9.9.9.9", protocol=ipv4.PROTOCOL_ICMP), DecisionKind.LOCAL),
+    (about(ipv4.PROTOCOL_ESP), DecisionKind.DECAPSULATE),
+    (about(ipv4.PROTOCOL_AH, options=b"\1\1\1\1"), DecisionKind.DECAPSULATE),
+    (about(ipv4.PROTOCOL_UDP), DecisionKind.DECAPSULATE),
+    (about(ipv4.PROTOCOL_ICMP), DecisionKind.LOCAL),
+    (about(ipv4.PROTOCOL_ESP, code=1), DecisionKind.LOCAL),
+    (about(ipv4.PROTOCOL_ESP, kind=icmp.TIME_EXCEEDED), DecisionKind.LOCAL),
+    (about(ipv4.PROTOCOL_ESP, kind=icmp.ECHO_REQUEST), DecisionKind.LOCAL),
+    (about(ipv4.PROTOCOL_ESP, quote=19), DecisionKind.LOCAL),
+    (about(ipv4.PROTOCOL_ESP, more_fragments=True), DecisionKind.LOCAL),
+    (about(ipv4.PROTOCOL_ESP, offset=64), DecisionKind.LOCAL),
+    (packet("10.0.0.1", protocol=ipv4.PROTOCOL_ESP), DecisionKind.LOCAL),
+])  # fmt: skip
 def test_what_an_asp_owns_goes_to_it(sent: Ipv4, kind: DecisionKind) -> None:
     assert only(sent)[0] is kind
 

@@ -28,17 +28,14 @@ def error(cause: DropCause, dropped: bytes, source: int, mtu: int = 0) -> bytes 
     return IcmpErrors(Counters()).make(cause, dropped, lambda _: source, 0.0, mtu)
 
 
-@pytest.mark.parametrize(
-    ("cause", "kind", "code", "mtu"),
-    [
-        (DropCause.TTL, 11, 0, 0),
-        (DropCause.NO_ROUTE, 3, 0, 0),
-        (DropCause.NEIGHBOUR, 3, 1, 0),
-        (DropCause.TOO_LONG, 3, 4, 1400),
-        (DropCause.LOCAL_PROTOCOL, 3, 2, 0),
-        (DropCause.LOCAL_PORT, 3, 3, 0),
-    ],
-)
+@pytest.mark.parametrize(("cause", "kind", "code", "mtu"), [
+    (DropCause.TTL, 11, 0, 0),
+    (DropCause.NO_ROUTE, 3, 0, 0),
+    (DropCause.NEIGHBOUR, 3, 1, 0),
+    (DropCause.TOO_LONG, 3, 4, 1400),
+    (DropCause.LOCAL_PROTOCOL, 3, 2, 0),
+    (DropCause.LOCAL_PORT, 3, 3, 0),
+])  # fmt: skip
 def test_an_error_quotes_the_packet_within_576_bytes(cause: DropCause, kind: int, code: int, mtu: int) -> None:
     dropped = packet()
     raw = error(cause, dropped.emit(), ip("10.0.0.1"), mtu=1400)
@@ -52,21 +49,18 @@ def test_an_error_quotes_the_packet_within_576_bytes(cause: DropCause, kind: int
     assert dropped.emit().startswith(message.payload)
 
 
-@pytest.mark.parametrize(
-    "silent",
-    [
-        packet(offset=64),
-        packet(destination=ip("224.0.0.1")),
-        packet(destination=ip("255.255.255.255")),
-        packet(source=ip("0.0.0.0")),
-        packet(source=ip("255.255.255.255")),
-        packet(source=ip("224.0.0.9")),
-        packet(source=ip("127.0.0.1")),
-        packet(protocol=ipv4.PROTOCOL_ICMP, payload=icmp.time_exceeded(bytes(28)).emit()),
-        packet(protocol=ipv4.PROTOCOL_ICMP, payload=icmp.unreachable(1, bytes(28)).emit(), options=bytes(4)),
-        packet(protocol=ipv4.PROTOCOL_ICMP, payload=b""),
-    ],
-)
+@pytest.mark.parametrize("silent", [
+    packet(offset=64),
+    packet(destination=ip("224.0.0.1")),
+    packet(destination=ip("255.255.255.255")),
+    packet(source=ip("0.0.0.0")),
+    packet(source=ip("255.255.255.255")),
+    packet(source=ip("224.0.0.9")),
+    packet(source=ip("127.0.0.1")),
+    packet(protocol=ipv4.PROTOCOL_ICMP, payload=icmp.time_exceeded(bytes(28)).emit()),
+    packet(protocol=ipv4.PROTOCOL_ICMP, payload=icmp.unreachable(1, bytes(28)).emit(), options=bytes(4)),
+    packet(protocol=ipv4.PROTOCOL_ICMP, payload=b""),
+])  # fmt: skip
 def test_never_about_these(silent: Ipv4) -> None:
     assert not may_send_error(silent.emit())
     assert error(DropCause.TTL, silent.emit(), ip("10.0.0.1")) is None

@@ -220,21 +220,18 @@ def test_rates(text: object, value: float) -> None:
     assert parse_rate(text) == pytest.approx(value)
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"loss": "2"},
-        {"loss": True},
-        {"delay": "-1ms"},
-        {"delay": "soon"},
-        {"rate": "fast"},
-        {"rate": "10kk"},
-        {"rate": "inf"},
-        {"colour": 1},
-        {"down": "yes"},
-        {"seed": "x"},
-    ],
-)
+@pytest.mark.parametrize("settings", [
+    {"loss": "2"},
+    {"loss": True},
+    {"delay": "-1ms"},
+    {"delay": "soon"},
+    {"rate": "fast"},
+    {"rate": "10kk"},
+    {"rate": "inf"},
+    {"colour": 1},
+    {"down": "yes"},
+    {"seed": "x"},
+])  # fmt: skip
 def test_a_wrong_setting_changes_nothing(settings: dict[str, object]) -> None:
     wire = Impairment(1)
     wire.set(loss=0.5)

@@ -33,21 +33,18 @@ def test_a_next_hop_is_usable_while_all_of_it_is_up(hop: NextHop) -> None:
     assert tables(CIRCUIT).usable(hop)
 
 
-@pytest.mark.parametrize(
-    ("hop", "by"),
-    [
-        (OWN, tables(port_up=False)),
-        (OTHER, tables(down="lc 4")),
-        (OTHER, tables(replace(RECORDS[1], enabled=False))),
-        (NextHop("port", 0, "lc 4", "4/9"), tables()),
-        (BY_TUNNEL, tables(down="asp 1/1")),
-        (BY_TUNNEL, tables(replace(TUNNEL, up=False))),
-        (BY_TUNNEL, tables(replace(TUNNEL, asp="asp 1/2"))),
-        (BY_TUNNEL, tables(CIRCUIT, down="lc 4")),
-        (BY_TUNNEL, tables(replace(CIRCUIT, circuit=0))),
-        (replace(BY_TUNNEL, tunnel=8), tables()),
-    ],
-)
+@pytest.mark.parametrize(("hop", "by"), [
+    (OWN, tables(port_up=False)),
+    (OTHER, tables(down="lc 4")),
+    (OTHER, tables(replace(RECORDS[1], enabled=False))),
+    (NextHop("port", 0, "lc 4", "4/9"), tables()),
+    (BY_TUNNEL, tables(down="asp 1/1")),
+    (BY_TUNNEL, tables(replace(TUNNEL, up=False))),
+    (BY_TUNNEL, tables(replace(TUNNEL, asp="asp 1/2"))),
+    (BY_TUNNEL, tables(CIRCUIT, down="lc 4")),
+    (BY_TUNNEL, tables(replace(CIRCUIT, circuit=0))),
+    (replace(BY_TUNNEL, tunnel=8), tables()),
+])  # fmt: skip
 def test_a_next_hop_is_not_usable_without_any_part_of_it(hop: NextHop, by: ForwardingTables) -> None:
     assert not by.usable(hop)
 

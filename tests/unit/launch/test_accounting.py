@@ -17,21 +17,12 @@ def counters() -> dict[str, dict[str, dict[str, int]]]:
         "t1": {"tester": {"flow f sent": 100, "port 1 frames sent": 101, "port 1 impairment loss": 1}},
         "t2": {"tester": {"flow f received": 90, "port 1 frames received": 91}},
         "a": {
-            "lc 3": {
-                "port 3/1 frames received": 101,
-                "packets originated": 1,
-                "packets delivered": 3,
-                "drop no route": 3,
-                "fabric sent": 96,
-                "fabric received": 92,
-                "packets from wire": 101,
-                "port 3/2 frames sent": 91,
-                "port 3/2 drop not sent": 1,
-                "drop fabric full to asp 1/1": 0,
-            },
+            "lc 3": {"port 3/1 frames received": 101, "packets originated": 1, "packets delivered": 3,
+                "drop no route": 3, "fabric sent": 96, "fabric received": 92, "packets from wire": 101,
+                "port 3/2 frames sent": 91, "port 3/2 drop not sent": 1, "drop fabric full to asp 1/1": 0},
             "asp 1/1": {"fabric received": 96, "drop no outbound sa": 4, "fabric sent": 92},
         },
-    }
+    }  # fmt: skip
 
 
 def settled(values: dict[str, dict[str, dict[str, int]]], *died: tuple[str, str]) -> PacketAccounting:
@@ -49,16 +40,13 @@ def test_every_packet_is_found() -> None:
     assert (ledger.unexplained, ledger.lost_in_crash, ledger.residual) == ({}, {}, 0)
 
 
-@pytest.mark.parametrize(
-    ("node", "card", "counter", "where"),
-    [
-        ("a", "asp 1/1", "drop no outbound sa", "a asp 1/1"),
-        ("a", "asp 1/1", "fabric received", "a fabric"),
-        ("a", "lc 3", "port 3/2 frames sent", "wire a:3/2 to t2:1"),
-        ("a", "lc 3", "port 3/1 frames received", "wire t1:1 to a:3/1"),
-        ("a", "lc 3", "drop no route", "a lc 3"),
-    ],
-)
+@pytest.mark.parametrize(("node", "card", "counter", "where"), [
+    ("a", "asp 1/1", "drop no outbound sa", "a asp 1/1"),
+    ("a", "asp 1/1", "fabric received", "a fabric"),
+    ("a", "lc 3", "port 3/2 frames sent", "wire a:3/2 to t2:1"),
+    ("a", "lc 3", "port 3/1 frames received", "wire t1:1 to a:3/1"),
+    ("a", "lc 3", "drop no route", "a lc 3"),
+])  # fmt: skip
 def test_a_packet_that_nobody_counted_has_a_place(node: str, card: str, counter: str, where: str) -> None:
     values = counters()
     values[node][card][counter] -= 1

@@ -117,41 +117,35 @@ def test_a_name_must_be_one(tmp_path: Path) -> None:
     assert (result.exit_code, "is not a lab name" in result.output) == (1, True)
 
 
-@pytest.mark.parametrize(
-    ("fault", "said"),
-    [
-        (["--loss", "200%"], "from 0% to 100%"),
-        (["--rate", "fast"], "expected 100M, 64k or bits a second"),
-        (["--delay", "soon"], "expected 2s, 100ms or 5m"),
-    ],
-)
+@pytest.mark.parametrize(("fault", "said"), [
+    (["--loss", "200%"], "from 0% to 100%"),
+    (["--rate", "fast"], "expected 100M, 64k or bits a second"),
+    (["--delay", "soon"], "expected 2s, 100ms or 5m"),
+])  # fmt: skip
 def test_a_wrong_fault_is_refused_before_any_lab_is_asked(fault: list[str], said: str) -> None:
     result = CliRunner().invoke(chassisctl, ["link", "a:3/11", *fault])
     assert result.exit_code == 2
     assert said in result.output
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        ("link a:3/11 --rate 0", "'0' is not a rate limit; expected 100M, none for no limit"),
-        ("flow start --rate abc", "'abc' is no rate: write packets per second"),
-        ("flow start --rate 0", "'0' is no rate"),
-        ("flow start --rate -3", "'-3' is no rate"),
-        ("flow start --rate nan", "'nan' is no rate"),
-        ("flow start --rate inf", "'inf' is no rate"),
-        ("flow start --count 0", "0 is not in the range x>=1"),
-        ("ping a 1.1.1.1 --count 0", "0 is not in the range 1<=x<=10000"),
-        ("ping a 1.1.1.1 --size -1", "-1 is not in the range 0<=x<=65493"),
-        ("trace a --count -1", "-1 is not in the range 1<=x<=100"),
-        ("link a:3/11 --seed 18446744073709551616", "is not in the range 0<=x<=4294967296"),
-        ("log a --since nan", "'nan' is not a number of seconds from 0 to"),
-        ("events --since 1e400", "'1e400' is not a number of seconds from 0 to"),
-        ("trace a --protocol 256", "256 is not in the range 0<=x<=255"),
-        ("capture a port 3/1 x --seconds 0", "0.0 is not in the range x>0"),
-        ("bus --count -1", "-1 is not in the range x>=1"),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "said"), [
+    ("link a:3/11 --rate 0", "'0' is not a rate limit; expected 100M, none for no limit"),
+    ("flow start --rate abc", "'abc' is no rate: write packets per second"),
+    ("flow start --rate 0", "'0' is no rate"),
+    ("flow start --rate -3", "'-3' is no rate"),
+    ("flow start --rate nan", "'nan' is no rate"),
+    ("flow start --rate inf", "'inf' is no rate"),
+    ("flow start --count 0", "0 is not in the range x>=1"),
+    ("ping a 1.1.1.1 --count 0", "0 is not in the range 1<=x<=10000"),
+    ("ping a 1.1.1.1 --size -1", "-1 is not in the range 0<=x<=65493"),
+    ("trace a --count -1", "-1 is not in the range 1<=x<=100"),
+    ("link a:3/11 --seed 18446744073709551616", "is not in the range 0<=x<=4294967296"),
+    ("log a --since nan", "'nan' is not a number of seconds from 0 to"),
+    ("events --since 1e400", "'1e400' is not a number of seconds from 0 to"),
+    ("trace a --protocol 256", "256 is not in the range 0<=x<=255"),
+    ("capture a port 3/1 x --seconds 0", "0.0 is not in the range x>0"),
+    ("bus --count -1", "-1 is not in the range x>=1"),
+])  # fmt: skip
 def test_a_wrong_number_is_refused_before_any_lab_is_asked(arguments: str, said: str) -> None:
     result = CliRunner().invoke(chassisctl, arguments.split())
     assert (result.exit_code, said in result.output) == (2, True), result.output

@@ -122,29 +122,26 @@ flows:
     }
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "word", "said"),
-    [
-        ("name: pair", "nmae: pair", "nmae", "did you mean 'name'?"),
-        ("restart-delay: 250ms", "restart-delay: soon", "soon", "expected 2s, 100ms or 5m"),
-        ("heartbeat-misses: 4", "heartbeat-misses: 1", "1", "2 to 1000"),
-        ("topology:", "toplogy:", "toplogy", "did you mean 'topology'?"),
-        ("a: {kind: smartedge", "a: {kind: smartegde", "smartegde", "did you mean 'smartedge'?"),
-        ("config: a.cfg}", "config: b.cfg}", "b.cfg", "there are a.cfg"),
-        ("a: {kind: smartedge, config: a.cfg}", "a: {kind: smartedge}", "a:", "needs 'config:'"),
-        ("routes: true", "routes: yes", "yes", "true or false"),
-        ("50.1.0.1/8", "50.1.0.1", "50.1.0.1", "write it like 10.0.0.1/24"),
-        ("50.0.0.254", "50.0.0.256", "50.0.0.256", "no IPv4 address"),
-        ("eth1: 10", "a-very-long-device: 10", "a-very-long-device", "up to 15 letters"),
-        ('"a:3/11"', '"a:11"', '"a:11"', "a:3/11"),
-        ('"b:3/12"]', '"c:3/12"]', '"c:3/12"', "unknown node 'c'"),
-        ('"t1:1", "a:3/1"', '"t1:2", "a:3/1"', '"t1:2"', "unknown port of tester t1"),
-        ("b:3/2]", "b:3/12]", "b:3/12]", "has a link already, in line 11"),
-        ("from: t1:1", "from: h:eth1", "h:eth1", "begins and ends at testers"),
-        ("rate: 2000", "rate: fast", "fast", "packets per second"),
-        ("trace: 100ms", "tarce: 100ms", "tarce", "did you mean 'trace'?"),
-    ],
-)
+@pytest.mark.parametrize(("old", "new", "word", "said"), [
+    ("name: pair", "nmae: pair", "nmae", "did you mean 'name'?"),
+    ("restart-delay: 250ms", "restart-delay: soon", "soon", "expected 2s, 100ms or 5m"),
+    ("heartbeat-misses: 4", "heartbeat-misses: 1", "1", "2 to 1000"),
+    ("topology:", "toplogy:", "toplogy", "did you mean 'topology'?"),
+    ("a: {kind: smartedge", "a: {kind: smartegde", "smartegde", "did you mean 'smartedge'?"),
+    ("config: a.cfg}", "config: b.cfg}", "b.cfg", "there are a.cfg"),
+    ("a: {kind: smartedge, config: a.cfg}", "a: {kind: smartedge}", "a:", "needs 'config:'"),
+    ("routes: true", "routes: yes", "yes", "true or false"),
+    ("50.1.0.1/8", "50.1.0.1", "50.1.0.1", "write it like 10.0.0.1/24"),
+    ("50.0.0.254", "50.0.0.256", "50.0.0.256", "no IPv4 address"),
+    ("eth1: 10", "a-very-long-device: 10", "a-very-long-device", "up to 15 letters"),
+    ('"a:3/11"', '"a:11"', '"a:11"', "a:3/11"),
+    ('"b:3/12"]', '"c:3/12"]', '"c:3/12"', "unknown node 'c'"),
+    ('"t1:1", "a:3/1"', '"t1:2", "a:3/1"', '"t1:2"', "unknown port of tester t1"),
+    ("b:3/2]", "b:3/12]", "b:3/12]", "has a link already, in line 11"),
+    ("from: t1:1", "from: h:eth1", "h:eth1", "begins and ends at testers"),
+    ("rate: 2000", "rate: fast", "fast", "packets per second"),
+    ("trace: 100ms", "tarce: 100ms", "tarce", "did you mean 'trace'?"),
+])  # fmt: skip
 def test_mistakes_are_said_where_they_stand(tmp_path: Path, old: str, new: str, word: str, said: str) -> None:
     at = GOOD.index(old)
     text = GOOD.replace(old, new, 1)
@@ -167,20 +164,17 @@ def test_all_mistakes_are_said_at_once(tmp_path: Path) -> None:
     assert [line for line, _, _ in errors(tmp_path, text)] == [2, 11]
 
 
-@pytest.mark.parametrize(
-    ("text", "line", "said"),
-    [
-        ("", 1, "empty"),
-        ("- a\n- b\n", 1, "a lab is a mapping"),
-        ("name: x\n  bad: y\n", 2, "not YAML"),
-        ("name: x\nname: y\ntopology: {}\n", 2, "stands twice; the first one is in line 1"),
-        ("name: &a [*a]\n", 1, "leads back into itself"),
-        ("name: x\ntopology: {nodes: {}}\n", 2, "at least one node"),
-        ("[" * 5000, 1, "not YAML"),
-        ("name: x\n? [a]\n: b\n", 2, "a key is a word"),
-        ("name: \x01\n", 1, "not YAML"),
-    ],
-)
+@pytest.mark.parametrize(("text", "line", "said"), [
+    ("", 1, "empty"),
+    ("- a\n- b\n", 1, "a lab is a mapping"),
+    ("name: x\n  bad: y\n", 2, "not YAML"),
+    ("name: x\nname: y\ntopology: {}\n", 2, "stands twice; the first one is in line 1"),
+    ("name: &a [*a]\n", 1, "leads back into itself"),
+    ("name: x\ntopology: {nodes: {}}\n", 2, "at least one node"),
+    ("[" * 5000, 1, "not YAML"),
+    ("name: x\n? [a]\n: b\n", 2, "a key is a word"),
+    ("name: \x01\n", 1, "not YAML"),
+])  # fmt: skip
 def test_what_is_no_lab_at_all(tmp_path: Path, text: str, line: int, said: str) -> None:
     found = errors(tmp_path, text)
     assert any(at == line and said in message for at, _, message in found), found

@@ -62,18 +62,15 @@ def launcher(tmp_path: Path) -> Iterator[Launcher]:
         os.close(fd)
 
 
-@pytest.mark.parametrize(
-    ("command", "arguments"),
-    [
-        ("exec", {"node": []}),
-        ("exec", {"node": "h", "command": "true", "timeout": 10**400}),
-        ("exec", {"node": "h", "command": "true\0"}),
-        ("exec", {"node": "h", "command": "\ud800"}),
-        ("events", {"since": 10**400}),
-        ("kill", {"node": {}, "card": []}),
-        ("destroy", {"keep_state": "no"}),
-    ],
-)
+@pytest.mark.parametrize(("command", "arguments"), [
+    ("exec", {"node": []}),
+    ("exec", {"node": "h", "command": "true", "timeout": 10**400}),
+    ("exec", {"node": "h", "command": "true\0"}),
+    ("exec", {"node": "h", "command": "\ud800"}),
+    ("events", {"since": 10**400}),
+    ("kill", {"node": {}, "card": []}),
+    ("destroy", {"keep_state": "no"}),
+])  # fmt: skip
 def test_odd_arguments_are_refused(launcher: Launcher, command: str, arguments: dict[str, Any]) -> None:
     error = odd.survived(launcher.ask, command, arguments)
     assert "argument" in error

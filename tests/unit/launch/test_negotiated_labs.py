@@ -135,16 +135,13 @@ def run(*words: str) -> Result:
     return CliRunner().invoke(chassisctl, list(words))
 
 
-@pytest.mark.parametrize(
-    ("words", "command", "arguments"),
-    [
-        ("clear a all", "clear", {"tunnel": "", "what": "all"}),
-        ("clear a tunnel t1", "clear", {"tunnel": "t1", "what": "all"}),
-        ("clear a tunnel t1 ipsec", "clear", {"tunnel": "t1", "what": "ipsec"}),
-        ("rekey a tunnel t1", "rekey", {"tunnel": "t1", "what": "ipsec"}),
-        ("rekey a tunnel t1 ike", "rekey", {"tunnel": "t1", "what": "ike"}),
-    ],
-)
+@pytest.mark.parametrize(("words", "command", "arguments"), [
+    ("clear a all", "clear", {"tunnel": "", "what": "all"}),
+    ("clear a tunnel t1", "clear", {"tunnel": "t1", "what": "all"}),
+    ("clear a tunnel t1 ipsec", "clear", {"tunnel": "t1", "what": "ipsec"}),
+    ("rekey a tunnel t1", "rekey", {"tunnel": "t1", "what": "ipsec"}),
+    ("rekey a tunnel t1 ike", "rekey", {"tunnel": "t1", "what": "ike"}),
+])  # fmt: skip
 def test_clear_and_rekey(words: str, command: str, arguments: dict[str, str], lab: FakeLab) -> None:
     assert run(*words.split()).exit_code == 0
     assert lab.calls == [("a", command, arguments)]

@@ -51,14 +51,11 @@ def test_a_lab_starts_without_the_lines_that_are_errors_and_says_how_many(tmp_pa
     assert "refuse=False" in repr(told)
 
 
-@pytest.mark.parametrize(
-    ("more", "of_a"),
-    [
-        ("refuse-errors: true", ""),
-        ("settings: {refuse-errors: true}", ""),
-        ("", ", settings: {refuse-errors: true}"),
-    ],
-)
+@pytest.mark.parametrize(("more", "of_a"), [
+    ("refuse-errors: true", ""),
+    ("settings: {refuse-errors: true}", ""),
+    ("", ", settings: {refuse-errors: true}"),
+])  # fmt: skip
 def test_a_lab_that_refuses_errors_does_not_start(tmp_path: Path, more: str, of_a: str) -> None:
     said: list[str] = []
     file = lab(tmp_path, more, of_a)

@@ -102,13 +102,10 @@ def _counting(room: str, methods: tuple[str, ...]) -> Iterator[tuple[Path, str]]
                     yield file, "".join(parts)
 
 
-@pytest.mark.parametrize(
-    ("room", "methods", "known", "least"),
-    [
-        *((room, ("slot", "add"), counter_names.names(""), 3) for room in ("bus", "ports", "linecard", "ase")),
-        ("ase/ike", ("count",), counter_names.IKE, 40),
-    ],
-)
+@pytest.mark.parametrize(("room", "methods", "known", "least"), [
+    *((room, ("slot", "add"), counter_names.names(""), 3) for room in ("bus", "ports", "linecard", "ase")),
+    ("ase/ike", ("count",), counter_names.IKE, 40),
+])  # fmt: skip
 def test_every_name_that_the_code_counts_by_is_known(
     room: str, methods: tuple[str, ...], known: tuple[str, ...], least: int
 ) -> None:

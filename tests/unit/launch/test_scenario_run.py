@@ -77,23 +77,20 @@ def test_a_run_that_holds(tmp_path: Path) -> None:
     assert killed == pytest.approx(2.0, abs=0.001)
 
 
-@pytest.mark.parametrize(
-    ("expectation", "seen"),
-    [
-        ("{flow: forward, lost: 0}", "lost: 3"),
-        ("{flow: forward, loss: < 10ms}", "loss: 3"),
-        ("{flow: forward, via: a asp 1/2}", "a 1/1 encapsulate"),
-        ('{flow: forward, path: ["t1:1 out"]}', "path: t1:1 out, a 3/10 in"),
-        ("{tunnel: t1, of: a, state: down}", "a: state: up"),
-        ("{tunnel: t9, state: up}", "there is no tunnel t9"),
-        ("{card: asp 1/1, of: a, boot: 2}", "boot: 1"),
-        ("tunnel t1 of a down", "tunnel t1 of a is up on asp 1/1"),
-        ("{unexpected: '> 0'}", "none"),
-        ("{run: 'echo no; exit 3'}", "status 3, output 'no'"),
-        ("{run: 'echo no', output: yes}", "'no'"),
-        ("{flow: forward, received: 1}", "received: "),
-    ],
-)
+@pytest.mark.parametrize(("expectation", "seen"), [
+    ("{flow: forward, lost: 0}", "lost: 3"),
+    ("{flow: forward, loss: < 10ms}", "loss: 3"),
+    ("{flow: forward, via: a asp 1/2}", "a 1/1 encapsulate"),
+    ('{flow: forward, path: ["t1:1 out"]}', "path: t1:1 out, a 3/10 in"),
+    ("{tunnel: t1, of: a, state: down}", "a: state: up"),
+    ("{tunnel: t9, state: up}", "there is no tunnel t9"),
+    ("{card: asp 1/1, of: a, boot: 2}", "boot: 1"),
+    ("tunnel t1 of a down", "tunnel t1 of a is up on asp 1/1"),
+    ("{unexpected: '> 0'}", "none"),
+    ("{run: 'echo no; exit 3'}", "status 3, output 'no'"),
+    ("{run: 'echo no', output: yes}", "'no'"),
+    ("{flow: forward, received: 1}", "received: "),
+])  # fmt: skip
 def test_a_failed_expectation_says_what_was_seen(tmp_path: Path, expectation: str, seen: str) -> None:
     fake, path = prepared(tmp_path, f"  - {expectation}\n")
     fake.loses = lambda now: 1002.0 <= now < 1002.03

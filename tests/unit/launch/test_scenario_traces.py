@@ -53,15 +53,12 @@ def test_the_cards_are_asked_once_for_each_packet_that_arrived(fake: FakeLab) ->
     assert not [said for said in fake.said if said[1] == "traces" and said[2].get("settled")]
 
 
-@pytest.mark.parametrize(
-    ("said", "why"),
-    [
-        ({"given_up": {"asp 1/1": "asp 1/1 is down"}}, {"b asp 1/1": "asp 1/1 is down"}),
-        ({"since": {"asp 1/1": 2000.0}}, {"b asp 1/1": "asp 1/1 was restarted"}),
-        ({"began": 2000.0}, {"b xcrp": "the controller was restarted"}),
-        ({"since": {"asp 1/1": 1.0}, "began": 1.0}, {}),
-    ],
-)
+@pytest.mark.parametrize(("said", "why"), [
+    ({"given_up": {"asp 1/1": "asp 1/1 is down"}}, {"b asp 1/1": "asp 1/1 is down"}),
+    ({"since": {"asp 1/1": 2000.0}}, {"b asp 1/1": "asp 1/1 was restarted"}),
+    ({"began": 2000.0}, {"b xcrp": "the controller was restarted"}),
+    ({"since": {"asp 1/1": 1.0}, "began": 1.0}, {}),
+])  # fmt: skip
 def test_who_was_given_up_is_named(fake: FakeLab, said: dict[str, Any], why: dict[str, str]) -> None:
     fake.given_up["b"] = said
     traced(fake)

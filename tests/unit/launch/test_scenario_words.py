@@ -17,20 +17,17 @@ def lab(tmp_path: Path) -> Lab:
     return load(write_lab(tmp_path))[0]
 
 
-@pytest.mark.parametrize(
-    ("text", "holds", "fails"),
-    [
-        (0, [0], [1, -1]),
-        ("<= 5", [5, 0], [6]),
-        ("<5", [4.9], [5]),
-        ("> 100 packets", [101], [100]),
-        ("1..5", [1, 5], [0, 6]),
-        ("< 50ms", [49], [50]),
-        ("<= 1.5s", [1500], [1501]),
-        ("10ms..2s", [10, 2000], [9, 2001]),
-        ("!= 0", [1], [0]),
-    ],
-)
+@pytest.mark.parametrize(("text", "holds", "fails"), [
+    (0, [0], [1, -1]),
+    ("<= 5", [5, 0], [6]),
+    ("<5", [4.9], [5]),
+    ("> 100 packets", [101], [100]),
+    ("1..5", [1, 5], [0, 6]),
+    ("< 50ms", [49], [50]),
+    ("<= 1.5s", [1500], [1501]),
+    ("10ms..2s", [10, 2000], [9, 2001]),
+    ("!= 0", [1], [0]),
+])  # fmt: skip
 def test_bounds(text: object, holds: list[float], fails: list[float]) -> None:
     bound = parse_bound(text)
     assert all(bound.holds(value) for value in holds)
@@ -59,17 +56,14 @@ def test_a_card_may_be_named_either_way(lab: Lab) -> None:
     assert (one.kind, one.node, one.name) == (other.kind, other.node, other.name) == ("card", "a", "asp 1/1")
 
 
-@pytest.mark.parametrize(
-    ("text", "help"),
-    [
-        ("tunnel up", "write one like"),
-        ("tunnels of c up", "no router 'c': it has a, b"),
-        ("tunnels of t1 up", "no router 't1'"),
-        ("flow back running", "no flow 'back': it has forward"),
-        ("flow forward received many", "no bound"),
-        ("flow forward flying", "write one like"),
-    ],
-)
+@pytest.mark.parametrize(("text", "help"), [
+    ("tunnel up", "write one like"),
+    ("tunnels of c up", "no router 'c': it has a, b"),
+    ("tunnels of t1 up", "no router 't1'"),
+    ("flow back running", "no flow 'back': it has forward"),
+    ("flow forward received many", "no bound"),
+    ("flow forward flying", "write one like"),
+])  # fmt: skip
 def test_wrong_conditions(text: str, help: str, lab: Lab) -> None:
     with pytest.raises(WordError, match=help):
         parse_condition(text, lab)

@@ -95,26 +95,23 @@ def test_known_arp_request() -> None:
     assert packet.emit() == raw
 
 
-@pytest.mark.parametrize(
-    ("parse", "raw", "where", "what"),
-    [
-        (Ethernet.parse, bytes(13), "ethernet", "13 bytes"),
-        (Ethernet.parse, bytes(12) + b"\x00\x2e" + bytes(46), "ethernet", "length"),
-        (Arp.parse, bytes(27), "arp", "27 bytes"),
-        (Arp.parse, bytes.fromhex("0006080006040001") + bytes(20), "arp", "hardware"),
-        (Arp.parse, bytes.fromhex("000186dd06100001") + bytes(20), "arp", "protocol"),
-        (Arp.parse, bytes.fromhex("0001080006040009") + bytes(20), "arp", "operation"),
-        (Ipv4.parse, b"\x65" + bytes(19), "ipv4", "version 6"),
-        (Ipv4.parse, b"\x44" + bytes(19), "ipv4", "header length"),
-        (Ipv4.parse, b"\x45\x00\x00\x15" + bytes(16), "ipv4", "total length"),
-        (Ipv4.parse, b"\x45\x00\x00\x14" + bytes(17), "ipv4", "beyond"),
-        (Ipv4.parse, b"\x45\x00\x00\x14" + bytes(16), "ipv4", "checksum"),
-        (Udp.parse, bytes(7), "udp", "7 bytes"),
-        (Udp.parse, struct.pack("!HHHH", 1, 2, 9, 0), "udp", "length 9"),
-        (Icmp.parse, b"\x08\x00\x00\x00" + bytes(4), "icmp", "checksum"),
-        (Icmp.parse, bytes(7), "icmp", "7 bytes"),
-    ],
-)
+@pytest.mark.parametrize(("parse", "raw", "where", "what"), [
+    (Ethernet.parse, bytes(13), "ethernet", "13 bytes"),
+    (Ethernet.parse, bytes(12) + b"\x00\x2e" + bytes(46), "ethernet", "length"),
+    (Arp.parse, bytes(27), "arp", "27 bytes"),
+    (Arp.parse, bytes.fromhex("0006080006040001") + bytes(20), "arp", "hardware"),
+    (Arp.parse, bytes.fromhex("000186dd06100001") + bytes(20), "arp", "protocol"),
+    (Arp.parse, bytes.fromhex("0001080006040009") + bytes(20), "arp", "operation"),
+    (Ipv4.parse, b"\x65" + bytes(19), "ipv4", "version 6"),
+    (Ipv4.parse, b"\x44" + bytes(19), "ipv4", "header length"),
+    (Ipv4.parse, b"\x45\x00\x00\x15" + bytes(16), "ipv4", "total length"),
+    (Ipv4.parse, b"\x45\x00\x00\x14" + bytes(17), "ipv4", "beyond"),
+    (Ipv4.parse, b"\x45\x00\x00\x14" + bytes(16), "ipv4", "checksum"),
+    (Udp.parse, bytes(7), "udp", "7 bytes"),
+    (Udp.parse, struct.pack("!HHHH", 1, 2, 9, 0), "udp", "length 9"),
+    (Icmp.parse, b"\x08\x00\x00\x00" + bytes(4), "icmp", "checksum"),
+    (Icmp.parse, bytes(7), "icmp", "7 bytes"),
+])  # fmt: skip
 def test_errors_say_what_and_where(parse: Callable[[bytes], Any], raw: bytes, where: str, what: str) -> None:
     with pytest.raises(DecodeError, match=what) as caught:
         parse(raw)

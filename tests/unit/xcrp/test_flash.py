@@ -23,34 +23,28 @@ def test_a_whole_store_has_nothing_wrong() -> None:
     assert held.first_missing("inner") == "context inner has no trusted certificate"
 
 
-@pytest.mark.parametrize(
-    ("left_out", "flaw"),
-    [
-        ("trusted/ca", "context outer has no trusted certificate"),
-        ("self/a", "context outer has no certificate of its own"),
-        ("keys/a", "certificate a of context outer has no key"),
-    ],
-)
+@pytest.mark.parametrize(("left_out", "flaw"), [
+    ("trusted/ca", "context outer has no trusted certificate"),
+    ("self/a", "context outer has no certificate of its own"),
+    ("keys/a", "certificate a of context outer has no key"),
+])  # fmt: skip
 def test_what_a_store_lacks(left_out: str, flaw: str) -> None:
     held = read_store([file for file in flash() if left_out not in file.path])
     assert held.first_missing("outer") == flaw
 
 
-@pytest.mark.parametrize(
-    ("file", "severity", "said"),
-    [
-        (FlashFile("pki/outer/trusted/x.pem", b"nonsense"), "error", "is no PEM certificate that can be read"),
-        (FlashFile("pki/outer/trusted/x.pem", PRIVATE), "error", "is no PEM certificate that can be read"),
-        (FlashFile("pki/outer/keys/x.pem", PUBLIC), "error", "is no PEM private key that can be read"),
-        (FlashFile("pki/outer/keys/x.pem", b"\xff" * (1 << 19)), "error", "is too long for a PEM file"),
-        (FlashFile("pki/outer/keys/x.pem", error="Permission denied"), "error", "Permission denied"),
-        (FlashFile("pki/outer/keys/x.pem", PRIVATE, exposed=True), "warning", "chmod 600"),
-        (FlashFile("pki/outer/self/x.pem", PUBLIC), "warning", "there is no key pki/outer/keys/x.pem"),
-        (FlashFile("pki/outer/certs/x.pem", PUBLIC), "warning", "is not used"),
-        (FlashFile("pki/outer/trusted/x.crt", PUBLIC), "warning", "is not used"),
-        (FlashFile("pki/x.pem", PUBLIC), "warning", "is not used"),
-    ],
-)
+@pytest.mark.parametrize(("file", "severity", "said"), [
+    (FlashFile("pki/outer/trusted/x.pem", b"nonsense"), "error", "is no PEM certificate that can be read"),
+    (FlashFile("pki/outer/trusted/x.pem", PRIVATE), "error", "is no PEM certificate that can be read"),
+    (FlashFile("pki/outer/keys/x.pem", PUBLIC), "error", "is no PEM private key that can be read"),
+    (FlashFile("pki/outer/keys/x.pem", b"\xff" * (1 << 19)), "error", "is too long for a PEM file"),
+    (FlashFile("pki/outer/keys/x.pem", error="Permission denied"), "error", "Permission denied"),
+    (FlashFile("pki/outer/keys/x.pem", PRIVATE, exposed=True), "warning", "chmod 600"),
+    (FlashFile("pki/outer/self/x.pem", PUBLIC), "warning", "there is no key pki/outer/keys/x.pem"),
+    (FlashFile("pki/outer/certs/x.pem", PUBLIC), "warning", "is not used"),
+    (FlashFile("pki/outer/trusted/x.crt", PUBLIC), "warning", "is not used"),
+    (FlashFile("pki/x.pem", PUBLIC), "warning", "is not used"),
+])  # fmt: skip
 def test_a_file_that_is_not_right_is_named(file: FlashFile, severity: str, said: str) -> None:
     (problem,) = read_store([file]).problems
     assert (problem.severity, problem.path) == (severity, file.path)

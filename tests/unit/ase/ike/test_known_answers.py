@@ -20,23 +20,20 @@ COUNTING = bytes(range(40))
 TWENTY_FIVE = bytes(range(1, 26))
 
 
-@pytest.mark.parametrize(
-    ("name", "key", "data", "mac"),
-    [
-        ("hmac-md5", b"\x0b" * 16, b"Hi There", "9294727a3638bb1c13f48ef8158bfc9d"),
-        ("hmac-md5", b"Jefe", JEFE, "750c783e6ab0b503eaa86e310a5db738"),
-        ("hmac-md5", b"\xaa" * 16, b"\xdd" * 50, "56be34521d144c88dbb8c733f0e8b3f6"),
-        ("hmac-md5", TWENTY_FIVE, b"\xcd" * 50, "697eaf0aca3a3aea3a75164746ffaa79"),
-        ("hmac-md5", b"\xaa" * 80, LARGER, "6b1ab7fe4bd7bf8f0b62e6ce61b9d0cd"),
-        ("hmac-md5", b"\xaa" * 80, LARGER_DATA, "6f630fad67cda0ee1fb1f562db3aa53e"),
-        ("hmac-sha1", b"\x0b" * 20, b"Hi There", "b617318655057264e28bc0b6fb378c8ef146be00"),
-        ("hmac-sha1", b"Jefe", JEFE, "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79"),
-        ("hmac-sha1", b"\xaa" * 20, b"\xdd" * 50, "125d7342b9ac11cd91a39af48aa17b4f63f175d3"),
-        ("hmac-sha1", TWENTY_FIVE, b"\xcd" * 50, "4c9007f4026250c6bc8414f9bf50c86c2d7235da"),
-        ("hmac-sha1", b"\xaa" * 80, LARGER, "aa4ae5e15272d00e95705637ce8a3b55ed402112"),
-        ("hmac-sha1", b"\xaa" * 80, LARGER_DATA, "e8e99d0f45237d786d6bbaa7965c7808bbff1a91"),
-    ],
-)
+@pytest.mark.parametrize(("name", "key", "data", "mac"), [
+    ("hmac-md5", b"\x0b" * 16, b"Hi There", "9294727a3638bb1c13f48ef8158bfc9d"),
+    ("hmac-md5", b"Jefe", JEFE, "750c783e6ab0b503eaa86e310a5db738"),
+    ("hmac-md5", b"\xaa" * 16, b"\xdd" * 50, "56be34521d144c88dbb8c733f0e8b3f6"),
+    ("hmac-md5", TWENTY_FIVE, b"\xcd" * 50, "697eaf0aca3a3aea3a75164746ffaa79"),
+    ("hmac-md5", b"\xaa" * 80, LARGER, "6b1ab7fe4bd7bf8f0b62e6ce61b9d0cd"),
+    ("hmac-md5", b"\xaa" * 80, LARGER_DATA, "6f630fad67cda0ee1fb1f562db3aa53e"),
+    ("hmac-sha1", b"\x0b" * 20, b"Hi There", "b617318655057264e28bc0b6fb378c8ef146be00"),
+    ("hmac-sha1", b"Jefe", JEFE, "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79"),
+    ("hmac-sha1", b"\xaa" * 20, b"\xdd" * 50, "125d7342b9ac11cd91a39af48aa17b4f63f175d3"),
+    ("hmac-sha1", TWENTY_FIVE, b"\xcd" * 50, "4c9007f4026250c6bc8414f9bf50c86c2d7235da"),
+    ("hmac-sha1", b"\xaa" * 80, LARGER, "aa4ae5e15272d00e95705637ce8a3b55ed402112"),
+    ("hmac-sha1", b"\xaa" * 80, LARGER_DATA, "e8e99d0f45237d786d6bbaa7965c7808bbff1a91"),
+])  # fmt: skip
 def test_hmacs_rfc_2202(name: str, key: bytes, data: bytes, mac: str) -> None:
     """The test vectors of RFC 4231, section 4."""
     assert PRFS[name].compute(key, data).hex() == mac
@@ -74,44 +71,35 @@ def test_hmacs_rfc_4231(name: str, key: bytes, data: bytes, mac: str) -> None:
     assert PRFS[name].compute(key, data).hex() == mac
 
 
-@pytest.mark.parametrize(
-    ("name", "mac"),
-    [
-        ("hmac-sha-256-128", "198a607eb44bfbc69903a0f1cf2bbdc5"),
-        ("hmac-sha-384-192", "b6a8d5636f5c6a7224f9977dcf7ee6c7fb6d0c48cbdee973"),
-        ("hmac-sha-512-256", "637edc6e01dce7e6742a99451aae82df23da3e92439e590e43e761b33e910fb8"),
-    ],
-)
+@pytest.mark.parametrize(("name", "mac"), [
+    ("hmac-sha-256-128", "198a607eb44bfbc69903a0f1cf2bbdc5"),
+    ("hmac-sha-384-192", "b6a8d5636f5c6a7224f9977dcf7ee6c7fb6d0c48cbdee973"),
+    ("hmac-sha-512-256", "637edc6e01dce7e6742a99451aae82df23da3e92439e590e43e761b33e910fb8"),
+])  # fmt: skip
 def test_cut_hmacs_rfc_4868(name: str, mac: str) -> None:
     integrity = INTEGRITY[name]
     assert integrity.icv(b"\x0b" * integrity.key_octets, b"Hi There").hex() == mac
 
 
-@pytest.mark.parametrize(
-    ("data", "mac"),
-    [
-        (b"", "75f0251d528ac01c4573dfd584d79f29"),
-        (COUNTING[:3], "5b376580ae2f19afe7219ceef172756f"),
-        (COUNTING[:16], "d2a246fa349b68a79998a4394ff7a263"),
-        (COUNTING[:20], "47f51b4564966215b8985c63055ed308"),
-        (COUNTING[:32], "f54f0ec8d2b9f3d36807734bd5283fd4"),
-        (COUNTING[:34], "becbb3bccdb518a30677d5481fb6b4d8"),
-        (bytes(1000), "f0dafee895db30253761103b5d84528f"),
-    ],
-)
+@pytest.mark.parametrize(("data", "mac"), [
+    (b"", "75f0251d528ac01c4573dfd584d79f29"),
+    (COUNTING[:3], "5b376580ae2f19afe7219ceef172756f"),
+    (COUNTING[:16], "d2a246fa349b68a79998a4394ff7a263"),
+    (COUNTING[:20], "47f51b4564966215b8985c63055ed308"),
+    (COUNTING[:32], "f54f0ec8d2b9f3d36807734bd5283fd4"),
+    (COUNTING[:34], "becbb3bccdb518a30677d5481fb6b4d8"),
+    (bytes(1000), "f0dafee895db30253761103b5d84528f"),
+])  # fmt: skip
 def test_aes_xcbc_mac_rfc_3566(data: bytes, mac: str) -> None:
     assert aes_xcbc_mac(COUNTING[:16], data).hex() == mac
     assert INTEGRITY["hmac-aes-xcbc"].icv(COUNTING[:16], data).hex() == mac[:24]
 
 
-@pytest.mark.parametrize(
-    ("key", "mac"),
-    [
-        ("000102030405060708090a0b0c0d0e0f", "47f51b4564966215b8985c63055ed308"),
-        ("00010203040506070809", "0fa087af7d866e7653434e602fdde835"),
-        ("000102030405060708090a0b0c0d0e0fedcb", "8cd3c93ae598a9803006ffb67c40e9e4"),
-    ],
-)
+@pytest.mark.parametrize(("key", "mac"), [
+    ("000102030405060708090a0b0c0d0e0f", "47f51b4564966215b8985c63055ed308"),
+    ("00010203040506070809", "0fa087af7d866e7653434e602fdde835"),
+    ("000102030405060708090a0b0c0d0e0fedcb", "8cd3c93ae598a9803006ffb67c40e9e4"),
+])  # fmt: skip
 def test_aes_xcbc_prf_rfc_4434(key: str, mac: str) -> None:
     assert PRFS["aes-128-xcbc"].compute(bytes.fromhex(key), COUNTING[:20]).hex() == mac
 
@@ -188,15 +176,12 @@ def test_primes_of_the_guide_rfc_2409_and_3526(number: int, p: str) -> None:
     assert int(group.p) == int(p, 16)
 
 
-@pytest.mark.parametrize(
-    ("number", "digest"),
-    [
-        (15, "48cf8b092fbce4359d9871abf74f98e25b6163379eaa15cd9087e800c6d1c55c"),
-        (16, "4ee95187682bcb230ad26a95205f6920e84708f6251b3894329b09ec23919e33"),
-        (17, "d1bfe6d0925ce7e4da262b62861514a7755e35831e429f343e7b864848657efd"),
-        (18, "39ab4feab950a3128fb71accb9fc3965d857012e081998a85996e3ea8b3c3bcf"),
-    ],
-)
+@pytest.mark.parametrize(("number", "digest"), [
+    (15, "48cf8b092fbce4359d9871abf74f98e25b6163379eaa15cd9087e800c6d1c55c"),
+    (16, "4ee95187682bcb230ad26a95205f6920e84708f6251b3894329b09ec23919e33"),
+    (17, "d1bfe6d0925ce7e4da262b62861514a7755e35831e429f343e7b864848657efd"),
+    (18, "39ab4feab950a3128fb71accb9fc3965d857012e081998a85996e3ea8b3c3bcf"),
+])  # fmt: skip
 def test_long_primes_by_their_sha_256(number: int, digest: str) -> None:
     """Digests of the constants of RFC 3526 that OpenSSL's BN_get_rfc3526_prime_* hold."""
     group = GROUPS[number]
@@ -242,27 +227,24 @@ def test_curves_rfc_5903(number: int, i: str, r: str, public: str, shared: str) 
     assert group.shared(other, one.public).hex() == shared
 
 
-@pytest.mark.parametrize(
-    ("i", "r", "public_i", "public_r", "shared"),
-    [
-        pytest.param(
-            "77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a",
-            "5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb",
-            "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a",
-            "de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f",
-            "4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742",
-            id="RFC 7748 6.1",
-        ),
-        pytest.param(
-            "751fb4308655b476b6789b7325f9ea8cddd16a58533ff6d9e60009464a5f9d94",
-            "0a54645253290d60ddadd0e030bacd9e5501efdc220755a1e978f1b839a05688",
-            "48d5ddd4061257ba166fa3f9bbdb74f1a4e81c089384fa77f790709f0dfbc766",
-            "0be7c1f5aad87d7e448662673298a443478b859745179eaf564c79c0ef6eee25",
-            "c74950607a12327f3204d94b6825bfb068b7f8319a9e3708ed3d43ce8130c950",
-            id="RFC 8031 A",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("i", "r", "public_i", "public_r", "shared"), [
+    pytest.param(
+        "77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a",
+        "5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb",
+        "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a",
+        "de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f",
+        "4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742",
+        id="RFC 7748 6.1",
+    ),
+    pytest.param(
+        "751fb4308655b476b6789b7325f9ea8cddd16a58533ff6d9e60009464a5f9d94",
+        "0a54645253290d60ddadd0e030bacd9e5501efdc220755a1e978f1b839a05688",
+        "48d5ddd4061257ba166fa3f9bbdb74f1a4e81c089384fa77f790709f0dfbc766",
+        "0be7c1f5aad87d7e448662673298a443478b859745179eaf564c79c0ef6eee25",
+        "c74950607a12327f3204d94b6825bfb068b7f8319a9e3708ed3d43ce8130c950",
+        id="RFC 8031 A",
+    ),
+])  # fmt: skip
 def test_curve25519(i: str, r: str, public_i: str, public_r: str, shared: str) -> None:
     group = GROUPS[31]
     pairs: list[DhKeyPair] = [group.private(bytes.fromhex(secret)) for secret in (i, r)]

@@ -70,13 +70,9 @@ V1_PAYLOADS: tuple[v1.PayloadV1, ...] = (
 )
 
 V2_PAYLOADS: tuple[v2.PayloadV2, ...] = (
-    v2_sa.SaV2(
-        (
-            v2_sa.ProposalV2(1, 2, b"aaaa", (v2_sa.TransformV2(3, 2), v2_sa.TransformV2(5, 0))),
-            v2_sa.ProposalV2(1, 3, b"eeee", (v2_sa.TransformV2(1, 12, (v2_sa.AttributeV2(14, 128),)),)),
-            v2_sa.ProposalV2(2, 1, b"rekeyspi", (v2_sa.TransformV2(4, 14, (v2_sa.AttributeV2(99, b"long"),)),)),
-        )
-    ),
+    v2_sa.SaV2((v2_sa.ProposalV2(1, 2, b"aaaa", (v2_sa.TransformV2(3, 2), v2_sa.TransformV2(5, 0))),
+        v2_sa.ProposalV2(1, 3, b"eeee", (v2_sa.TransformV2(1, 12, (v2_sa.AttributeV2(14, 128),)),)),
+        v2_sa.ProposalV2(2, 1, b"rekeyspi", (v2_sa.TransformV2(4, 14, (v2_sa.AttributeV2(99, b"long"),)),)))),
     KeV2(14, b"k" * 256),
     IdV2(35, 1, b"\x0a\0\0\1"),
     IdV2(36, 2, b"gw.example"),
@@ -94,7 +90,7 @@ V2_PAYLOADS: tuple[v2.PayloadV2, ...] = (
     ConfigPayload(1, (ConfigAttribute(1), ConfigAttribute(3, b"\x0a\0\0\1"))),
     Eap(b"\1\1\0\5\1"),
     UnknownPayload(200, b"what", True),
-)
+)  # fmt: skip
 
 
 def fills_its_line(error: DecodeError) -> None:

@@ -158,36 +158,30 @@ def test_dummy_packets() -> None:
     refused(receiver(NULL), [null_esp(bytes(10) + bytes([0, 59]))], IpsecDropCause.DUMMY)
 
 
-@pytest.mark.parametrize(
-    "payload",
-    [
-        pytest.param(inner(40) + bytes([1, 9, 2, 4]), id="padding octets"),
-        pytest.param(bytes(10) + bytes([200, 4]), id="padding longer than the payload"),
-        pytest.param(bytes(11) + bytes([0, 4]), id="not a multiple of four"),
-        pytest.param(bytes(18) + bytes([0, 4]), id="inner shorter than a header"),
-        pytest.param(b"\x60" + bytes(41) + bytes([0, 4]), id="inner not IPv4"),
-        pytest.param(inner(40)[:30] + bytes([0, 4]), id="inner cut"),
-        pytest.param(b"\x44" + inner(40)[1:] + bytes([1, 2, 2, 4]), id="inner header length"),
-        pytest.param(inner(40)[:2] + b"\x00\x10" + inner(40)[4:] + bytes([1, 2, 2, 4]), id="inner total"),
-    ],
-)
+@pytest.mark.parametrize("payload", [
+    pytest.param(inner(40) + bytes([1, 9, 2, 4]), id="padding octets"),
+    pytest.param(bytes(10) + bytes([200, 4]), id="padding longer than the payload"),
+    pytest.param(bytes(11) + bytes([0, 4]), id="not a multiple of four"),
+    pytest.param(bytes(18) + bytes([0, 4]), id="inner shorter than a header"),
+    pytest.param(b"\x60" + bytes(41) + bytes([0, 4]), id="inner not IPv4"),
+    pytest.param(inner(40)[:30] + bytes([0, 4]), id="inner cut"),
+    pytest.param(b"\x44" + inner(40)[1:] + bytes([1, 2, 2, 4]), id="inner header length"),
+    pytest.param(inner(40)[:2] + b"\x00\x10" + inner(40)[4:] + bytes([1, 2, 2, 4]), id="inner total"),
+])  # fmt: skip
 def test_malformed_inside(payload: bytes) -> None:
     refused(receiver(NULL), [null_esp(payload)], IpsecDropCause.MALFORMED)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        pytest.param(lambda packet: packet[:-1], id="cut"),
-        pytest.param(lambda packet: packet[:33], id="too short"),
-        pytest.param(lambda packet: b"\x65" + packet[1:], id="version"),
-        pytest.param(lambda packet: b"\x44" + packet[1:], id="header length"),
-        pytest.param(lambda packet: b"\x4f" + packet[1:40], id="options beyond the end"),
-        pytest.param(lambda packet: packet[:2] + b"\0\x14" + packet[4:], id="total length"),
-        pytest.param(lambda packet: resized(packet[:-4]), id="ciphertext not whole blocks"),
-        pytest.param(lambda packet: resized(packet[:60]), id="no room for a block"),
-    ],
-)
+@pytest.mark.parametrize("change", [
+    pytest.param(lambda packet: packet[:-1], id="cut"),
+    pytest.param(lambda packet: packet[:33], id="too short"),
+    pytest.param(lambda packet: b"\x65" + packet[1:], id="version"),
+    pytest.param(lambda packet: b"\x44" + packet[1:], id="header length"),
+    pytest.param(lambda packet: b"\x4f" + packet[1:40], id="options beyond the end"),
+    pytest.param(lambda packet: packet[:2] + b"\0\x14" + packet[4:], id="total length"),
+    pytest.param(lambda packet: resized(packet[:-4]), id="ciphertext not whole blocks"),
+    pytest.param(lambda packet: resized(packet[:60]), id="no room for a block"),
+])  # fmt: skip
 def test_malformed_outside(change: Any) -> None:
     (packet,) = protected(sender(esp()), [inner(60)])
     refused(receiver(esp()), [change(packet)], IpsecDropCause.MALFORMED)

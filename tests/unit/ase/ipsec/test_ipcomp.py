@@ -100,18 +100,15 @@ def raw(data: bytes) -> bytes:
     return stream.compress(data) + stream.flush()
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"\4\0\0",
-        b"\4\0\0\2",
-        b"\4\0\0\2" + b"\xff" * 20,
-        b"\4\0\0\2" + raw(bytes(100))[:-1],
-        b"\4\0\0\2" + raw(bytes(200_000)),
-        b"\x11\0\0\2" + raw(bytes(100)),
-    ],
-)
+@pytest.mark.parametrize("data", [
+    b"",
+    b"\4\0\0",
+    b"\4\0\0\2",
+    b"\4\0\0\2" + b"\xff" * 20,
+    b"\4\0\0\2" + raw(bytes(100))[:-1],
+    b"\4\0\0\2" + raw(bytes(200_000)),
+    b"\x11\0\0\2" + raw(bytes(100)),
+])  # fmt: skip
 def test_streams_that_are_refused(data: bytes) -> None:
     assert decompress(memoryview(data), 2) is None
 

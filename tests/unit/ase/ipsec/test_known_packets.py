@@ -30,12 +30,9 @@ from tests.unit.ase.ipsec import known_packets as known
 from tests.unit.ase.ipsec.known_packets import octets
 
 HASHES: dict[str, Callable[[], hashes.HashAlgorithm]] = {
-    "hmac-md5-96": hashes.MD5,
-    "hmac-sha1-96": hashes.SHA1,
-    "hmac-sha-256-128": hashes.SHA256,
-    "hmac-sha-384-192": hashes.SHA384,
-    "hmac-sha-512-256": hashes.SHA512,
-}
+    "hmac-md5-96": hashes.MD5, "hmac-sha1-96": hashes.SHA1, "hmac-sha-256-128": hashes.SHA256,
+    "hmac-sha-384-192": hashes.SHA384, "hmac-sha-512-256": hashes.SHA512,
+}  # fmt: skip
 
 
 class Edge:

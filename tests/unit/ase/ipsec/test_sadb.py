@@ -42,30 +42,27 @@ def test_keys_are_never_shown() -> None:
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("build", "text"),
-    [
-        (lambda: Esp(0x1001, "aes-256-cbc", SECRET), "key has 16 bytes, aes-256-cbc needs 32"),
-        (lambda: Esp(0x1001, "null", SECRET), "key has 16 bytes, null needs 0"),
-        (lambda: Ah(0x1001, "hmac-md5-96", b"8 bytes!"), "key has 8 bytes, hmac-md5-96 needs 16"),
-        (lambda: Ah(0x1001, "hmac-sha9", SECRET), "unknown integrity algorithm hmac-sha9"),
-        (lambda: Esp(0x1001, "rot13"), "unknown encryption algorithm rot13"),
-        (lambda: Esp(0x1001, integrity_key=SECRET), "no integrity algorithm"),
-        (lambda: Esp(255), "ESP SPI 255 is outside 256 to 4294967295"),
-        (lambda: Ah(1 << 32, "hmac-md5-96", SECRET), "AH SPI"),
-        (lambda: OutboundSa(1, 1, LEFT, RIGHT), "needs ESP, AH or both"),
-        (lambda: InboundSa(1, 1, LEFT, RIGHT), "needs ESP, AH or both"),
-        (lambda: OutboundSa(1, 1, LEFT, RIGHT, esp=Esp(300)), "needs a cipher, an integrity algorithm or both"),
-        (lambda: InboundSa(1, 1, LEFT, RIGHT, esp=Esp(300)), "needs a cipher, an integrity algorithm or both"),
-        (lambda: InboundSa(1, 1, LEFT, RIGHT, esp=esp(), window=65), "window 65 is not a multiple of 32"),
-        (lambda: InboundSa(1, 1, LEFT, RIGHT, esp=esp(), window=2048), "window 2048"),
-        (lambda: OutboundSa(1, 1, -1, RIGHT, esp=esp()), "source address"),
-        (lambda: OutboundSa(1, 1, LEFT, 1 << 32, esp=esp()), "destination address"),
-        (lambda: SequenceLease(0, 10), "sequence lease"),
-        (lambda: SequenceLease(10, 5), "sequence lease"),
-        (lambda: SequenceLease(10, (1 << 64) + 1), "sequence lease"),
-    ],
-)
+@pytest.mark.parametrize(("build", "text"), [
+    (lambda: Esp(0x1001, "aes-256-cbc", SECRET), "key has 16 bytes, aes-256-cbc needs 32"),
+    (lambda: Esp(0x1001, "null", SECRET), "key has 16 bytes, null needs 0"),
+    (lambda: Ah(0x1001, "hmac-md5-96", b"8 bytes!"), "key has 8 bytes, hmac-md5-96 needs 16"),
+    (lambda: Ah(0x1001, "hmac-sha9", SECRET), "unknown integrity algorithm hmac-sha9"),
+    (lambda: Esp(0x1001, "rot13"), "unknown encryption algorithm rot13"),
+    (lambda: Esp(0x1001, integrity_key=SECRET), "no integrity algorithm"),
+    (lambda: Esp(255), "ESP SPI 255 is outside 256 to 4294967295"),
+    (lambda: Ah(1 << 32, "hmac-md5-96", SECRET), "AH SPI"),
+    (lambda: OutboundSa(1, 1, LEFT, RIGHT), "needs ESP, AH or both"),
+    (lambda: InboundSa(1, 1, LEFT, RIGHT), "needs ESP, AH or both"),
+    (lambda: OutboundSa(1, 1, LEFT, RIGHT, esp=Esp(300)), "needs a cipher, an integrity algorithm or both"),
+    (lambda: InboundSa(1, 1, LEFT, RIGHT, esp=Esp(300)), "needs a cipher, an integrity algorithm or both"),
+    (lambda: InboundSa(1, 1, LEFT, RIGHT, esp=esp(), window=65), "window 65 is not a multiple of 32"),
+    (lambda: InboundSa(1, 1, LEFT, RIGHT, esp=esp(), window=2048), "window 2048"),
+    (lambda: OutboundSa(1, 1, -1, RIGHT, esp=esp()), "source address"),
+    (lambda: OutboundSa(1, 1, LEFT, 1 << 32, esp=esp()), "destination address"),
+    (lambda: SequenceLease(0, 10), "sequence lease"),
+    (lambda: SequenceLease(10, 5), "sequence lease"),
+    (lambda: SequenceLease(10, (1 << 64) + 1), "sequence lease"),
+])  # fmt: skip
 def test_what_cannot_be_built_says_why(build: Any, text: str) -> None:
     with pytest.raises(SaError, match=text):
         build()

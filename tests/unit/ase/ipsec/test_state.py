@@ -162,19 +162,16 @@ def test_slots_of_a_dead_process_are_reused_last() -> None:
         state.claim(new[2])
 
 
-@pytest.mark.parametrize(
-    ("word", "value", "text"),
-    [
-        (0, 123, "magic"),
-        (1, 2, "version 2"),
-        (2, 1, "damaged header"),
-        (3, 41, "damaged header"),
-        (4, 5, "damaged header"),
-        (8, 3, "damaged in slot 0"),
-        (8 + 4, 2, "damaged in slot 0"),
-        (8 + 3, 2**32 + 1, "damaged in slot 0"),
-    ],
-)
+@pytest.mark.parametrize(("word", "value", "text"), [
+    (0, 123, "magic"),
+    (1, 2, "version 2"),
+    (2, 1, "damaged header"),
+    (3, 41, "damaged header"),
+    (4, 5, "damaged header"),
+    (8, 3, "damaged in slot 0"),
+    (8 + 4, 2, "damaged in slot 0"),
+    (8 + 3, 2**32 + 1, "damaged in slot 0"),
+])  # fmt: skip
 def test_damage_is_named(word: int, value: int, text: str) -> None:
     memory = bytearray(octets_for(2))
     SaStateFile(memoryview(memory)).claim(KEY)
