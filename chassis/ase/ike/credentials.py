@@ -1,11 +1,10 @@
-"""Certificates of a context: this end's own, the trusted ones, and the validation of a peer's path to one of
-them (RFC 5280 section 6, RFC 4945 section 5; guide 6.1).
+"""Certificates of a context, own and trusted, and validation of a peer's certification path (RFC 5280 6, RFC 4945
+5; guide 6.1).
 
-The path is built here with the primitives of `cryptography`. Its own `x509.verification` is made for the web: it
-requires an extended key usage of TLS, a host name as subjectAltName, CA certificates with a subject key
-identifier and RSA keys of at least 2048 bits, and it accepts only a CA's certificate as a trusted one. RFC 4945
-requires none of that, the guide's example has a key of 512 bits, and an operator may trust a certificate that a
-peer has signed itself.
+The path is built here with the primitives of `cryptography`. Its `x509.verification` is for web servers: it
+requires an extended key usage of TLS, a host name as subjectAltName, CA certificates with a subject key identifier
+and RSA keys of at least 2048 bits, and it trusts only CA certificates. RFC 4945 requires none of that, the guide's
+example has a key of 512 bits, and an operator may trust a self-signed certificate of a peer.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ from chassis.ase.ike.payloads.numbers import IdType
 from chassis.bus.records import CertificateRecord
 
 MAX_CERTIFICATES: Final = 10
-"""Certificates of one message that are looked at."""
+"""Largest number of certificates in one message (count)."""
 MAX_OCTETS: Final = 16_384
-"""Octets of one certificate."""
+"""Largest size of a certificate (octets)."""
 MAX_KEY_BITS: Final = 8192
-"""RSA keys beyond this only cost time."""
+"""Largest RSA key (bits): longer ones cost too much time."""
 MAX_SIGNATURES: Final = 32
-"""Signatures that are checked for one peer: names that all look alike can't make more work than this."""
+"""Signatures checked for one peer (count). Limits the work for certificates that all have the same name."""
 
 _DER_ENCODING: Final = serialization.Encoding.DER
 _KNOWN_EXTENSIONS: Final = frozenset(
@@ -48,7 +47,7 @@ _KNOWN_EXTENSIONS: Final = frozenset(
         ExtensionOID.CERTIFICATE_POLICIES,
     )
 )
-"""Extensions that may be critical: the policies of a path are not asked for, so any are right."""
+"""Extensions that may be critical. Any certificate policies are accepted, as none are required."""
 
 _IKE_USAGES: Final = frozenset(
     x509.ObjectIdentifier(oid)
@@ -70,16 +69,16 @@ _MALFORMED: Final = (
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
 )
-"""What `cryptography` raises for octets that are no certificate, at once or when a part is first looked at."""
+"""What `cryptography` raises for a malformed certificate, when it is loaded or a field is first read."""
 
 
 class CertificateError(Exception):
-    """A certificate that is not accepted; the text is the reason that the operator reads."""
+    """A certificate is not accepted. The text is the reason, for the operator."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A certificate that was accepted: `identities` are all that it vouches for."""
+    """An accepted certificate. `identities` are its subject and alternative names."""
 
     certificate: x509.Certificate
     public_key: rsa.RSAPublicKey
@@ -88,7 +87,7 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class _CertificateFields:
-    """What is asked of a certificate, read once: reading is where a malformed one gives itself away."""
+    """The fields of a certificate, read once. `begins` and `ends` are its validity (s since 1970)."""
 
     certificate: x509.Certificate
     octets: bytes
@@ -102,15 +101,21 @@ class _CertificateFields:
 
 @contextmanager
 def suppress_warnings() -> Iterator[None]:
-    """Certificates are read in here: what `cryptography` warns of, such as the serial number 0 that old CAs gave
-    their roots, is harmless, and a peer is not to fill our standard error."""
+    """Suppress warnings of `cryptography` about certificates, such as the serial number 0 of old root CAs.
+
+    They are harmless, and a peer must not be able to fill our standard error.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def load(der: bytes) -> x509.Certificate:
-    """One certificate; raises CertificateError."""
+    """Load one certificate.
+
+    Raises:
+        CertificateError: it is malformed or longer than MAX_OCTETS.
+    """
     if len(der) > MAX_OCTETS:
         raise CertificateError(f"certificate of {len(der)} bytes: at most {MAX_OCTETS} are accepted")
     try:
@@ -120,14 +125,21 @@ def load(der: bytes) -> x509.Certificate:
 
 
 def certificate_identities(certificate: x509.Certificate) -> tuple[IkeIdentity, ...]:
-    """Subject and alternative names as identities (RFC 4945 3.1); raises CertificateError."""
+    """Return subject and alternative names as identities (RFC 4945 3.1).
+
+    Raises:
+        CertificateError: the certificate is malformed.
+    """
     return _identities(_facts(certificate))
 
 
 def verify(trusted: Sequence[x509.Certificate], ders: Sequence[bytes], wall: float) -> Verified:
-    """The first certificate of `ders`, if a path of the others leads from it to a trusted one.
+    """Return the first certificate of `ders`, verified by a path through the others to a trusted one.
 
-    `wall` is in seconds since 1970. Raises CertificateError.
+    `wall` is the time of day (s since 1970).
+
+    Raises:
+        CertificateError: the certificate is not accepted, or there is no path.
     """
     with suppress_warnings():
         return _verify(trusted, ders, wall)
@@ -151,7 +163,7 @@ def _verify(trusted: Sequence[x509.Certificate], ders: Sequence[bytes], wall: fl
 
 
 def _others(ders: Sequence[bytes]) -> list[_CertificateFields]:
-    """The certificates that may stand between; one that can't be read can't be part of a path."""
+    """Return the intermediate certificates of a message, without malformed ones."""
     found: list[_CertificateFields] = []
     for der in ders:
         try:
@@ -162,7 +174,7 @@ def _others(ders: Sequence[bytes]) -> list[_CertificateFields]:
 
 
 class _PathSearch:
-    """Depth first, trusted issuers before others; the first reason that says more than "untrusted" is kept."""
+    """Builds a path depth first, trusted issuers before others. Keeps the first reason against an issuer."""
 
     def __init__(
         self, anchors: Sequence[_CertificateFields], others: Sequence[_CertificateFields], wall: float
@@ -174,12 +186,16 @@ class _PathSearch:
         self._reason: CertificateError | None = None
 
     def path_from(self, leaf: _CertificateFields) -> None:
-        """Raises CertificateError when no path leads to a trusted certificate."""
+        """Find a path from `leaf` to a trusted certificate.
+
+        Raises:
+            CertificateError: there is none.
+        """
         if not self._reaches(leaf, [leaf]):
             raise self._reason or CertificateError(f"untrusted issuer {_name(leaf.certificate.issuer)}")
 
     def _reaches(self, subject: _CertificateFields, path: list[_CertificateFields]) -> bool:
-        """Whether a trusted certificate issued `subject`, the last one of `path`, directly or through others."""
+        """Return whether a path leads from `subject`, the last of `path`, to a trusted certificate."""
         for issuer in self._anchors:
             if self._issued(issuer, subject, path):
                 return True
@@ -205,7 +221,7 @@ class _PathSearch:
             check_signature(issuer.certificate, subject.certificate)
             _check_dates(issuer, self._wall)
             _check_critical(issuer)
-            # A certificate that names itself as issuer does not count (RFC 5280 4.2.1.9); the leaf never does.
+            # Self-issued certificates do not count (RFC 5280 4.2.1.9), nor does the leaf.
             below = sum(facts.issuer != facts.subject for facts in path[1:])
             _check_authority(issuer, below)
         except CertificateError as error:
@@ -269,7 +285,7 @@ def _check_critical(facts: _CertificateFields) -> None:
 
 
 def _check_usage(leaf: _CertificateFields) -> None:
-    """Whether the peer's own certificate is for signatures, and for IKE (RFC 4945 5.1.3.2, 5.1.3.12)."""
+    """Check that the peer's certificate is for signatures and for IKE (RFC 4945 5.1.3.2, 5.1.3.12)."""
     for extension in leaf.extensions:
         value = extension.value
         if isinstance(value, x509.KeyUsage) and not (value.digital_signature or value.content_commitment):
@@ -281,9 +297,9 @@ def _check_usage(leaf: _CertificateFields) -> None:
 
 
 def _check_authority(issuer: _CertificateFields, below: int) -> None:
-    """Whether `issuer` may sign certificates, with `below` other CA certificates under it (RFC 4945 5.1.3.9).
+    """Check that `issuer` may sign certificates, with `below` CA certificates under it (RFC 4945 5.1.3.9).
 
-    A trusted certificate is no exception: trust in a peer's own certificate is no trust in what that peer signs.
+    This holds for trusted certificates, too: a trusted certificate of a peer does not make that peer a CA.
     """
     authority = False
     for extension in issuer.extensions:
@@ -303,7 +319,11 @@ def _check_authority(issuer: _CertificateFields, below: int) -> None:
 
 
 def check_signature(issuer: x509.Certificate, subject: x509.Certificate) -> None:
-    """Raises CertificateError unless the key of `issuer` signed `subject`."""
+    """Check that the key of `issuer` signed `subject`.
+
+    Raises:
+        CertificateError: the signature is bad or of an unsupported kind.
+    """
     try:
         if not _signed_with_sha1(issuer, subject):
             subject.verify_directly_issued_by(issuer)
@@ -314,10 +334,12 @@ def check_signature(issuer: x509.Certificate, subject: x509.Certificate) -> None
 
 
 def _signed_with_sha1(issuer: x509.Certificate, subject: x509.Certificate) -> bool:
-    """Whether RSA with SHA-1 signed it; raises InvalidSignature when that is said and not so.
+    """Return whether the signature is RSA with SHA-1, which is then checked here.
 
-    `cryptography` no longer checks such certificates by itself, but CAs of the guide's age sign with nothing else,
-    and so do IKE's own RSA signatures.
+    `cryptography` no longer checks such certificates, but CAs as old as the guide sign with SHA-1 only.
+
+    Raises:
+        InvalidSignature: the signature is RSA with SHA-1 and does not fit.
     """
     if not isinstance(subject.signature_hash_algorithm, hashes.SHA1):
         return False
@@ -358,9 +380,9 @@ _SPKI: Final = serialization.PublicFormat.SubjectPublicKeyInfo
 
 @dataclass(frozen=True, slots=True)
 class OwnCertificate:
-    """A certificate of ours with its key. `chain` are the CA certificates (DER) between it and the root.
+    """A certificate of this end with its key. `chain` are the CA certificates (DER) between it and the root.
 
-    `identities` is what the certificate vouches for.
+    `identities` are its subject and alternative names.
     """
 
     name: str
@@ -371,39 +393,40 @@ class OwnCertificate:
 
     @property
     def ders(self) -> tuple[bytes, ...]:
-        """What the peer is sent: our certificate, then the way towards the root, which the peer has itself."""
+        """What the peer is sent (DER): the certificate and its chain, without the root, which the peer has."""
         return (self.certificate.public_bytes(_DER), *self.chain)
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The PKI store of a context, read once."""
+    """The PKI store of a context: trusted certificates, and own ones with their keys."""
 
     trusted: tuple[x509.Certificate, ...] = ()
     own: tuple[OwnCertificate, ...] = ()
 
     def select(self, identity: IkeIdentity) -> OwnCertificate | None:
-        """Our certificate that vouches for `identity`, else the first one; None without any."""
+        """Return the own certificate for `identity`, else the first own one; None without any."""
         for own in self.own:
             if any(identity.same(other) for other in own.identities):
                 return own
         return self.own[0] if self.own else None
 
     def verify(self, ders: Sequence[bytes], wall: float) -> Verified:
-        """The peer's certificate, which comes first, by way of the others; raises CertificateError.
+        """Return the peer's certificate, the first of `ders`, verified. `wall` is the time of day (s since 1970).
 
-        `wall` is in seconds since 1970.
+        Raises:
+            CertificateError: the certificate is not accepted, or there is no path to a trusted one.
         """
         return verify(self.trusted, ders, wall)
 
     @property
     def names(self) -> tuple[bytes, ...]:
-        """Subjects of what we trust, as DER: version 1 asks for certificates by them (RFC 4945 3.2.7.2)."""
+        """Subjects of the trusted certificates (DER), for certificate requests of IKEv1 (RFC 4945 3.2.7.2)."""
         return tuple(certificate.subject.public_bytes() for certificate in self.trusted)
 
     @property
     def key_hashes(self) -> tuple[bytes, ...]:
-        """SHA-1 of the public key info of what we trust: version 2 asks by them (RFC 7296 3.7)."""
+        """SHA-1 of the trusted public keys, for certificate requests of IKEv2 (RFC 7296 3.7)."""
         return tuple(
             hashlib.sha1(certificate.public_key().public_bytes(_DER, _SPKI)).digest()
             for certificate in self.trusted
@@ -411,9 +434,9 @@ class Credentials:
 
     @classmethod
     def read(cls, records: Iterable[CertificateRecord]) -> tuple[Credentials, list[str]]:
-        """The store of one context, and why parts of it are left out. No text holds anything of a key.
+        """Return the store of one context, and errors about records that it lacks. No text contains key octets.
 
-        A file of a self certificate may go on with the CA certificates above it.
+        The file of a self certificate may contain the CA certificates above it as well.
         """
         with suppress_warnings():
             return cls._read(records)
@@ -449,13 +472,17 @@ _WORDS: Final = {"key": "key pair", "self": "self certificate", "trusted": "trus
 
 
 def _key(pem: bytes) -> rsa.RSAPrivateKey:
-    """Raises CertificateError with a text of ours: the library's might quote the file."""
+    """Load a private key.
+
+    Raises:
+        CertificateError: it is not a key that can be used. The text is ours: the library's might quote the file.
+    """
     try:
         key = serialization.load_pem_private_key(pem, None)
     except TypeError:
         raise CertificateError("the key is encrypted") from None
     except (ValueError, UnsupportedAlgorithm):
-        raise CertificateError("no private key in PEM form") from None
+        raise CertificateError("not a private key in PEM form") from None
     if not isinstance(key, rsa.RSAPrivateKey):
         raise CertificateError("unsupported key: only RSA keys are supported")
     return key
@@ -467,7 +494,7 @@ def _certificates(pem: bytes) -> list[x509.Certificate]:
         for certificate in found:
             certificate.public_key()
     except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
-        raise CertificateError("no certificate in PEM form") from None
+        raise CertificateError("not a certificate in PEM form") from None
     for certificate in found:
         certificate_identities(certificate)
     return found
@@ -482,12 +509,12 @@ def _own(
     if not isinstance(public, rsa.RSAPublicKey):
         raise CertificateError("unsupported key: only RSA keys are supported")
     if public.public_numbers() != key.public_key().public_numbers():
-        raise CertificateError("does not fit the key pair of this name")
+        raise CertificateError("does not match the key pair of this name")
     return OwnCertificate(name, leaf, key, certificate_identities(leaf), _chain(leaf, above))
 
 
 def _chain(leaf: x509.Certificate, above: list[x509.Certificate]) -> tuple[bytes, ...]:
-    """The CA certificates that lead from `leaf` towards a root, without the root."""
+    """Return the CA certificates (DER) from `leaf` towards the root, without the root."""
     chain: list[bytes] = []
     last = leaf
     while last.issuer != last.subject and len(chain) < MAX_CERTIFICATES - 1:

@@ -1,4 +1,4 @@
-"""Identities of IKE peers: from the configuration, on the wire of both versions, and compared (guide 6.4.1, 9.3).
+"""Identities of IKE peers: configured, as ID payloads of both versions, and compared (guide 6.4.1, 9.3).
 
 An identity is an address or a name; a certificate adds distinguished names. Names compare without regard to case.
 """
@@ -20,11 +20,11 @@ _TEXT: Final = frozenset((IdType.FQDN, IdType.USER_FQDN, IdType.KEY_ID))
 
 
 MAX_SHOWN: Final = 256
-"""Characters of a name that are shown: no domain name is longer, but a payload holds 65,000."""
+"""Characters of a name that are shown. A domain name is at most 255 long; a payload may have 65,000 octets."""
 
 
 def printable(text: str) -> str:
-    """A name that a stranger made, fit for a line of the log: nothing in it breaks or colours the line."""
+    """Return a peer's text for a log line: at most MAX_SHOWN characters, unprintable ones as escapes."""
     shown = "".join([one if one.isprintable() else f"\\x{ord(one):02x}" for one in text[:MAX_SHOWN]])
     return shown if len(text) <= MAX_SHOWN else f"{shown}..."
 
@@ -42,7 +42,7 @@ class IkeIdentity:
 
     @classmethod
     def of(cls, text: str) -> IkeIdentity:
-        """What a configured identity means: a dotted address, a user@name, else a domain name."""
+        """Return a configured identity: of a dotted address, a user@name, else a domain name."""
         try:
             return cls.address(parse_address(text))
         except (ValueError, DecodeError):
@@ -53,24 +53,25 @@ class IkeIdentity:
         return cls(payload.id_type, payload.data)
 
     def v1(self) -> v1.IdV1:
-        """The ID payload of phase 1; protocol and port are left open, as RFC 2407 4.6.2 allows."""
+        """Return the ID payload of phase 1; protocol and port are 0 (RFC 2407 4.6.2)."""
         return v1.IdV1(self.id_type, self.data)
 
     def v2(self, type: int) -> v2_payloads.IdV2:
-        """The ID payload of `type` PayloadTypeV2.ID_I or PayloadTypeV2.ID_R."""
+        """Return the ID payload; `type` is PayloadTypeV2.ID_I or PayloadTypeV2.ID_R (RFC 7296 3.5)."""
         return v2_payloads.IdV2(type, self.id_type, self.data)
 
     @property
     def key(self) -> tuple[int, bytes]:
-        """Equal for identities that are the same: what tables of peers are indexed by."""
+        """A key for tables of peers: equal for identities that are the same."""
         return (self.id_type, self.data.lower() if self.id_type in _TEXT else self.data)
 
     def same(self, other: IkeIdentity) -> bool:
+        """Return whether both are of one type and equal; case does not matter in names."""
         return self.key == other.key
 
     @property
     def type_name(self) -> str:
-        """The type in the words of the guide's log lines."""
+        """The type as the guide's log texts name it."""
         return f"ID_{IdType(self.id_type).name}" if self.id_type in _TYPES else f"ID_{self.id_type}"
 
     def __str__(self) -> str:

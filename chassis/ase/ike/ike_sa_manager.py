@@ -21,46 +21,46 @@ FIRST_PRIVATE_CPI: Final = 61_440
 """CPIs from here on are for private use (RFC 3173 3.3)."""
 
 VERSION_AT: Final = 17
-"""Octet of a message whose upper half is the major version (RFC 7296 3.1)."""
+"""Offset of the octet whose upper half is the major version (RFC 7296 3.1)."""
 
 InitKey = tuple[int, int, int, int, bytes]
 """(context, our address, the peer's address and port, mark) of a message that begins an IKE SA."""
 
 
 MAX_STALE_TIMERS = 256
-"""Timers that may be kept for nothing, beside three for each that holds."""
+"""Stale timers kept in the heap (count), in addition to three for each valid one."""
 
 
 class IkeSaTable:
-    """No session is held twice; one that closed is let go at the next `settle`."""
+    """Sessions by SPI, first message and CHILD SA. `update_timer` removes a closed one."""
 
     def __init__(self) -> None:
         self.by_spi: dict[bytes, Session] = {}
         self.child_owner: dict[tuple[int, int], Session] = {}
-        """The session of each pair, by (tunnel, serial)."""
+        """The session of each CHILD SA, by (tunnel, serial)."""
         self.initiating: dict[bytes, None] = {}
-        """Our own attempts that do not stand yet."""
+        """Our SPIs of own attempts that are not established yet."""
         self.started_at: dict[bytes, float] = {}
-        """When each session began, by our SPI."""
+        """When each session was added (s), by our SPI."""
         self._by_init: dict[InitKey, Session] = {}
         self._init_keys: dict[bytes, InitKey] = {}
         self._half_open: dict[bytes, int] = {}
-        """By our SPI, oldest first: where the peer says it is."""
+        """The peer's address of half-open sessions, by our SPI, oldest first."""
         self._half_open_by_address: dict[int, dict[bytes, None]] = {}
-        """The same by that address."""
+        """Our SPIs of half-open sessions, by the peer's address."""
         self._timers: list[tuple[float, bytes]] = []
-        """By SPI, so that no session that ended is held until the time that it wanted to be woken at."""
+        """(time, our SPI). It holds no sessions, so that a closed one is freed before its timer is due."""
         self._timer_of: dict[bytes, float] = {}
 
     def add(self, session: Session, now: float) -> None:
-        """A session that began here, or that succeeds another."""
+        """Add a session that this end initiated, or the successor of another session."""
         self.by_spi[session.spi] = session
         self.started_at.setdefault(session.spi, now)
         if session.initiator and not session.established:
             self.initiating[session.spi] = None
 
     def add_responder(self, session: Session, path: NetworkPath, mark: bytes, now: float) -> None:
-        """A session that answers a peer's first message, which is known again by `mark`."""
+        """Add a responder's session. `mark` recognises retransmissions of the peer's first message."""
         self.started_at[session.spi] = now
         first = (path.context, path.local, path.remote, path.remote_port, mark)
         self.by_spi[session.spi] = session
@@ -70,11 +70,11 @@ class IkeSaTable:
         self._half_open_by_address.setdefault(path.remote, {})[session.spi] = None
 
     def by_init_message(self, path: NetworkPath, mark: bytes) -> Session | None:
-        """Who answered this first message before."""
+        """Return the session that answered this first message before; None if it is new."""
         return self._by_init.get((path.context, path.local, path.remote, path.remote_port, mark))
 
     def mark_authenticated(self, session: Session) -> None:
-        """The peer has authenticated itself: the session no longer counts as half open."""
+        """Stop counting a session as half open: the peer has authenticated itself."""
         self.initiating.pop(session.spi, None)
         remote = self._half_open.pop(session.spi, None)
         if remote is not None:
@@ -91,12 +91,12 @@ class IkeSaTable:
         return len(self._half_open_by_address.get(remote, ()))
 
     def oldest_unverified(self, remote: int | None = None) -> Session | None:
-        """The oldest half-open session, of one address or of all, whose peer has not shown that it receives."""
+        """Return the oldest half-open session whose peer has not shown that it receives; `remote` None: any."""
         spis: Iterable[bytes] = self._half_open if remote is None else self._half_open_by_address.get(remote, ())
         return next((one for one in map(self.by_spi.__getitem__, spis) if not one.receives), None)
 
     def update_timer(self, session: Session) -> None:
-        """After anything that was done with a session: its next timer, or its end."""
+        """Read the next timer of a session, or remove it if it is closed. Call this after every change of it."""
         spi = session.spi
         if session.closed:
             if self.by_spi.get(spi) is session:
@@ -127,7 +127,7 @@ class IkeSaTable:
         heapify(self._timers)
 
     def pop_due(self, now: float) -> Session | None:
-        """A session whose time has come; it has to be settled afterwards."""
+        """Return a session whose timer is due, or None. Call `update_timer` for it afterwards."""
         while self.next_timer() <= now:
             _, spi = heappop(self._timers)
             del self._timer_of[spi]
@@ -148,17 +148,17 @@ VERSIONS = {0: "", 1: "v1 ", 2: "v2 "}
 
 
 class IkeStatistics:
-    """Numbers by name. A name is in the words that people read: `negotiations initiated`, `failed no response`."""
+    """Counters by name, such as `negotiations initiated` or `failed no response`."""
 
     def __init__(self) -> None:
         self.total: dict[str, int] = {}
-        """Of the ASP, each name once with its version before it (`v2 negotiations initiated`) where it has one."""
+        """Counters of the ASP. The name begins with the version if it has one: `v2 negotiations initiated`."""
         self.tunnels: dict[int, dict[str, int]] = {}
         self._unnamed: dict[bytes, dict[str, int]] = {}
-        """Of negotiations whose tunnel is not known yet, by our SPI."""
+        """Counters of negotiations whose tunnel is not known yet, by our SPI."""
 
     def count(self, name: str, version: int, tunnel: int, number: int = 1, spi: bytes = b"") -> None:
-        """Where the `tunnel` is not known (0) the negotiation with our `spi` keeps it until it is."""
+        """Add to a counter. Without a `tunnel` (0) store it for our `spi` until `assign_to_tunnel`."""
         key = VERSIONS.get(version, "") + name
         self.total[key] = self.total.get(key, 0) + number
         if tunnel:
@@ -170,7 +170,7 @@ class IkeStatistics:
         counts[name] = counts.get(name, 0) + number
 
     def assign_to_tunnel(self, spi: bytes, tunnel: int) -> None:
-        """A negotiation is this tunnel's, as is now known; 0: it ended without being any one's."""
+        """Add the counters of a negotiation to its tunnel, which is now known; 0 discards them."""
         kept = self._unnamed.pop(spi, None)
         if kept is not None and tunnel:
             counts = self.tunnels.setdefault(tunnel, {})
@@ -183,14 +183,14 @@ class IkeStatistics:
         return len(self._unnamed)
 
     def remove(self, tunnel: int) -> None:
-        """The tunnel is gone; the ASP's numbers stay."""
+        """Remove the counters of a deleted tunnel; those of the ASP stay."""
         self.tunnels.pop(tunnel, None)
 
 
 class IkeSaManager:
     """The IKE SAs of one ASP, and what they share: randomness, SPIs, serials, log lines, counters and outputs.
 
-    It is the `IkeHost` of the sessions. What a session reports goes on to `reports`, which the engine sets.
+    Implements `IkeHost` for the sessions and passes their reports to `reports`, which the engine sets.
     """
 
     reports: IkeReports
@@ -227,7 +227,7 @@ class IkeSaManager:
             self._wall = wall
 
     def output(self, message: FromIke) -> None:
-        """Queue a message for the data engine that is about no SA."""
+        """Queue a message for the data engine that is not about an SA."""
         self._out.append(message)
 
     def flush(self) -> list[FromIke]:
@@ -274,7 +274,7 @@ class IkeSaManager:
         self._logged(self._logger.own(kind, severity, text, session, path, now))
 
     def _logged(self, record: LogRecord | None) -> None:
-        """Give a line to the data engine, which hands it on; count one that is too many."""
+        """Send a log record to the data engine; count it if the logger suppressed it (None)."""
         if record is None:
             self.count("log lines held back")
         else:
@@ -314,7 +314,7 @@ class IkeSaManager:
 
     @property
     def spis_held(self) -> int:
-        """Inbound SPIs that are taken: as many as live pairs and negotiations have."""
+        """Inbound SPIs in use by CHILD SAs and negotiations (count)."""
         return len(self._spis)
 
     def new_serial(self, tunnel: int) -> int:
@@ -337,7 +337,7 @@ class IkeSaManager:
     def on_established(self, session: Session, now: float) -> None:
         self.table.mark_authenticated(session)
         if session.connection is not None:
-            # From now on an INITIAL-CONTACT would speak against an IKE SA that stands.
+            # A later INITIAL-CONTACT would make the peer delete this IKE SA.
             self._contacts.add(_contact_key(session.connection))
         self.reports.on_established(session, now)
 
@@ -366,7 +366,7 @@ class IkeSaManager:
     # for the parts of the engine
 
     def run(self, session: Session, call: Callable[..., None], *arguments: Any) -> None:
-        """Do something with a session: what it counts is its tunnel's, and its timer is set anew afterwards."""
+        """Call a method of a session: count for its tunnel meanwhile, and update its timer afterwards."""
         before, self._current = self._current, session
         try:
             call(*arguments)
@@ -379,7 +379,7 @@ class IkeSaManager:
         self.table.update_timer(session)
 
     def count_message(self, way: str, data: bytes) -> None:
-        """A message that was `sent` or `received`: the session's that is at work, else its version's alone."""
+        """Count a message that was `sent` or `received`, for the session that runs, else for its version only."""
         if self._current is None:
             version = data[VERSION_AT] >> 4 if len(data) > VERSION_AT else 0
             self.statistics.count(f"messages {way}", version, 0)
@@ -390,5 +390,5 @@ class IkeSaManager:
 
 
 def _contact_key(connection: Connection) -> tuple[int, object, object]:
-    """For whom an INITIAL-CONTACT is said once: the same names in another context are another peer's."""
+    """Return the key of a peer for INITIAL-CONTACT. Equal identities in two contexts are two peers."""
     return connection.context, connection.identity.key, connection.expected.key

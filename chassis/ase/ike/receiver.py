@@ -1,13 +1,14 @@
 """Receives IKE datagrams: finds their session, starts a responder, or answers an error in clear.
 
-A stranger costs no state beyond the half-open negotiations that the settings allow. Above `half_open` of them,
-or above `half_open_peer` of an address, an IKEv2 peer must first return a cookie (RFC 7296 2.6), and gets a
-place with it. IKEv1 has no cookies: the oldest negotiation whose peer has not shown that it receives makes room.
+Peers that are not authenticated cost no state beyond the half-open negotiations that the settings allow. Above
+`cookie_threshold` of them, or above `half_open_limit_per_peer` of one address, an IKEv2 peer must first return a
+cookie (RFC 7296 2.6). IKEv1 has no such cookie: a new negotiation replaces the oldest one whose peer has not shown
+that it receives.
 
     cookie = version of the secret (1 octet) | HMAC-SHA-256(secret, Ni | address | port | SPIi) cut to 16 octets
 
-Errors in clear (RFC 2408 5.1 ff.; RFC 7296 2.21.4) prove nothing. None is longer than its request, and a rate
-limit holds for all of them, so that a forged source is not flooded.
+Errors in clear (RFC 2408 5.1 to 5.15; RFC 7296 2.21.4) are not authenticated. None is longer than its request,
+and one rate limit holds for all of them, so that a forged source is not flooded.
 """
 
 from __future__ import annotations
@@ -33,16 +34,19 @@ from chassis.fwd.rate import TokenBucket
 from chassis.net.address import format_address
 
 COOKIE_SECRET_INTERVAL = 60.0
-"""Seconds after which a new secret is made; the one before stays good as long again."""
+"""Lifetime (s) of a cookie secret. Cookies of the secret before it are accepted as long again."""
 
 _SECRET = 32
+"""Octets of a secret."""
 _MAC = 16
+"""Octets of a cookie's HMAC."""
 
 
 class CookieSecrets:
-    """The secret of an ASP and the one before. `random` gives octets; nothing is kept of a peer."""
+    """The cookie secret of an ASP and the one before it. No state is kept for a peer."""
 
     def __init__(self, random: Callable[[int], bytes], now: float) -> None:
+        """`random(n)` returns n unpredictable octets."""
         self._random = random
         self._version = 0
         self._secret = random(_SECRET)
@@ -50,7 +54,7 @@ class CookieSecrets:
         self._since = now
 
     def make_cookie_notify(self, message: MessageV2, path: NetworkPath, now: float) -> bytes | None:
-        """The answer to an IKE_SA_INIT request that asks for a cookie; None where the request has no nonce.
+        """Return the response that requests a cookie (RFC 7296 2.6); None if the request has no nonce.
 
         It is shorter than any request that can be answered, so it does not amplify.
         """
@@ -63,7 +67,7 @@ class CookieSecrets:
         return MessageV2(header, (NotifyV2(NotifyTypeV2.COOKIE, cookie),)).emit()
 
     def valid(self, message: MessageV2, path: NetworkPath, now: float) -> bool:
-        """Whether the request brings back a cookie that we made, not long ago, for its nonce, SPI and address."""
+        """Return whether the request has a cookie of ours for its nonce, SPI and address that has not expired."""
         self._rotate(now)
         said = (
             one.data for one in message.payloads if isinstance(one, NotifyV2) and one.notify == NotifyTypeV2.COOKIE
@@ -102,14 +106,16 @@ def _nonce(message: MessageV2) -> bytes:
 
 
 ERROR_RATE = 50.0
+"""Errors in clear (1/s)."""
 ERROR_BURST = 100
-"""Answers a second, and how many at once."""
+"""Errors in clear at once (count)."""
 
 
 def error_message_v1(header: Header, notify: int, message_id: bytes, size: int) -> bytes | None:
-    """An informational exchange in clear (RFC 2408 5.1 ff.); `message_id` is four random octets.
+    """Return an Informational message in clear (RFC 2408 5.1 to 5.15); `message_id` is four random octets.
 
-    None where the message to be answered is shorter, or is one of those that are never answered.
+    `size` is that of the received message (octets). Return None if the error would be longer, or if the received
+    message is an Informational one, which is never answered.
     """
     if header.exchange == ExchangeType.INFORMATIONAL_V1:
         return None
@@ -129,7 +135,10 @@ def error_message_v1(header: Header, notify: int, message_id: bytes, size: int) 
 
 
 def error_message_v2(header: Header, notify: int, data: bytes, size: int) -> bytes | None:
-    """The response in clear to a request (RFC 7296 2.21.4, 2.5); None for a response, which is never answered."""
+    """Return the response in clear to a request (RFC 7296 2.21.4, 2.5).
+
+    `size` is that of the request (octets). Return None if the error would be longer, or to answer a response.
+    """
     if header.is_response:
         return None
     flags = RESPONSE | (INITIATOR if not header.from_initiator else 0)
@@ -140,13 +149,14 @@ def error_message_v2(header: Header, notify: int, data: bytes, size: int) -> byt
 
 
 Respond = Callable[[IkeHost, NetworkPath, Header], Session]
-"""Makes a responder's session for the first message of a peer."""
+"""Makes the responder's session for the first message of a peer."""
 
 NO_SPI: Final = bytes(8)
+"""The responder's SPI in the first message (RFC 7296 3.1)."""
 
 MAX_EVICTIONS_PER_SECOND: Final = 50.0
-"""First messages of aggressive mode in a second, about, that are answered in the place of older ones: each costs a
-Diffie-Hellman value before anything is known of its sender, and a flood of them must leave time for others."""
+"""Mean rate (1/s) at which aggressive mode negotiations replace older half-open ones. Each costs a Diffie-Hellman
+value before its sender is authenticated, so a flood of them must leave time for other negotiations."""
 
 _NOTIFY_LOG_IDS_V1: Final[dict[int, str]] = {
     NotifyTypeV1.INVALID_MAJOR_VERSION: "ikev1-notify-invalid-major-version",
@@ -155,18 +165,20 @@ _NOTIFY_LOG_IDS_V1: Final[dict[int, str]] = {
     NotifyTypeV1.INVALID_MESSAGE_ID: "ikev1-notify-invalid-message-id",
     NotifyTypeV1.INVALID_PAYLOAD_TYPE: "ikev1-notify-invalid-payload-type",
 }
-"""What the log says of a notification that is sent in clear, by its type."""
+"""Id of the log text about a notification that is sent in clear, by its type."""
 
 
 def _init_mark(header: Header, data: bytes) -> bytes:
-    """What a peer's first message is known by when it comes again. In version 2 that is the whole of it: one with
-    the same SPI may be another peer's, or a forged one (RFC 7296 2.1). In version 1 notifications follow it that
-    have nothing but its cookie."""
+    """Return the octets by which a retransmitted first message is recognised.
+
+    IKEv2: a hash of the whole message, because another peer's message may have the same SPI (RFC 7296 2.1). IKEv1:
+    the initiator's cookie, because notifications may follow that have only this cookie.
+    """
     return header.spi_i if header.major == 1 else blake2b(data, digest_size=16).digest()
 
 
 class IkeReceiver:
-    """What comes in from the wire."""
+    """Handles received datagrams."""
 
     def __init__(
         self, manager: IkeSaManager, respond: Mapping[int, Respond], random: Callable[[int], bytes]
@@ -180,7 +192,7 @@ class IkeReceiver:
         self._next_eviction = -inf
 
     def receive(self, packet: IkePacket, now: float) -> None:
-        """One datagram; what is wrong with it is logged, counted and perhaps answered, never raised."""
+        """Handle one datagram. Log, count and, within the rate limit, answer errors in it; raise none."""
         manager = self._manager
         path = NetworkPath(packet.context, packet.local, packet.local_port, packet.remote, packet.remote_port)
         data = packet.data
@@ -208,7 +220,7 @@ class IkeReceiver:
     # inside
 
     def _deliver(self, session: Session, data: bytes, header: Header, path: NetworkPath, now: float) -> None:
-        """To the session that it is for, and that it is counted with."""
+        """Pass a message to its session and count it there."""
         self._manager.count_message("received", data)
         session.receive(data, header, path, now)
 
@@ -216,20 +228,20 @@ class IkeReceiver:
         table = self._manager.table
         found = None
         if header.spi_r != NO_SPI:
-            # Which of the two SPIs is ours depends on who began; both are random, so trying both is as good.
+            # Either SPI may be ours, depending on which end initiated. Both are random, so look up both.
             found = table.by_spi.get(header.spi_r) or table.by_spi.get(header.spi_i)
         else:
             found = table.by_spi.get(header.spi_i) or table.by_init_message(path, _init_mark(header, data))
         return found if found is not None and found.version == header.major else None
 
     def _respond_v1(self, data: bytes, header: Header, path: NetworkPath, now: float) -> Session | None:
-        """A new session for a message, where one is due."""
+        """Return a new responder's session; None if the message does not start one or is refused."""
         manager = self._manager
         opens = header.exchange in (ExchangeType.MAIN_MODE, ExchangeType.AGGRESSIVE_MODE)
         if header.spi_r != NO_SPI or not opens:
             manager.count("unknown SPI")
             if not opens:
-                # Said, and not answered (settled M-13).
+                # Logged, but not answered (docs/decisions.md, M-13).
                 manager.log("ikev1-invalid-xchange-type", {"value": header.exchange}, None, path, now)
             return None
         group = manager.group(path.context, path.local, path.remote, 1)
@@ -248,7 +260,7 @@ class IkeReceiver:
         return session
 
     def _respond_v2(self, data: bytes, header: Header, path: NetworkPath, now: float) -> Session | None:
-        """As for version 1."""
+        """As `_respond_v1`, for IKEv2."""
         manager = self._manager
         if header.is_response:
             manager.count("unknown SPI")
@@ -276,7 +288,7 @@ class IkeReceiver:
         return session
 
     def _has_cookie(self, data: bytes, path: NetworkPath, now: float) -> bool:
-        """Whether the peer has shown that it is where it says; if not, it is asked to."""
+        """Return whether the request has a valid cookie; if not, request one (RFC 7296 2.6)."""
         manager = self._manager
         try:
             message = MessageV2.parse(data)
@@ -294,10 +306,10 @@ class IkeReceiver:
         return False
 
     def _make_room(self, path: NetworkPath, share: int, now: float, *, costly: bool = False) -> bool:
-        """Whether one more may be held, for an address that may have `share`; one that proved nothing goes for it.
+        """Return whether one more half-open negotiation is allowed, `share` (count) of them for one address.
 
-        Of the `costly` ones whichever comes first after a moment drawn at random gets the place: in step with a
-        flood the same one would always come too late.
+        At a limit close the oldest one whose peer has not shown that it receives. A `costly` one may do that only
+        after a random time: at fixed intervals the same peer could always be too late in a regular flood.
         """
         manager = self._manager
         if manager.table.half_open_from(path.remote) >= share:
@@ -312,7 +324,10 @@ class IkeReceiver:
         if costly:
             self._next_eviction = now + 2.0 * self._random(1)[0] / 255 / MAX_EVICTIONS_PER_SECOND
         manager.count("half-open evicted")
-        manager.run(oldest, lambda: oldest.close("crowded out by newer negotiations", now, tell=False))
+        manager.run(
+            oldest,
+            lambda: oldest.close("replaced by a newer negotiation: too many are half open", now, tell=False),
+        )
         return True
 
     def _log_no_connection(self, path: NetworkPath, version: int, now: float) -> None:
@@ -323,13 +338,13 @@ class IkeReceiver:
         group = manager.group(path.context, path.local, path.remote, version)
         if group is not None:
             kind = "no responder"
-            text = f"{peer} begins IKEv{version}, but this end only initiates"
+            text = f"{peer} initiates IKEv{version}, but this end is initiator-only"
         elif other is not None:
             kind = "other version"
-            text = f"{peer} begins IKEv{version}, but IKEv{3 - version} is configured for it"
+            text = f"{peer} initiates IKEv{version}, but IKEv{3 - version} is configured for it"
         else:
             kind = "no tunnel"
-            text = f"{peer} begins IKEv{version}, but no tunnel is configured between {local} and it"
+            text = f"{peer} initiates IKEv{version}, but no tunnel is configured between {local} and {peer}"
         manager.log_own(kind, "warning", text, None, path, now)
 
     def _malformed(
@@ -341,7 +356,7 @@ class IkeReceiver:
         data: bytes,
         now: float,
     ) -> None:
-        """A header that no message may have."""
+        """Log, count and perhaps answer a message whose header is malformed."""
         manager = self._manager
         manager.count("messages malformed")
         if error.log and error.log in TEMPLATES:

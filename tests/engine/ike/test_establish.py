@@ -176,7 +176,7 @@ def test_an_end_that_only_initiates_lets_nobody_in(version: int) -> None:
         assert not two.b.sent
         assert two.a.count("failed timeout") >= 1
     else:
-        assert two.b.says("only initiates")
+        assert two.b.says("is initiator-only")
 
 
 def test_an_end_of_version_1_that_only_answers_does_not_begin_phase_1_anew() -> None:

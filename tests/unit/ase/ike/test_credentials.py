@@ -292,7 +292,7 @@ def test_a_certificate_that_does_not_fit_its_key_is_refused() -> None:
     store = pki.records(own=[("gw", LEAF, pki.key("another"))])
     credentials, problems = Credentials.read(store)
     assert credentials.own == ()
-    assert problems == ["PKI self certificate gw: does not fit the key pair of this name"]
+    assert problems == ["PKI self certificate gw: does not match the key pair of this name"]
 
 
 def test_a_certificate_without_its_key_is_refused() -> None:
@@ -320,11 +320,11 @@ def test_files_that_cannot_be_read_are_named_without_what_is_in_them() -> None:
     assert credentials.trusted == (ROOT.certificate,)
     assert problems == [
         "PKI key pair curve: unsupported key: only RSA keys are supported",
-        "PKI key pair cut: no private key in PEM form",
+        "PKI key pair cut: not a private key in PEM form",
         "PKI key pair locked: the key is encrypted",
-        "PKI self certificate torn: no certificate in PEM form",
-        "PKI trusted certificate empty: no certificate in PEM form",
-        "PKI trusted certificate is a key: no certificate in PEM form",
+        "PKI self certificate torn: not a certificate in PEM form",
+        "PKI trusted certificate empty: not a certificate in PEM form",
+        "PKI trusted certificate is a key: not a certificate in PEM form",
     ]
 
 
