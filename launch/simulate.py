@@ -1,7 +1,8 @@
-"""`chassis-launch simulate`: the engines of a lab on a fake clock, under schedules of faults drawn from seeds.
+"""`chassis-launch simulate`: run a lab's engines on a fake clock under schedules of faults drawn from seeds.
 
-Also a library: `model(path)` makes what `chassis.sim.run.simulate` runs, and `campaign` runs many seeds in a few
-processes. A schedule that violates something is replayed by its seed, event by event.
+Input: a lab file and seeds. Output: an outcome for each seed. As a library: `model(path)` makes the input of
+`chassis.sim.run.simulate`, `campaign` runs many seeds in several processes. A seed repeats its schedule event by
+event.
 """
 
 from __future__ import annotations
@@ -42,18 +43,18 @@ from launch.lab.parser import load
 from launch.lab.yaml_source import LabError
 
 SA_SLOTS = 64
-"""SAs that a simulated ASP has room for: a short memory is quickly read by each start."""
+"""SAs (count) that a simulated ASP can hold: few, because each start reads the whole file."""
 
 OTHER_MTU = 1300
 OTHER_WINDOW = 128
-"""What the second configuration of a router has in every tunnel and every manual SA."""
+"""Values of the second configuration of a router, in every tunnel and every manual SA."""
 
 _FLOW = Struct(f"!{len(MAGIC)}sIIQ")
 _FLOW_AT = HEADROOM + OVERHEAD
 
 
 def identify(body: bytes | bytearray | memoryview, at: int) -> tuple[int, int, int] | None:
-    """(flow, start, sequence number) of the frame that begins at an offset; None where it is of no flow."""
+    """Return (flow, start, sequence number) of the frame at an offset; None if the frame is not of a flow."""
     at += _FLOW_AT
     if len(body) < at + _FLOW.size:
         return None
@@ -62,7 +63,7 @@ def identify(body: bytes | bytearray | memoryview, at: int) -> tuple[int, int, i
 
 
 def model(path: Path) -> LabModel:
-    """What a lab file describes, for the simulator.
+    """Build the simulator's model of a lab file.
 
     Raises:
         LabError: the file, or a configuration that it names, has errors.
@@ -154,7 +155,7 @@ def _tester(lab: labs.Lab, node: labs.TesterNode) -> TesterModel:
 
 
 def _second(config: Config) -> Variant:
-    """A configuration that differs in many places at once, so that half of it would show."""
+    """Return a configuration that differs in many values, so that a partial commit is detected."""
     tunnels = {name: replace(tunnel, mtu=OTHER_MTU) for name, tunnel in config.tunnels.items()}
     sas = {name: replace(sa, window=OTHER_WINDOW) for name, sa in config.manual_sas.items()}
     other = replace(config, tunnels=tunnels, manual_sas=sas)
@@ -197,23 +198,23 @@ def campaign(
     faults: Faults | None = None,
     workers: int | None = None,
 ) -> Iterator[SimOutcome]:
-    """The outcome of each seed, as they come; `workers` processes, one for each core where none are given."""
+    """Yield the outcome of each seed as it ends; use `workers` processes, by default one for each core."""
     count = workers if workers is not None else len(os.sched_getaffinity(0))
     _adopt(lab, minutes, faults or Faults())
     if count <= 1:
         yield from map(_one, seeds)
         return
-    # Forked: engines are made by functions, which no other process could be sent.
+    # Fork the workers: engines are made by closures, which cannot be pickled.
     with multiprocessing.get_context("fork").Pool(count) as pool:
         yield from pool.imap_unordered(_one, seeds)
 
 
 @click.command("simulate")
 @click.argument("lab", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--seeds", type=click.IntRange(min=1), default=200, show_default=True, help="Run so many seeds.")
 @click.option(
-    "--from", "start", type=click.IntRange(min=1), default=1, show_default=True, help="The first of them."
+    "--seeds", type=click.IntRange(min=1), default=200, show_default=True, help="Number of seeds to run."
 )
+@click.option("--from", "start", type=click.IntRange(min=1), default=1, show_default=True, help="First seed.")
 @click.option("--minutes", default=5.0, show_default=True, help="Simulated minutes of each run.")
 @click.option("--seed", type=int, help="Run this one seed only: the replay of a schedule.")
 @click.option("--trace", is_flag=True, help="Print every event of the run (with --seed).")
@@ -233,7 +234,7 @@ def command(
 ) -> None:
     """Run LAB on a fake clock under schedules of faults, each drawn from its seed.
 
-    Ends with 1 if any schedule led to something that may never happen.
+    Exit with status 1 if a schedule violated a rule.
     """
     if not MIN_RUN_TIME <= minutes * 60 < inf:
         raise click.BadParameter(f"a run takes {MIN_RUN_TIME / 60:.2g} minutes or more", param_hint="--minutes")
@@ -245,7 +246,7 @@ def command(
         tell = (lambda time, line: click.echo(f"{time:12.6f} {line}", err=as_json)) if trace else None
         outcomes: Iterable[SimOutcome] = iter([simulate(made, seed, minutes, trace=tell)])
     elif trace:
-        raise click.UsageError("--trace shows one schedule: say which with --seed")
+        raise click.UsageError("--trace needs one schedule; give it with --seed")
     else:
         outcomes = campaign(made, range(start, start + seeds), minutes, workers=workers)
     done: list[SimOutcome] = []
@@ -264,9 +265,9 @@ def command(
         click.echo(json.dumps({"passed": not failed, "minutes": minutes, "runs": runs}))
     else:
         click.echo(_summary(done, minutes, len(failed)))
-        # A lab may be meant so, as a router without its peers; nobody is to think that they were looked at.
+        # A lab may intend this (a router without its peers); report that these tunnels were not checked.
         for tunnel in dict.fromkeys(tunnel for outcome in done for tunnel in outcome.down):
-            click.echo(f"not looked at, since it was down before anything broke: tunnel {tunnel}")
+            click.echo(f"not checked, because it was down before the first fault: tunnel {tunnel}")
     raise SystemExit(1 if failed else 0)
 
 

@@ -1,4 +1,4 @@
-"""Prints `docs/bus.md` from the types: `python -m tools.bus_page > docs/bus.md`."""
+"""Print `docs/bus.md` from the message types and request tables: `python -m tools.bus_page > docs/bus.md`."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from chassis.model.source import on_wire
 INTRODUCTION = f"""# The bus
 
 Printed from the types and the table of requests in `chassis/bus/` and from `chassis/ase/ike_messages.py` by
-`make docs`; a test holds the two together.
+`make docs`; a test compares the page with them.
 
 Control messages travel between the controller's ROUTER and each card's DEALER as MessagePack: the message's name,
-then its fields in order. Protocol version {messages.PROTOCOL}. What does not decode is counted and dropped.
+then its fields in order. Protocol version {messages.PROTOCOL}. Undecodable messages are counted and dropped.
 """
 
 REQUESTS = """
 ## Requests of operators
 
 On a process's operator socket a request is a line of JSON, `{"id": 1, "command": "ping", "arguments": {}}`; its
-answers are lines `{"id": 1, "result": {}, "error": "", "last": true}`. Line cards and ASPs are asked by their
-controller, with `Request`. Every argument is checked against this table where it enters. A socket has 128 clients:
-for one more the one goes that was silent for longest and waits for nothing, and where all wait the new one
-is refused."""
+answers are lines `{"id": 1, "result": {}, "error": "", "last": true}`. The controller forwards requests to line
+cards and ASPs as `Request`. The receiver checks every argument against this table. A socket has up to 128 clients:
+for another one it closes the client that has been silent longest and waits for no answer; if all wait, it refuses
+the new one."""
 
 
 _MODULE = re.compile(r"\b(?:chassis\.(?:\w+\.)+|typing\.)")
 
 
 def _type(hint: object) -> str:
-    """A type as a reader wants to see it."""
+    """Print a type for readers of the page."""
     text = getattr(hint, "__name__", "") if isinstance(hint, type) else str(hint)
     if "CardStateRecord" in text and "RouteRecord" in text:
         return "tuple[Record, ...]" if text.startswith("tuple") else "Record"
@@ -67,7 +67,7 @@ def _table(kinds: tuple[type, ...]) -> list[str]:
 
 
 def _values_of(kinds: tuple[type, ...]) -> list[type]:
-    """The dataclasses that values of these types consist of, in the order in which fields name them."""
+    """Return the dataclasses that occur in fields of these types, in the order of the fields."""
     found: dict[type, None] = {}
 
     def look_into(hint: Any) -> None:
@@ -94,7 +94,7 @@ def _default(argument: Argument) -> str:
 
 
 def _requests() -> list[str]:
-    """The table of requests, by the process that answers."""
+    """Print the table of requests, by the process that answers."""
     lines = [REQUESTS]
     for who, table in requests.TABLES.items():
         lines.append(f"\n### Requests to a {who}" if who != "ASP" else "\n### Requests to an ASP")
@@ -110,12 +110,12 @@ def _requests() -> list[str]:
 
 
 def describe() -> str:
-    """The whole page."""
+    """Return the whole page."""
     lines = [INTRODUCTION, "## Card to controller"]
     lines += _table(typing.get_args(messages.FromCard))
     lines.append("\n## Controller to card")
     lines += _table(typing.get_args(messages.ToCardMessage))
-    lines.append("\n## Records\n\nWhat snapshots and deltas are made of; each has a key, and is replaced whole.")
+    lines.append("\n## Records\n\nSnapshots and deltas consist of records. Each has a key and is replaced whole.")
     lines += _table(codec.RECORD_TYPES)
     lines.append("\n## Values inside them")
     inner = (messages.SaReport, messages.PeerNetworks, messages.Stamp)
@@ -126,7 +126,7 @@ def describe() -> str:
     lines += ["\n| step | number |", "| --- | --- |", *[f"| {step.name} | {step.value} |" for step in batch.Step]]
     lines.append(
         "\n## Inside an ASP: data engine to IKE\n\n"
-        "The two are processes of one ASP; the same encoding, on a socket that only they have."
+        "Both are processes of one ASP; the same encoding, on a socket of their own."
     )
     lines += _table(typing.get_args(ike_messages.ToIke))
     lines.append("\n## Inside an ASP: IKE to data engine")

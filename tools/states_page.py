@@ -1,4 +1,4 @@
-"""Prints `docs/states.md`, the state machines as diagrams, from their tables: `python -m tools.states_page`."""
+"""Print `docs/states.md`, diagrams of the state machines, from their tables: `python -m tools.states_page`."""
 
 from __future__ import annotations
 

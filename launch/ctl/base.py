@@ -1,4 +1,4 @@
-"""What the commands of `chassisctl` have in common: the lab, JSON or text, refusals, kinds of arguments."""
+"""Common parts of the commands of `chassisctl`: the lab, JSON or text output, errors, argument types."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from launch.client.running_lab import RunningLab
 
 
 class ErrorReportingGroup(click.Group):
-    """Commands whose refusals are a line of text and status 1."""
+    """Commands that print an error as one line and exit with status 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -34,7 +34,7 @@ class ErrorReportingGroup(click.Group):
 @click.option("--lab", "lab_name", metavar="NAME", help="The lab; the only one that runs when left out.")
 @click.pass_context
 def main(ctx: click.Context, lab_name: str | None) -> None:
-    """Look at a running lab, and act on it.
+    """Look at a running lab and act on it.
 
     \b
     chassisctl status
@@ -50,9 +50,9 @@ def main(ctx: click.Context, lab_name: str | None) -> None:
 
 
 def lab_command(*names: str, unless: str = "", **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
-    """A command whose function gets the lab first and `as_json` by name; it has --lab and --json.
+    """Make a command with --lab and --json; its function gets the lab first and `as_json` by name.
 
-    Where the parameter `unless` has a value, no lab is needed: the function gets None in its place.
+    If the parameter `unless` has a value, the command needs no lab: the function gets None instead.
     """
 
     def decorate(function: Callable[..., Any]) -> click.Command:
@@ -71,7 +71,7 @@ def lab_command(*names: str, unless: str = "", **settings: Any) -> Callable[[Cal
 
 
 def print_answer(as_json: bool, value: Any, text: str | Table) -> None:
-    """One answer: as JSON, or as a person reads it."""
+    """Print one answer: as JSON, or as text for people."""
     if as_json:
         click.echo(json.dumps(value, indent=2))
     elif isinstance(text, str):
@@ -83,12 +83,12 @@ def print_answer(as_json: bool, value: Any, text: str | Table) -> None:
 if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]
 else:
-    # Older releases of click have no type arguments there.
+    # ParamType of older releases of click does not take type arguments.
     _ParamType = click.ParamType
 
 
 class CheckedParam(_ParamType):
-    """A word that is passed on as it is once it was seen to be right."""
+    """A click parameter that `check` validates; with `convert` its value is the result of `check`."""
 
     def __init__(self, name: str, check: Callable[[str], Any], convert: bool = False) -> None:
         self.name = name
@@ -111,9 +111,9 @@ def _number(kind: NumberType, text: str) -> float:
 
 
 def option(table: str, request: str, name: str, **more: Any) -> Callable[[Any], Any]:
-    """An option for an argument of a request, with the range, default and help that its table declares.
+    """Make an option for an argument of a request, with the range, default and help of its table.
 
-    `more` is in place of what follows from the table.
+    `more` overrides what follows from the table.
     """
     argument = TABLES[table][request].arguments[name]
     kind = argument.kind

@@ -1,4 +1,4 @@
-"""`chassisctl bus`: the messages of the control bus as they pass, or again from a record."""
+"""`chassisctl bus`: print the messages of the control bus live, or from a record (docs/bus.md)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from launch.ctl.bus_replay import Answer
 
 RECONNECT_INTERVAL = 0.02
-"""Seconds between two tries to reach a controller that went away."""
+"""Time (s) between two attempts to reconnect to a controller."""
 
 ARROWS: Mapping[str, str] = {"to-controller": "->", "to-card": "<-", "": "--"}
 SIGNS: Mapping[str, str] = {"in": "<-", "same": "=", "recorded": "-", "engine": "+", "note": "--"}
@@ -39,7 +39,7 @@ def _type(word: str) -> str:
         return word
     close = nearest(word, TYPES)
     hint = f"did you mean {close}? " if close else ""
-    raise ValueError(f"there is no message {word!r}: {hint}there are {', '.join(TYPES)}")
+    raise ValueError(f"{word!r} is not a message type; {hint}types: {', '.join(TYPES)}")
 
 
 Line = tuple[Mapping[str, Any], RecordedMessage]
@@ -60,7 +60,7 @@ Line = tuple[Mapping[str, Any], RecordedMessage]
 @click.option(
     "--record",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Also write them to a new file, one JSON object a line; no secret gets into it. A file of yours of that "
+    help="Also write them to a new file, one JSON object a line, without keys. A file of yours of that "
     "name is replaced.",
 )
 @click.option(
@@ -84,9 +84,9 @@ def bus(
     count: int | None,
     as_json: bool,
 ) -> None:
-    """The control messages of routers as they pass, decoded; of all routers where none is named.
+    """Print the control messages of routers, decoded, as they pass; of all routers if none is named.
 
-    It goes on when a controller is killed and comes back, and says so.
+    The command continues when a controller is killed and restarted, and notes both.
 
     \b
     chassisctl bus a --type TunnelEvent
@@ -95,20 +95,20 @@ def bus(
     chassisctl bus --replay seen.jsonl a --card 'lc 3'
     chassisctl bus --replay seen.jsonl a --card 'lc 3' --engine
 
-    With --engine the messages down to a line card or an ASP (<-) are given to a new engine of its kind at the
-    recorded times, and what it answers stands beside what the card answered then: the same (=), in the record
-    only (-), from the engine only (+). Heartbeats and trace stamps are left out. What depends on packets differs,
-    and so does what an ASP was told by IKE: neither is in a record. Keys of manual SAs are zeros there. Record
-    without --type, --tunnel and --text, and from before the card's start (restart it), so that nothing is missing.
+    With --engine a new engine of the card's kind gets the messages to a line card or an ASP (<-) at the recorded
+    times. Its answers are compared with the recorded ones: the same (=), in the record only (-), from the engine
+    only (+). Heartbeats and trace stamps are left out. Answers that depend on packets or on IKE differ, because a
+    record has neither. Keys of manual SAs are zeros in it. Record without --type, --tunnel and --text, and from
+    before the card's start (restart it), so that nothing is missing.
     """
     chosen = Filter(types, card, tunnel, contains)
     if from_file is not None:
         if record is not None:
-            raise click.UsageError("--record is for what passes now, --replay for what was recorded")
+            raise click.UsageError("--record and --replay exclude each other: --record writes live messages")
         _replayed(from_file, nodes, chosen, engine, count, as_json)
         return
     if engine:
-        raise click.UsageError("--engine needs a record: say which with --replay")
+        raise click.UsageError("--engine needs a record; give its file with --replay")
     assert lab is not None
     names = nodes or tuple(lab.routers())
     _known(lab, names, chosen)
@@ -145,7 +145,7 @@ def _text(entry: RecordedMessage) -> str:
 
 
 def _known(lab: RunningLab, nodes: tuple[str, ...], chosen: Filter) -> None:
-    """Refuse a card or a tunnel that no router has: it would be waited for in vain."""
+    """Reject a card or a tunnel that no router has, because no message would ever match."""
     if chosen.card is not None:
         cards = [row["card"] for row in lab.launcher("ps")["processes"] if row["node"] in nodes]
         if chosen.card not in cards:
@@ -159,16 +159,16 @@ def _known(lab: RunningLab, nodes: tuple[str, ...], chosen: Filter) -> None:
         try:
             names += _learn(lab, node, chosen)
         except OperatorGone:
-            # Nothing is known of a router whose controller is away.
+            # A router whose controller is away cannot list its cards and tunnels.
             return
     if not chosen.knows_tunnel():
         close = nearest(chosen.tunnel, names)
-        hint = f"did you mean {close!r}?" if close else f"there are {', '.join(dict.fromkeys(names)) or 'none'}"
+        hint = f"did you mean {close!r}?" if close else f"tunnels: {', '.join(dict.fromkeys(names)) or 'none'}"
         raise OperatorError(f"{', '.join(nodes)}: no tunnel {chosen.tunnel!r}; {hint}")
 
 
 def _learn(lab: RunningLab, node: str, chosen: Filter) -> list[str]:
-    """Have the controller say which number the tunnel has; the names of the tunnels that there are."""
+    """Ask the controller for the tunnel's number and store it. Return the names of all tunnels."""
     rows = lab.node(node, "status")["tunnels"]
     for row in rows:
         chosen.learn(node, row["name"], row["number"])
@@ -176,12 +176,12 @@ def _learn(lab: RunningLab, node: str, chosen: Filter) -> list[str]:
 
 
 def _passing(lab: RunningLab, nodes: tuple[str, ...], chosen: Filter) -> Iterator[Line]:
-    """What passes and is chosen, and notes on controllers that went and came, until the lab ends.
+    """Yield matching messages, and notes on controllers that ended or restarted, until the lab ends.
 
     Ctrl-C ends it between two messages, so that each is both printed and recorded or neither; a second one ends it
-    wherever it is.
+    at once.
     """
-    # Its `put` may interrupt itself, as a signal's handler does.
+    # SimpleQueue.put is reentrant, which a signal handler needs.
     lines: queue.SimpleQueue[Line | Exception | None] = queue.SimpleQueue()
     ended = False
 
@@ -204,7 +204,7 @@ def _passing(lab: RunningLab, nodes: tuple[str, ...], chosen: Filter) -> Iterato
 
 
 def _watch(lab: RunningLab, node: str, chosen: Filter, lines: queue.SimpleQueue[Line | Exception | None]) -> None:
-    """Put what passes at one router into the queue; an exception where there is nothing more to come."""
+    """Put the messages of one router into the queue; put an exception when no more will come."""
 
     def note(text: str) -> None:
         values = recording.note(time.time(), node, text)
@@ -222,7 +222,7 @@ def _watch(lab: RunningLab, node: str, chosen: Filter, lines: queue.SimpleQueue[
                     away = False
                     for values in messages:
                         if fresh and chosen.tunnel is not None:
-                            # Only now, so that no message is missed meanwhile.
+                            # Learn the number after the watch has begun, so that no message is missed in between.
                             _learn(lab, node, chosen)
                         fresh = False
                         entry = recording.entry(values)
@@ -274,7 +274,7 @@ def _printed(
         if shown == count:
             return
     if not shown:
-        raise OperatorError(f"no message of the record fits; {_has(seen)}")
+        raise OperatorError(f"no message of the record matches; {_has(seen)}")
 
 
 def _answers(
@@ -284,18 +284,16 @@ def _answers(
     from launch.ctl.bus_replay import replay
 
     if chosen.card is None:
-        raise click.UsageError("the engine of which card? Say it with --card, such as --card 'lc 3'")
+        raise click.UsageError("--engine needs a card; give one with --card, such as --card 'lc 3'")
     if not chosen.card.startswith(("lc ", "asp ")):
-        raise click.UsageError(
-            f"{chosen.card!r} has no engine that a record can be given to: lc N and asp N/M have"
-        )
+        raise click.UsageError(f"{chosen.card!r} is not a card for --engine; expected lc N or asp N/M")
     entries = [entry for _, entry in lines if not nodes or entry.node in nodes]
     seen: dict[str, set[str]] = {}
     for entry in entries:
         seen.setdefault(entry.node, set()).add(entry.card)
     having = [node for node, cards in seen.items() if chosen.card in cards]
     if len(having) != 1:
-        what = f"{', '.join(having)} have {chosen.card}: say which router" if having else f"no {chosen.card} in it"
+        what = f"{', '.join(having)} have {chosen.card}: give the router" if having else f"no {chosen.card} in it"
         raise OperatorError(f"{what}; {_has(seen)}")
     answers, summary = replay([entry for entry in entries if entry.node == having[0]], chosen.card)
     for entry in entries:

@@ -1,4 +1,4 @@
-"""Which messages of the bus somebody wants to see."""
+"""Filter of control bus messages by type, card, tunnel and text."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from chassis.bus.recording import RecordedMessage
 
 
 class Filter:
-    """By type, card, tunnel and text. Most messages name a tunnel by a number, which each router has its own of:
-    `learn` says it, and so does every record of a tunnel that passes."""
+    """A filter by type, card, tunnel and text. Most messages have a tunnel's number, which differs per router:
+    `learn` stores it, and so does every tunnel record that passes."""
 
     def __init__(
         self,
@@ -27,16 +27,16 @@ class Filter:
         self._numbers: dict[str, set[int]] = {}
 
     def learn(self, node: str, name: str, number: int) -> None:
-        """A router has a tunnel of this name and number; 0 is none."""
+        """Store the number of a router's tunnel; ignore the number 0."""
         if name == self.tunnel and number:
             self._numbers.setdefault(node, set()).add(number)
 
     def knows_tunnel(self) -> bool:
-        """Whether any number is known of the tunnel."""
+        """Return whether the tunnel's number is known for any router."""
         return bool(self._number or self._numbers)
 
     def takes(self, entry: RecordedMessage) -> bool:
-        """Whether a line is wanted; a note never is."""
+        """Return whether a recorded message matches; a note does not."""
         message = entry.message
         if message is None:
             return False
@@ -47,7 +47,7 @@ class Filter:
         return self.card in (None, entry.card) and self.fits(entry.node, message)
 
     def fits(self, node: str, message: Message) -> bool:
-        """Whether a message of a router is wanted, of whichever card it is."""
+        """Return whether a router's message matches, without regard to the card."""
         if self.types and type(message).__name__ not in self.types:
             return False
         if self._contains and self._contains not in repr(message):
@@ -59,9 +59,9 @@ class Filter:
 
 
 def _concerns(value: Any, name: str, numbers: set[int]) -> bool:
-    """Whether a message, or a part of one, is about the tunnel of this name and one of these numbers."""
+    """Return whether a message or a part of one names the tunnel, or one of its numbers."""
     if isinstance(value, tuple | list):
-        # The key of a tunnel's record, or several of anything.
+        # The key of a tunnel's record, or a tuple of values.
         if len(value) == 2 and value[0] == records.TunnelRecord.TYPE:
             return value[1] in numbers
         return any(_concerns(item, name, numbers) for item in value)

@@ -1,8 +1,9 @@
-"""A recorded card's messages, given to a new engine of its kind: what it answers beside what the card answered.
+"""Replay a recorded card's messages to a new engine of its kind, and compare its answers with the recorded ones.
 
-A record has what went over the control bus. What an engine is told otherwise is not in it: packets, IKE's
-negotiations of an ASP, which other cards' connections stand. Carrier of ports is taken from the port events that
-the card sent. The numbers and windows of an ASP's SAs begin anew, so that its engine calls itself fresh.
+Input: recorded messages of the control bus. Output: answers in order of time, and a summary. A record does not
+have an engine's other inputs: packets, an ASP's IKE negotiations, connections to other cards. The replay takes the
+carrier of ports from the port events that the card sent. An ASP's sequence numbers and windows start empty, so its
+engine reports itself as fresh.
 """
 
 from __future__ import annotations
@@ -34,21 +35,21 @@ from chassis.bus.recording import RecordedMessage
 from chassis.linecard.engine import LineCardEngine
 
 SA_SLOTS = 1 << 12
-"""SAs that the engine of an ASP has room for."""
+"""SAs (count) that the engine of an ASP can hold."""
 
 NO_CARRIER = "no carrier"
-"""The reason of a port event that says something of the wire and not of the configuration."""
+"""The reason in port events that concern the wire and not the configuration."""
 
 UNADMITTED = "the record begins when this card was admitted already: no engine until its next hello"
 
 LEFT_OUT = (Heartbeat, TraceStamps)
-"""What depends on the machine or follows packets, and would hide the rest."""
+"""Messages that depend on the machine or on packets, left out of the comparison."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One line of a replay. `what`: in (a message down), same, recorded (only the card answered so), engine (only
-    the engine does), or note."""
+    """One line of a replay. `what`: in (a message to the card), same, recorded (only the card answered so), engine
+    (only the engine did), or note."""
 
     time: float
     what: str
@@ -65,10 +66,10 @@ class Answer:
 
 
 def replay(entries: Sequence[RecordedMessage], card: str) -> tuple[list[Answer], str]:
-    """What became of each message of a line card or an ASP, in order of time, and a line that sums it up.
+    """Replay the messages of a line card or an ASP. Return the lines in order of time and a summary line.
 
-    `entries` are of one node; those of other cards are passed over. An exception of the engine is what the replay
-    may be for: it is not caught.
+    `entries` are of one node; those of other cards are ignored. Exceptions of the engine are not caught: finding
+    one may be the purpose of the replay.
     """
     run = _Replay(card)
     wanted = [entry for entry in entries if entry.message is None or entry.card == card]
@@ -84,12 +85,12 @@ def replay(entries: Sequence[RecordedMessage], card: str) -> tuple[list[Answer],
     )
     if run.others:
         said = ", ".join(f"{count} {name}" for name, count in sorted(run.others.items()))
-        summary += f"; the engine gave its shell {said}"
+        summary += f"; other outputs of the engine: {said}"
     return answers, summary
 
 
 class _Replay:
-    """One engine after the other, as the starts of the card were."""
+    """Successive engines, one for each recorded start of the card."""
 
     def __init__(self, card: str) -> None:
         self.lines: list[Answer] = []
@@ -98,14 +99,14 @@ class _Replay:
         self._engine: CardEngine | None = None
         self._boot = -1
         self._ahead = 0
-        """Hellos that the engine said and the record has not had yet."""
+        """Hellos that the engine sent and the record has not shown yet."""
         self._connected = False
         self._said = False
         self._now = -inf
 
     def take(self, entry: RecordedMessage, following: Iterable[RecordedMessage]) -> None:
         message = entry.message
-        # A clock that was set back is no reason for an engine's time to run backwards.
+        # The clock of the record may have been set back; an engine's time must not go backwards.
         self._advance(max(self._now, entry.time))
         if message is None:
             self.lines.append(Answer(entry.time, "note", None, entry.note))
@@ -134,7 +135,7 @@ class _Replay:
             self._ahead -= 1
             return
         elif self._engine is not None:
-            # The card said it without having been told to: its connection to the controller is a new one.
+            # A hello without a message before it: the card has a new connection to the controller.
             if self._connected:
                 self._put(self._engine.on_disconnected(self._now))
             self._connected = True
@@ -161,7 +162,7 @@ class _Replay:
             self._put(self._engine.on_carrier(event.port, event.up, self._now))
 
     def _advance(self, until: float) -> None:
-        """Let the engine's time pass."""
+        """Advance the engine's time."""
         while self._engine is not None and (next_timer := self._engine.next_timer()) <= until:
             self._now = max(self._now, next_timer)
             self._put(self._engine.on_timer(self._now))
@@ -183,12 +184,12 @@ def _engine(card: str, boot: int, pid: int, fresh: bool) -> CardEngine:
     if card.startswith("lc "):
         return LineCardEngine(card, pid=pid, boot=boot)
     state = memoryview(bytearray(octets_for(SA_SLOTS)))
-    # The same in every replay, so that what differs is not by chance.
+    # Use the same random numbers in every replay, so that differences are not by chance.
     return AspEngine(card, pid=pid, boot=boot, state=state, fresh=fresh, random=Random(boot).randbytes)
 
 
 def _compared(lines: Iterable[Answer]) -> list[Answer]:
-    """Each answer once: those that the card and the engine gave alike where the engine gave them."""
+    """Merge equal answers of card and engine into one line, at the engine's place."""
     lines = [line for line in lines if not isinstance(line.message, LEFT_OUT)]
     recorded = Counter(_timeless(line.message) for line in lines if line.what == "recorded")
     engine = Counter(_timeless(line.message) for line in lines if line.what == "engine")
@@ -211,5 +212,5 @@ def _compared(lines: Iterable[Answer]) -> list[Answer]:
 
 
 def _timeless(message: Message | None) -> str:
-    """A message without its time: an engine's clock and that of a record begin elsewhere."""
+    """Return a message's text without its time: the clocks of the engine and the record differ."""
     return repr(replace(message, time=0.0) if isinstance(message, LogRecord) else message)

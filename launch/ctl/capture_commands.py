@@ -1,4 +1,4 @@
-"""`chassisctl capture`: into a file, or live into a pipe."""
+"""`chassisctl capture`: capture packets into a pcapng file, or live into a pipe."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from launch.client.running_lab import RunningLab
 from launch.ctl.base import lab_command, option, print_answer
 
 PIPE = 1 << 20
-"""Octets that the reader of a live capture may be behind before packets are left out of it."""
+"""Octets that the reader of a live capture may lag before packets are left out."""
 
 READ_SIZE = 1 << 16
 
@@ -32,13 +32,13 @@ READ_SIZE = 1 << 16
 @click.argument("what", nargs=-1, required=True)
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path))
 @click.option(
-    "--seconds", type=click.FloatRange(min=0, min_open=True), help="End after this time; else at Ctrl-C."
+    "--seconds", type=click.FloatRange(min=0, min_open=True), help="End after this time (default: at Ctrl-C)."
 )
 @option("controller", "capture", "snaplen")
 @click.option(
     "--ring",
     type=click.IntRange(min=MIN_RING_OCTETS),
-    help="Keep the last so many octets alone, in FILE and what came before in its .older.",
+    help="Keep only the last so many octets: the newest in FILE, earlier ones in its .older.",
 )
 def capture(
     lab: RunningLab,
@@ -50,7 +50,8 @@ def capture(
     ring: int | None,
     as_json: bool,
 ) -> None:
-    """Capture into a pcapng file what passes a port, either side of an ASP, or the fabric; live where FILE is -.
+    """Capture packets at a port, at either side of an ASP, or on the fabric, into a pcapng file; live if FILE is
+    -.
 
     \b
     chassisctl capture a port 3/11 wire.pcapng
@@ -59,19 +60,19 @@ def capture(
     chassisctl capture a asp 1/1 both.pcapng
     chassisctl capture a fabric lc 3 fabric.pcapng
 
-    The inner side of an ASP has packets before encapsulation and after decapsulation, the outer side
-    the same packets on the way to and from the wire, and IKE. Nobody but its owner can read the file, which is a
-    new one: a file of yours of that name is replaced, one of somebody else's or a link is refused.
+    The inner side of an ASP has packets before encapsulation and after decapsulation; the outer side has the same
+    packets to and from the wire, and IKE. The file is new and only its owner can read it: a file of yours of that
+    name is replaced, a file of another user or a link is refused.
     """
     point = " ".join(what)
-    # Whatever ends this command ends the capture. A shell has what a script starts with `&` ignore Ctrl-C, and
-    # there `kill -INT` is how a capture is ended; a hangup stays ignored where nohup says so.
+    # Every signal that ends this command must end the capture. A shell lets a script's `&` jobs ignore Ctrl-C, so
+    # `kill -INT` must work there; under nohup a hangup stays ignored.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
     if str(file) == "-":
         if as_json:
-            raise click.UsageError("--json and the packets themselves can't both go to the standard output")
+            raise click.UsageError("--json and FILE - both write to standard output; give one of them")
         with _pipe() as (path, source):
             with _capturing(lab, node, point, path, snaplen, 0) as stop:
                 if seconds is None:
@@ -111,7 +112,7 @@ def capture(
 def _capturing(
     lab: RunningLab, node: str, point: str, path: Path, snaplen: int, ring: int
 ) -> Iterator[Callable[[], dict[str, Any]]]:
-    """A capture, and the call that ends it; it ends in any case."""
+    """Start a capture and yield the function that ends it; end it on every exit."""
     lab.node(node, "capture", what=point, file=str(path), snaplen=snaplen, ring=ring)
     answer: list[dict[str, Any]] = []
 
@@ -129,13 +130,13 @@ def _capturing(
 
 @contextlib.contextmanager
 def _pipe() -> Iterator[tuple[Path, int]]:
-    """A named pipe that nobody else can reach, and its end to read from."""
+    """Create a named pipe that only this user can open, and open its reading end."""
     with tempfile.TemporaryDirectory(prefix="chassis-") as folder:
         path = Path(folder) / "capture"
         os.mkfifo(path, 0o600)
         source = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            # More than the system allows its users is no reason not to capture.
+            # The system may limit the size of pipes: capture with the default size then.
             with contextlib.suppress(OSError):
                 fcntl.fcntl(source, fcntl.F_SETPIPE_SZ, PIPE)
             yield path, source
@@ -144,11 +145,12 @@ def _pipe() -> Iterator[tuple[Path, int]]:
 
 
 def _copy(source: int, target: int, seconds: float | None) -> None:
-    """Pass on what comes until its writer or its reader is gone, or for so long; what is there in any case."""
+    """Copy until the writer or the reader closes, or for this time (s); always copy what is already in the
+    pipe."""
     end = None if seconds is None else time.monotonic() + seconds
     poll = select.poll()
     poll.register(source, select.POLLIN)
-    # Without any event asked for it still tells when nobody reads any more.
+    # Without a requested event, poll still reports that the reader closed.
     poll.register(target, 0)
     while True:
         left = None if end is None else max(end - time.monotonic(), 0) * 1000
@@ -169,9 +171,7 @@ def _copy(source: int, target: int, seconds: float | None) -> None:
 
 def _warn(answer: dict[str, Any]) -> None:
     if answer.get("missed"):
-        click.echo(
-            f"{answer['missed']} packets came while the reader was too far behind: they are not there", err=True
-        )
+        click.echo(f"{answer['missed']} packets are missing: the reader was too slow", err=True)
     if answer.get("error"):
         raise OperatorError(f"the capture ended early: {answer['error']}")
 

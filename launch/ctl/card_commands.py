@@ -1,4 +1,4 @@
-"""The commands of `chassisctl` about cards, links and configurations, and what there is to see of a lab."""
+"""Commands of `chassisctl` for cards, links and configurations, and for the state of a lab."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from launch.ctl.base import DURATION, RATE, SHARE, lab_command, option, print_an
 @lab_command()
 @click.option("--once", is_flag=True, help="One status, even in a terminal.")
 def status(lab: RunningLab, as_json: bool, once: bool) -> None:
-    """Cards, ASPs, tunnels, flows, loss and the last events; live in a terminal."""
+    """Show cards, ASPs, tunnels, flows, loss and the last events; live in a terminal."""
     if as_json:
         seen = lab.launcher("status")
         click.echo(
@@ -35,7 +35,7 @@ def status(lab: RunningLab, as_json: bool, once: bool) -> None:
 
 @lab_command()
 def ps(lab: RunningLab, as_json: bool) -> None:
-    """The processes, with the CPU time that they used."""
+    """List the processes with their CPU time."""
     answer = lab.launcher("ps")
     grid = status_view.table(
         "node", "card", "pid", "boot", "state", "CPU", "memory", "last end", right=("pid", "boot", "CPU")
@@ -70,10 +70,10 @@ def _card_command(name: str, help_text: str, done: str) -> None:
 
 
 _card_command(
-    "kill", "Kill a card's process (SIGKILL), as in `kill a asp 1/1`. It comes back by itself.", "killed"
+    "kill", "Kill a card's process (SIGKILL), as in `kill a asp 1/1`. The launcher restarts it.", "killed"
 )
 _card_command("stop", "Make a card hang (SIGSTOP).", "stopped")
-_card_command("continue", "Let a hung card go on (SIGCONT).", "continued")
+_card_command("continue", "Continue a hung card (SIGCONT).", "continued")
 _card_command("restart", "Kill a card and start it again at once.", "restarted")
 
 
@@ -88,11 +88,11 @@ _card_command("restart", "Kill a card and start it again at once.", "restarted")
 @option("controller", "link", "rate", type=RATE, help="Bits a second, such as 100M; none for no limit.")
 @option("controller", "link", "seed")
 @click.option("--clear", is_flag=True, help="End every fault.")
-@click.option("--one-way", is_flag=True, help="Only for what leaves by this end.")
+@click.option("--one-way", is_flag=True, help="Only for packets that leave by this end.")
 def link(lab: RunningLab, end: str, as_json: bool, one_way: bool, clear: bool, **faults: Any) -> None:
-    """Put faults on the link of a port, as in `link a:3/11 --loss 1%`, in both directions.
+    """Set faults on the link of a port, as in `link a:3/11 --loss 1%`, in both directions.
 
-    Without any option: the faults in force.
+    Without an option, print the faults in force.
     """
     lab.split(end)
     settings = {name: value for name, value in faults.items() if value is not None}
@@ -105,11 +105,11 @@ def link(lab: RunningLab, end: str, as_json: bool, one_way: bool, clear: bool, *
         if lab.nodes[node]["kind"] != "linux":
             answers[one] = lab.node(node, "link", port=port, **settings)
             continue
-        # A Linux device makes no faults: the port at its other end makes them for it.
+        # A Linux device cannot make faults: the port at its other end makes them.
         node, port = lab.split(other)
         if lab.nodes[node]["kind"] == "linux":
             raise OperatorError(
-                f"{end} and {far_end} are both Linux devices, which make no faults: try tc in them"
+                f"{end} and {far_end} are both Linux devices, which cannot have faults; use tc in them"
             )
         answers[one] = lab.node(node, "link", port=port, far=True, **settings)
     lines = [f"{one}: {_faults(answer)}" for one, answer in answers.items()]
@@ -124,20 +124,20 @@ def _faults(settings: Mapping[str, Any]) -> str:
 @lab_command()
 @click.argument("node")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--dry-run", is_flag=True, help="Check, and say what would change.")
+@click.option("--dry-run", is_flag=True, help="Check, and print what would change.")
 def apply(lab: RunningLab, node: str, file: Path, dry_run: bool, as_json: bool) -> None:
-    """Put a configuration into force in a running router, whole or not at all."""
+    """Commit a configuration file in a running router, completely or not at all."""
     try:
         text = regular_files.read_text(file, errors="replace")
     except OSError as error:
         raise OperatorError(f"{file}: {error.strerror}") from None
-    # A name of octets that are no UTF-8 has halves of surrogate pairs in their place, which no request takes.
+    # A file name that is not UTF-8 has surrogates, which a request cannot carry.
     name = os.fsencode(file).decode(errors="replace")
     answer = lab.node(node, "apply", text=text, file=name, dry=dry_run)
     lines = [_diagnostic(found) for found in answer["diagnostics"]]
     lines += [_change(change) for change in answer["changes"]]
     refused = not answer["applied"] and not dry_run
-    lines.append("refused: nothing is changed" if refused else "applied" if answer["applied"] else "not applied")
+    lines.append("refused: nothing changed" if refused else "applied" if answer["applied"] else "not applied")
     print_answer(as_json, answer, "\n".join(lines))
     errors = any(isinstance(found, dict) and found.get("severity") == "error" for found in answer["diagnostics"])
     raise SystemExit(1 if refused or errors else 0)
@@ -159,7 +159,7 @@ def _diagnostic(found: Any) -> str:
 @click.argument("node")
 @option("controller", "routes", "context")
 def routes(lab: RunningLab, node: str, context: str, as_json: bool) -> None:
-    """The routes of a context of a router: those in force, and those that can't be, with the reason."""
+    """Print the routes of a router's context: active routes, and inactive ones with the reason."""
     answer = lab.node(node, "routes", context=context)
     grid = status_view.table("prefix", "cost", "next hop", right=("cost",))
     for route in answer["routes"]:
@@ -184,7 +184,7 @@ def _next_hop(hop: Mapping[str, Any]) -> str:
 @click.argument("node")
 @option("controller", "log", "since")
 def log(lab: RunningLab, node: str, since: float, as_json: bool) -> None:
-    """The log of a router."""
+    """Print the log of a router."""
     answer = lab.node(node, "log", since=since)
     lines = [
         f"{record['time']:12.3f} {record['severity']:8} {record['values'].get('card', 'xcrp'):8} "
@@ -195,7 +195,7 @@ def log(lab: RunningLab, node: str, since: float, as_json: bool) -> None:
 
 
 def _about(values: Mapping[str, Any]) -> str:
-    """Whom a line of IKE is about, where its values say so."""
+    """Print the tunnel, context and peer of an IKE log line, if it has them."""
     said = [f"{name} {values[name]}" for name in ("tunnel", "context", "peer") if values.get(name)]
     return f" [{', '.join(said)}]" if said else ""
 
@@ -203,9 +203,9 @@ def _about(values: Mapping[str, Any]) -> str:
 @lab_command()
 @option("controller", "events", "since")
 def events(lab: RunningLab, since: float, as_json: bool) -> None:
-    """What happened: starts and deaths of cards, tunnels up and down, configurations."""
+    """Print events: starts and deaths of cards, tunnels up and down, configurations."""
     seen = lab.launcher("status")
-    # The status has the last few only.
+    # The status has only the last events.
     seen["events"] = lab.launcher("events", since=since)["events"]
     for name in lab.routers():
         if seen["nodes"][name]["status"]:
@@ -218,7 +218,7 @@ def events(lab: RunningLab, since: float, as_json: bool) -> None:
 @lab_command()
 @click.argument("node")
 def config(lab: RunningLab, node: str, as_json: bool) -> None:
-    """The configuration in force in a router, keys included, as it would be saved."""
+    """Print the configuration in force in a router, keys included, as a file."""
     answer = lab.node(node, "config")
     print_answer(as_json, answer, answer["text"].rstrip("\n"))
 
@@ -227,7 +227,7 @@ def config(lab: RunningLab, node: str, as_json: bool) -> None:
 @click.argument("node")
 @click.argument("command", nargs=-1, required=True)
 def execute(lab: RunningLab, node: str, command: tuple[str, ...], as_json: bool) -> None:
-    """Run a command in a Linux node: a program with its arguments as they are, or one word for the node's shell.
+    """Run a command in a Linux node: a program with its arguments, or one text for the node's shell.
 
     \b
     chassisctl exec h ping -c 1 10.0.0.1

@@ -1,4 +1,4 @@
-"""`chassisctl`: looks at a running lab, and acts on it. Importing the commands adds them to the group."""
+"""`chassisctl`: look at a running lab and act on it. Importing the command modules adds them to the group."""
 
 from __future__ import annotations
 

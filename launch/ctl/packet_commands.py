@@ -1,4 +1,4 @@
-"""The commands of `chassisctl` about packets: traces, pings, packets injected again, flows, counters."""
+"""Commands of `chassisctl` for packets: traces, pings, injected captures, flows, counters, accounting."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from launch.client.traces import Stamps
 from launch.ctl.base import DURATION, PACKETS, CheckedParam, lab_command, option, print_answer
 
 TRACE_SETTLE_DELAY = 1.0
-"""Seconds without a new stamp after which a packet that is not at its end is taken to have gone no further."""
+"""Time (s) without a new stamp after which a packet that is not at its end counts as stopped there."""
 
 
 @lab_command()
@@ -32,12 +32,12 @@ TRACE_SETTLE_DELAY = 1.0
 @option("controller", "trace", "destination", metavar="ADDRESS")
 @option("controller", "trace", "protocol")
 @option("controller", "trace", "port")
-@click.option("--wait", default="5s", show_default=True, type=DURATION, help="Longest wait for them.")
+@click.option("--wait", default="5s", show_default=True, type=DURATION, help="Longest wait for packets.")
 def trace(lab: RunningLab, node: str, as_json: bool, wait: float, count: int, **filters: Any) -> None:
-    """Mark the next packets that enter NODE, and print which way they went and when.
+    """Mark the next packets that enter NODE, and print their paths with times.
 
-    Every process on the way stamps a marked packet, in all routers of the lab. A packet is complete when it was at
-    its end and every process has then said what it stamped; one that does not answer is given up, and named.
+    Every process on the path stamps a marked packet, in all routers of the lab. A packet is complete when it
+    reached its end and every process has reported its stamps; a process that does not answer is named.
     """
     filters = {name: value for name, value in filters.items() if value is not None}
     mine = zlib.crc32(node.encode())
@@ -53,7 +53,7 @@ def trace(lab: RunningLab, node: str, as_json: bool, wait: float, count: int, **
         numbers = [number for number in told.numbers() if number >> 31 == mine and number not in before][:count]
         ended = {number for number in numbers if any(ends(lab, step) for _, step in told.times(number))}
         if ended:
-            # Nodes are asked one after the other: the next answers have all that was stamped before its end.
+            # Query the nodes again, after the end of each packet, so that the answers have all earlier stamps.
             told = _stamps(lab, *lab.nodes)
         found = [_traced(told, number, number in ended) for number in numbers]
         if [one.stamps for one in found] != [one.stamps for one in seen]:
@@ -64,22 +64,22 @@ def trace(lab: RunningLab, node: str, as_json: bool, wait: float, count: int, **
             break
         time.sleep(0.02)
     if not seen:
-        raise OperatorError(f"no packet came in {wait:g} s that fits")
+        raise OperatorError(f"no matching packet in {wait:g} s")
     lines = []
     for one in seen:
         began = one.stamps[0][0]
         lines.append(f"packet {one.number}")
         lines += [f"  {(at - began) * 1e3:9.3f} ms  {step}" for at, step in one.stamps]
         if not one.complete:
-            lines.append("  not complete: no process has said that it went any further")
-        lines += [f"  stamps may be missing of {who}: {why}" for who, why in one.given_up.items()]
+            lines.append("  not complete: no process has stamped it since")
+        lines += [f"  stamps of {who} may be missing: {why}" for who, why in one.given_up.items()]
     print_answer(as_json, [one.to_json() for one in seen], "\n".join(lines))
 
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """A traced packet: (time, step) of its stamps. `complete`: it was at its end, and then every process of the
-    lab has said what it stamped, but for those in `given_up`."""
+    """A traced packet: (time, step) of its stamps. `complete`: it reached its end, and every process of the lab
+    has reported its stamps, except those in `given_up`."""
 
     number: int
     stamps: list[tuple[float, str]]
@@ -101,8 +101,8 @@ def _traced(told: Stamps, number: int, complete: bool) -> Traced:
 
 
 def ends(lab: RunningLab, step: str) -> bool:
-    """Whether a packet is at its end with this step: at a tester, at an address of a router, or where it leaves a
-    router for a node that makes no stamps, or for none."""
+    """Return whether a packet ends with this step: at a tester, at a router's address, or at a port whose far end
+    is not a tester's or router's."""
     words = step.split()
     if words[0] not in lab.routers():
         return words[-1] == "in"
@@ -118,7 +118,7 @@ def ends(lab: RunningLab, step: str) -> bool:
 
 
 def _stamps(lab: RunningLab, *nodes: str) -> Stamps:
-    """What these nodes have stamped, every process of them asked."""
+    """Collect the stamps of these nodes from every process."""
     told = Stamps()
     for name in sorted(nodes, key=lambda name: name in lab.routers()):
         kind = lab.nodes.get(name, {}).get("kind")
@@ -144,7 +144,7 @@ def _stamps(lab: RunningLab, *nodes: str) -> Stamps:
 @option("controller", "ping", "timeout", default="1s", type=DURATION)
 @option("controller", "ping", "interval", default="200ms", type=DURATION)
 def ping(lab: RunningLab, node: str, address: str, as_json: bool, source: str | None, **options: Any) -> None:
-    """Send echo requests from a router; through a tunnel where the route says so."""
+    """Send echo requests from a router, through a tunnel if the route leads there."""
     if source is not None:
         options["source"] = source
     answer = lab.node(node, "ping", address=address, **options)
@@ -160,9 +160,9 @@ def ping(lab: RunningLab, node: str, address: str, as_json: bool, source: str | 
 @lab_command()
 @click.argument("end")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--last", type=DURATION, help="Only packets of the last such time in the file, such as 5s.")
+@click.option("--last", type=DURATION, help="Only packets of the last part of the file, such as 5s.")
 def inject(lab: RunningLab, end: str, file: Path, last: float | None, as_json: bool) -> None:
-    """Give a port, as in `inject a:3/11 FILE`, the packets again that a capture says it received."""
+    """Inject at a port, as in `inject a:3/11 FILE`, the packets that it received according to a capture."""
     node, port = lab.split(end)
     answer = lab.node(node, "inject", port=port, file=str(file.absolute()), seconds=last or 0)
     print_answer(as_json, answer, f"{answer['injected']} packets given to {end} again")
@@ -176,7 +176,7 @@ def _rate(text: str) -> float | str:
     except ValueError:
         rate = 0.0
     if not 0 < rate < inf:
-        raise ValueError(f"{text!r} is no rate: write packets per second, such as 1000, or max")
+        raise ValueError(f"{text!r} is not a rate; expected packets per second, such as 1000, or max")
     return rate
 
 
@@ -188,7 +188,7 @@ def _rate(text: str) -> float | str:
 def flow(
     lab: RunningLab, what: str, names: tuple[str, ...], rate: float | str | None, count: int | None, as_json: bool
 ) -> None:
-    """Start or stop flows; all of them where none is named."""
+    """Start or stop flows; all of them if none is named."""
     known = lab.launcher("status")["flows"]
     options: dict[str, Any] = {}
     if what == "start":
@@ -199,7 +199,7 @@ def flow(
     done = []
     for name in names or known:
         if name not in known:
-            raise OperatorError(f"no flow {name!r}; flows are {', '.join(known) or 'none'}")
+            raise OperatorError(f"{name!r} is not a flow; flows: {', '.join(known) or 'none'}")
         lab.node(known[name]["from"].partition(":")[0], what, flow=name, **options)
         done.append(name)
     print_answer(
@@ -211,7 +211,7 @@ def flow(
 @click.argument("node")
 @click.argument("card", nargs=-1)
 def counters(lab: RunningLab, node: str, card: tuple[str, ...], as_json: bool) -> None:
-    """The counters of a card, or of all cards of a node; of dead ones too."""
+    """Print the counters of a card, or of all cards of a node, dead ones included."""
     pattern = f"{node}.{endpoints.compact(' '.join(card))}.counters" if card else f"{node}.*.counters"
     found: dict[str, dict[str, int]] = {}
     for path in sorted(lab.run.glob(pattern)):
@@ -228,9 +228,9 @@ def counters(lab: RunningLab, node: str, card: tuple[str, ...], as_json: bool) -
 
 @lab_command()
 def accounting(lab: RunningLab, as_json: bool) -> None:
-    """Where every packet of the lab is: what flows lost, by place and cause, and what died with a process.
+    """Account for every packet of the lab: losses of flows by place and cause, and packets lost with a process.
 
-    For a lab at rest: while packets are under way they are nowhere, and show as unexplained.
+    Use it when no packets are under way: those under way show as unexplained.
     """
     kinds = {name: str(facts["kind"]) for name, facts in lab.nodes.items()}
     ledger = for_lab(lab.run, kinds, lab.links, lab.launcher("ps")["processes"])

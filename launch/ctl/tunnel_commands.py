@@ -1,5 +1,4 @@
-"""The commands of `chassisctl` about tunnels' SAs: clear them, make them anew, see them and their queues, and
-IKE's keys on request."""
+"""Commands of `chassisctl` for SAs of tunnels: clear and rekey them, print SAs and queues, and export IKE keys."""
 
 from __future__ import annotations
 
@@ -19,16 +18,16 @@ _ALL_OF = ("all",)
 
 
 def _tunnel(words: tuple[str, ...], command: str) -> tuple[str, tuple[str, ...]]:
-    """The tunnel that the words name (empty for all), and the words after it."""
+    """Return the tunnel that the words name (empty for all), and the words after it."""
     if words[:1] == _ALL_OF:
         return "", words[1:]
     if len(words) >= 2 and words[0] == "tunnel":
         return words[1], words[2:]
-    raise click.UsageError(f"say which: chassisctl {command} NODE tunnel NAME, or NODE all")
+    raise click.UsageError(f"no tunnel given; expected: chassisctl {command} NODE tunnel NAME, or NODE all")
 
 
 def _done(answer: Mapping[str, Any], key: str, text: str) -> str:
-    """One line for what all ASPs did together, with IKE and by hand, and one for each that did not."""
+    """Print one line for what all ASPs and IKE did, and one for each error."""
     number = sum(int(reply.get(key, 0)) + int(reply.get("manual", 0)) for reply in answer["cards"].values())
     return "\n".join([f"{number} {text}", *(f"{card}: {error}" for card, error in answer["errors"].items())])
 
@@ -41,11 +40,11 @@ def _end(answer: Mapping[str, Any]) -> None:
 @click.argument("node")
 @click.argument("which", nargs=-1, required=True)
 def clear(lab: RunningLab, node: str, which: tuple[str, ...], as_json: bool) -> None:
-    """Delete SAs and have them made anew, as in `clear a tunnel t1`, `clear a tunnel t1 ike` or `clear a all`.
+    """Delete SAs and negotiate new ones, as in `clear a tunnel t1`, `clear a tunnel t1 ike` or `clear a all`.
 
-    After the tunnel `ike` or `ipsec` may follow: what the router's two clear commands are about; else it is both.
-    With one of them each new SA stands before its old one goes, but that in IKEv2 the IPsec SAs end with their
-    IKE SA.
+    `ike` or `ipsec` after the tunnel clears only these SAs, as the router's two clear commands do; the default is
+    both. With one of them each new SA is established before its old one is deleted; but in IKEv2 the IPsec SAs end
+    with their IKE SA.
     """
     tunnel, rest = _tunnel(which, "clear")
     answer = lab.node(node, "clear", tunnel=tunnel, what=_one(rest, "all"))
@@ -57,10 +56,10 @@ def clear(lab: RunningLab, node: str, which: tuple[str, ...], as_json: bool) -> 
 @click.argument("node")
 @click.argument("which", nargs=-1, required=True)
 def rekey(lab: RunningLab, node: str, which: tuple[str, ...], as_json: bool) -> None:
-    """Make a tunnel's SAs anew before their time, as in `rekey a tunnel t1`; with `ike` its IKE SA."""
+    """Rekey a tunnel's SAs before their lifetime ends, as in `rekey a tunnel t1`; with `ike`, its IKE SA."""
     tunnel, rest = _tunnel(which, "rekey")
     if not tunnel:
-        raise click.UsageError("one tunnel at a time: chassisctl rekey NODE tunnel NAME")
+        raise click.UsageError("several tunnels given; expected: chassisctl rekey NODE tunnel NAME")
     answer = lab.node(node, "rekey", tunnel=tunnel, what=_one(rest, "ipsec"))
     print_answer(as_json, answer, _done(answer, "begun", "negotiations begun"))
     _end(answer)
@@ -74,9 +73,9 @@ def _one(words: tuple[str, ...], otherwise: str) -> str:
 
 @lab_command()
 @click.argument("node")
-@click.option("--tunnel", default="", metavar="NAME", help="Of this tunnel alone.")
+@click.option("--tunnel", default="", metavar="NAME", help="Only this tunnel.")
 def ike(lab: RunningLab, node: str, tunnel: str, as_json: bool) -> None:
-    """The IKE SAs of a router and what was counted about their negotiations."""
+    """Print the IKE SAs of a router and the counters of negotiations."""
     sas = lab.node(node, "ike", tunnel=tunnel, what="sas")
     counted = lab.node(node, "ike", tunnel=tunnel, what="statistics")
     answer = {
@@ -89,12 +88,12 @@ def ike(lab: RunningLab, node: str, tunnel: str, as_json: bool) -> None:
         said = ", ".join(f"{name} {count}" for name, count in sorted(counts.get("total", {}).items()))
         lines.append(f"{card}: {said or 'nothing counted yet'}")
     lines += [f"{card}: {error}" for card, error in answer["errors"].items()]
-    print_answer(as_json, answer, "\n".join(lines) or "no tunnel of this router is negotiated")
+    print_answer(as_json, answer, "\n".join(lines) or "this router has no negotiated tunnels")
     _end(answer)
 
 
 def _ike_lines(row: Mapping[str, Any]) -> Iterable[str]:
-    """A tunnel, then each of its IKE SAs by the values that are no mapping themselves."""
+    """Yield a line for a tunnel, then lines for each of its IKE SAs."""
     yield f"tunnel {row.get('name', row.get('tunnel'))}: {'up' if row.get('up') else 'down'}{_because(row)}"
     for missing in row.get("missing", []) if row.get("up") else []:
         why = f": {missing['reason']}" if missing["reason"] else ""
@@ -110,7 +109,7 @@ def _ike_lines(row: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _line(row: Mapping[str, Any]) -> str:
-    """A line of a tunnel, or one of its rules that has SAs of its own."""
+    """Name an entry of a tunnel, or one of its rules with its own SAs."""
     return f"{row['entry']} rule {row['rule']}" if "rule" in row else str(row["entry"])
 
 
@@ -120,11 +119,11 @@ def _because(row: Mapping[str, Any]) -> str:
 
 @lab_command()
 @click.argument("node")
-@click.option("--tunnel", default="", metavar="NAME", help="Of this tunnel alone.")
+@click.option("--tunnel", default="", metavar="NAME", help="Only this tunnel.")
 def queues(lab: RunningLab, node: str, tunnel: str, as_json: bool) -> None:
-    """The priority queues of a router's ASPs: depths, drops and waiting times, of all SAs and of each.
+    """Print the priority queues of a router's ASPs: depths, drops and waiting times, of all SAs and of each.
 
-    Packets wait only at an ASP that has a rate, which is the setting asp-rate of a lab.
+    Packets wait only at an ASP with a rate, set by asp-rate of a lab.
     """
     answer = lab.node(node, "queues", tunnel=tunnel)
     right = ("depth", "peak_depth", "dequeued", "dropped", "average", "99 %", "longest")
@@ -138,7 +137,7 @@ def queues(lab: RunningLab, node: str, tunnel: str, as_json: bool) -> None:
     print_answer(as_json, answer, grid)
     for card, reply in answer["cards"].items():
         if not as_json and not reply["rate"]:
-            click.echo(f"{card} has no rate: nothing waits there")
+            click.echo(f"{card} has no rate, so packets do not wait")
     for card, error in answer["errors"].items():
         click.echo(f"{card}: {error}", err=True)
     _end(answer)
@@ -146,12 +145,12 @@ def queues(lab: RunningLab, node: str, tunnel: str, as_json: bool) -> None:
 
 @lab_command()
 @click.argument("node")
-@click.option("--tunnel", default="", metavar="NAME", help="Of this tunnel alone.")
+@click.option("--tunnel", default="", metavar="NAME", help="Only this tunnel.")
 def sas(lab: RunningLab, node: str, tunnel: str, as_json: bool) -> None:
-    """The IPsec SAs of a router: packets and octets of each and of their tunnels, and drops by cause.
+    """Print the IPsec SAs of a router: packets and octets of each SA and each tunnel, and drops by cause.
 
-    Outer packets of SAs, inner packets of tunnels. A tunnel's packets are those of its SAs, those of SAs that are
-    gone, and what was counted before its ASP was started again.
+    SAs count outer packets, tunnels inner packets. A tunnel's count includes its deleted SAs and what was counted
+    before a restart of its ASP.
     """
     answer = lab.node(node, "sas", tunnel=tunnel)
     grid = status_view.table(
@@ -182,13 +181,13 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "ikev1": ("cookie_i", "key"),
     "ikev2": ("spi_i", "spi_r", "sk_ei", "sk_er", "encryption", "sk_ai", "sk_ar", "integrity"),
 }
-"""Columns of Wireshark's decryption tables of both versions."""
+"""Columns of Wireshark's decryption tables of both IKE versions."""
 
 _QUOTED = ("encryption", "integrity")
 
 
 def rows(keys: Iterable[Mapping[str, str]], kind: str) -> list[str]:
-    """Rows of Wireshark's `ikev1_decryption_table` or `ikev2_decryption_table`."""
+    """Return rows of Wireshark's `ikev1_decryption_table` or `ikev2_decryption_table`."""
     made = []
     for key in keys:
         if key["kind"] == kind:
@@ -199,15 +198,15 @@ def rows(keys: Iterable[Mapping[str, str]], kind: str) -> list[str]:
 
 @lab_command()
 @click.argument("node")
-@click.option("--file", required=True, type=click.Path(dir_okay=False, path_type=Path), help="What is written.")
-@click.option("--tunnel", default="", metavar="NAME", help="Of this tunnel alone.")
-@click.option("--version", type=click.IntRange(1, 2), help="Of this version, where both are in use.")
+@click.option("--file", required=True, type=click.Path(dir_okay=False, path_type=Path), help="File to write.")
+@click.option("--tunnel", default="", metavar="NAME", help="Only this tunnel.")
+@click.option("--version", type=click.IntRange(1, 2), help="Only this version; needed if both are in use.")
 def keys(lab: RunningLab, node: str, file: Path, tunnel: str, version: int | None, as_json: bool) -> None:
-    """Write the keys of the IKE SAs into a file that Wireshark reads, for its owner's eyes only.
+    """Write the keys of the IKE SAs into a file for Wireshark. Only its owner can read the file.
 
-    The file is a decryption table of Wireshark's profile: its name there is ikev1_decryption_table or
-    ikev2_decryption_table. A file of yours of that name is replaced by a new one. With these keys whoever has a
-    capture can read the negotiations in it.
+    The file is a decryption table of a Wireshark profile, named ikev1_decryption_table or ikev2_decryption_table
+    there. A file of yours of that name is replaced. These keys decrypt the negotiations in any capture, so protect
+    the file.
     """
     answer = lab.node(node, "keys", tunnel=tunnel)
     found = [key for reply in answer["cards"].values() for key in reply.get("keys", [])]
@@ -215,14 +214,16 @@ def keys(lab: RunningLab, node: str, file: Path, tunnel: str, version: int | Non
     if version is not None:
         kinds = [kind for kind in kinds if kind == f"ikev{version}"]
     if len(kinds) > 1:
-        raise OperatorError("there are IKE SAs of both versions: say --version 1 or --version 2")
+        raise OperatorError("there are IKE SAs of both versions; give --version 1 or --version 2")
     table = rows(found, kinds[0]) if kinds else []
     try:
         regular_files.write(file, "".join(f"{row}\n" for row in table).encode())
     except OSError as error:
         raise OperatorError(f"{file}: {error.strerror}") from None
     told = {"file": str(file), "table": f"{kinds[0]}_decryption_table" if kinds else "", "rows": len(table)}
-    lines = [f"{len(table)} rows of {told['table']} in {file}" if table else f"no IKE SA stands: {file} is empty"]
+    lines = [
+        f"{len(table)} rows of {told['table']} in {file}" if table else f"no established IKE SA: {file} is empty"
+    ]
     lines += [f"{card}: {error}" for card, error in answer["errors"].items()]
     print_answer(as_json, told, "\n".join(lines))
     _end(answer)

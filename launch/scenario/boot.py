@@ -1,7 +1,7 @@
-"""Starts a lab for a scenario or a test: in folders of its own, under `/tmp`, and ends it again.
+"""Boot a lab for a scenario or a test, in new folders under `/tmp`, and end it.
 
-A lab that is started here shares nothing with one that a user runs, not even the name: its run and state folders
-are made anew and deleted at the end.
+Input: a lab file and changes of its values. Output: a `BootedLab` with a client. The lab shares nothing with labs
+of users, not even the name; its run and state folders are deleted at the end.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from launch.lab.yaml_source import LabError, Reporter
 from launch.run_folders import LAUNCHER_SOCKET
 
 BOOT_TIMEOUT = 30.0
-"""Seconds in which every card must be up."""
+"""Time (s) in which every card must be up."""
 
 CHANGES = "changes.json"
-"""Name of the file, in a lab's folder, of what is in place of the lab file's own values."""
+"""Name of the file, in a lab's folder, with the values that replace the lab file's own."""
 
 EVENTS = "events.jsonl"
-"""Name of the file, of what is kept of a lab, of what its launcher and its controllers noted, an event a line."""
+"""Name of the file, among the kept ones, with the events of the launcher and the controllers, one a line."""
 
 _KEPT = (".log", ".json", ".pcapng", ".yaml", ".cfg")
 
 END_TIMEOUT = 15.0
-"""Seconds in which a lab must be gone after it was told to end."""
+"""Time (s) in which a lab must end after SIGTERM."""
 
 PLACE = Path("/tmp")
-"""Where each lab has its folder: short, as a socket's path must be."""
+"""Parent of the labs' folders: short, because a socket's path is limited."""
 
 SCENARIO = "scenario"
-"""What such a folder is for, see `launch.folder_ownership`."""
+"""Kind of these folders, see `launch.folder_ownership`."""
 
 _LAUNCHER = (sys.executable, "-c", "from launch.main import main; main()")
 
@@ -57,8 +57,11 @@ class BootError(Exception):
 
 
 def load(path: Path, changes: Mapping[str, Any] | None = None) -> tuple[Lab, Scenario]:
-    """A lab, with `changes` as `launch.labparser.load` takes them, and its scenario, checked. Raises LabError with
-    everything that is wrong in either."""
+    """Read a lab, with `changes` as in `launch.lab.parser.load`, and its checked scenario.
+
+    Raises:
+        LabError: the lab or the scenario has errors.
+    """
     lab, _ = parser.load(path, changes)
     reporter = Reporter(str(path))
     scenario = read_scenario(lab, reporter)
@@ -68,7 +71,7 @@ def load(path: Path, changes: Mapping[str, Any] | None = None) -> tuple[Lab, Sce
 
 
 def check(lab: Lab) -> tuple[Any, ...]:
-    """What is wrong with a lab's scenario, as diagnostics, for `chassis-launch check`."""
+    """Return the diagnostics of a lab's scenario, for `chassis-launch check`."""
     reporter = Reporter(str(lab.file))
     read_scenario(lab, reporter)
     return tuple(reporter.diagnostics)
@@ -76,7 +79,7 @@ def check(lab: Lab) -> tuple[Any, ...]:
 
 @dataclass
 class BootedLab:
-    """A lab of real processes that was started here. `folder` holds everything of it but the lab file."""
+    """A booted lab of real processes. `folder` has all its files except the lab file."""
 
     lab: Lab
     scenario: Scenario
@@ -92,14 +95,14 @@ class BootedLab:
         return self.folder / "r" / self.lab.name
 
     def keep(self, target: Path) -> Path:
-        """Copy logs, events, counters and captures for people to look at; where they are."""
+        """Copy logs, events, counters and captures to `target` for people. Return the folder."""
         target.mkdir(parents=True, exist_ok=True)
         (target / EVENTS).write_text("".join(json.dumps(event) + "\n" for event in self.client.events()))
         for source in (self.run, self.folder):
             if source.is_dir():
                 for file in source.iterdir():
                     if file.suffix == ".counters":
-                        # As long as what is in use: a copy has no holes.
+                        # Copy only the used length, because a copy of a sparse file would fill its holes.
                         (target / file.name).write_bytes(counters.used(file))
                     elif file.is_file() and file.suffix in _KEPT:
                         shutil.copy2(file, target / file.name)
@@ -115,7 +118,11 @@ class BootedLab:
 
 
 class _Launching:
-    """A run of `chassis-launch`. BootError where it fails or takes too long, with what it said."""
+    """A run of `chassis-launch`.
+
+    Raises:
+        BootError: from its methods, if the run fails or takes too long; the text has the run's output.
+    """
 
     def __init__(self, arguments: tuple[str, ...], environment: Mapping[str, str]) -> None:
         self._name = f"chassis-launch {' '.join(arguments)}"
@@ -128,7 +135,7 @@ class _Launching:
         )
 
     def ended(self) -> bool:
-        """Whether it ended already; BootError where it failed."""
+        """Return whether the run has ended. Raise BootError if it failed."""
         if self._process.poll() is None:
             return False
         self.wait(1.0)
@@ -156,13 +163,13 @@ def boot(
 ) -> BootedLab:
     """Start a lab and wait until its cards are up (unless `ready` is false).
 
-    `settings` and values of `flows` are in place of the file's own.
+    `settings` and values of `flows` replace the file's own.
 
     Raises:
         LabError: the file is wrong.
-        BootError: it did not start, or not in time; the text has the launcher's words and the processes' logs.
+            BootError: the lab did not start in time; the text has the launcher's output and the processes' logs.
     """
-    # What killed test runs left: their labs ended with them, their folders did not.
+    # Remove the folders of killed test runs, whose labs have ended.
     folder_ownership.sweep(PLACE, SCENARIO, "ch*-*")
     folder = Path(tempfile.mkdtemp(prefix=f"ch{os.getpid()}-", dir=PLACE))
     try:
@@ -189,7 +196,7 @@ def boot(
     booted = BootedLab(lab, scenario, folder, LabClient(lab, ask, run), ask, 0.0, environment, claim)
     began = time.monotonic()
     try:
-        # The lab ends with this process, however that one ends.
+        # The lab ends with this process, also if it is killed.
         started = _Launching(arguments, environment)
         if ready:
             started.wait(within)
@@ -207,7 +214,7 @@ def boot(
 
 
 def logs(run: Path, most: int = 2000) -> str:
-    """The ends of the processes' logs, each under its file's name."""
+    """Return the ends of the processes' logs, each under its file's name; `most` characters of each."""
     parts = []
     for path in sorted(run.glob("*.log")):
         with contextlib.suppress(OSError):

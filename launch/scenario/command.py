@@ -1,4 +1,4 @@
-"""`chassis-launch test`: boots a lab, runs its scenario, and says whether everything that it expects held."""
+"""`chassis-launch test`: boot a lab, run its scenario, and print whether every expectation held."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from launch.scenario.boot import BootedLab, BootError, boot
 from launch.scenario.runner import Runner, ScenarioOutcome
 
 RESULTS = Path("build", "failed-labs")
-"""Where failed runs are kept, in the current folder, each in a folder of its own."""
+"""Parent, below the current folder, of the folders of failed runs."""
 
 CAPTURED_RATE = 20_000
-"""Packets a second of all flows up to which every wire of a router is captured while a scenario runs."""
+"""Largest rate (packets/s) of all flows at which every wire of a router is captured during a scenario."""
 
 CAPTURED = 64 << 20
-"""Octets of packets that are kept of all wires together, the last ones of each."""
+"""Packets kept (octets) of all wires together: the last ones of each."""
 
 
 def run_file(path: Path, json: bool = False, junit: Path | None = None) -> int:
-    """Run a lab's scenario and print what happened.
+    """Run a lab's scenario and print the result.
 
-    Returns 0 when every expectation held, 1 when one did not, 2 when the file is wrong or the lab did not start.
-    Logs, captures and the result of a failed run stay in a folder that is named. With `json` the result is the
-    only thing on standard output.
+    Return 0 if every expectation held, 1 if one failed, 2 if the file is wrong or the lab did not start. Keep
+    logs, captures and the result of a failed run in a folder and print its name. With `json`, print only the
+    result to standard output.
     """
 
     def tell(line: str) -> None:
@@ -60,7 +60,7 @@ def run_file(path: Path, json: bool = False, junit: Path | None = None) -> int:
     for line in report.as_text(outcome):
         tell(line)
     if not outcome.expectations:
-        click.echo(f"warning: {path} expects nothing: that it started is all that was checked", err=True)
+        click.echo(f"warning: {path} has no expectations: only its start was checked", err=True)
     if junit is not None:
         try:
             report.write_junit(outcome, booted.lab.name, str(path), time.monotonic() - began, junit)
@@ -73,9 +73,9 @@ def run_file(path: Path, json: bool = False, junit: Path | None = None) -> int:
 
 
 def _capture(booted: BootedLab) -> None:
-    """Capture every wire between routers, at one of its ends, unless the flows are too fast for it.
+    """Capture every wire between routers at one of its ends, unless the flows are too fast.
 
-    However long the scenario runs, what is kept has a bound: the disk is that of the labs' state.
+    The kept octets are limited for any length of scenario, because the disk also has the labs' state.
     """
     if sum(flow.rate for flow in booted.lab.flows.values()) > CAPTURED_RATE:
         return

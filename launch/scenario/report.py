@@ -1,4 +1,4 @@
-"""What came of a scenario, for people, as JSON and as JUnit XML."""
+"""Print the result of a scenario as text, as JSON and as JUnit XML."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def as_json(outcome: ScenarioOutcome) -> str:
 
 
 def as_text(outcome: ScenarioOutcome) -> Iterator[str]:
-    """Lines: the flows, then each expectation, and for a failed one what was seen."""
+    """Yield lines: the flows, then each expectation, with what was seen if it failed."""
     for name, flow in outcome.flows.items():
         if "error" in flow:
             yield f"flow {name}: {flow['error']}"
@@ -30,7 +30,7 @@ def as_text(outcome: ScenarioOutcome) -> Iterator[str]:
             f"{flow['duplicated']} duplicated, {flow['reordered']} reordered"
         )
         for path in flow["paths"]:
-            yield f"    by {', '.join(path)}"
+            yield f"    via {', '.join(path)}"
     for checked in outcome.expectations:
         if checked.passed:
             yield f"  ok    {checked.expect}: {checked.seen}"
@@ -43,7 +43,7 @@ def as_text(outcome: ScenarioOutcome) -> Iterator[str]:
 
 
 def write_junit(outcome: ScenarioOutcome, name: str, file: str, seconds: float, path: Path) -> None:
-    """One test case for each expectation."""
+    """Write a JUnit file with one test case for each expectation."""
     failed = sum(not checked.passed for checked in outcome.expectations)
     suite = ElementTree.Element(
         "testsuite",
@@ -76,5 +76,5 @@ def write_junit(outcome: ScenarioOutcome, name: str, file: str, seconds: float, 
 
 
 def _legal(text: str) -> str:
-    """Without the characters that XML 1.0 does not know."""
+    """Remove the characters that XML 1.0 does not allow."""
     return _ILLEGAL.sub("", text)

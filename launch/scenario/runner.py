@@ -1,4 +1,7 @@
-"""Runs a scenario in a lab that is up: steps in order, then the flows stopped and everything expected checked."""
+"""Run a scenario in a booted lab: do its steps in order, stop the flows, check the expectations (docs/labs.md).
+
+Input: a client and a parsed scenario. Output: `ScenarioOutcome` with results, flows, paths and events.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,12 @@ from launch.lab.scenario_syntax import Bound
 from launch.lab.yaml_source import YamlPosition
 
 MAX_PATHS = 50
-"""Most different paths of a flow in a result."""
+"""Largest number of different paths of a flow in a result."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExpectationResult:
-    """An expectation and what came of it."""
+    """The result of one expectation."""
 
     expect: str
     seen: str
@@ -35,7 +38,7 @@ class ExpectationResult:
 
 @dataclass(slots=True)
 class ScenarioOutcome:
-    """What came of a scenario. Times of events are seconds since it began."""
+    """The result of a scenario. Times of events are seconds since it began."""
 
     boot_ms: float = 0.0
     expectations: list[ExpectationResult] = field(default_factory=list)
@@ -57,7 +60,7 @@ class ScenarioOutcome:
 
 
 class Runner:
-    """One run. `tell` gets each line of what happens, as it does."""
+    """One run. Pass each line of progress to `tell` at once."""
 
     def __init__(
         self, lab: LabClient, scenario: Scenario, tell: Callable[[str], None] = lambda line: None
@@ -72,7 +75,7 @@ class Runner:
         self.outcome = ScenarioOutcome()
 
     def run(self) -> ScenarioOutcome:
-        """Everything; a step that cannot be done is an expectation that failed, and ends the steps."""
+        """Run everything. A step that fails counts as a failed expectation and ends the steps."""
         lab, outcome = self._lab, self.outcome
         self._began = last = lab.clock()
         for number, step in enumerate(self._scenario.steps, 1):
@@ -92,7 +95,7 @@ class Runner:
     # steps
 
     def _step(self, step: ScenarioStep, last: float) -> float:
-        """Do one step; the time at which it was done."""
+        """Do one step. Return the time at which it was done (s)."""
         lab = self._lab
         if step.at is not None:
             lab.wait(self._began + step.at - lab.clock())
@@ -139,7 +142,7 @@ class Runner:
             lab.wait(action.seconds)
 
     def _finish(self) -> None:
-        """Stop the flows and wait for what is under way."""
+        """Stop the flows and wait for packets under way."""
         lab = self._lab
         if lab.file.flows:
             try:
@@ -233,7 +236,7 @@ class Runner:
                 told = {**dict.fromkeys(expectation.values), **({"reason": None} if row.get("reason") else {})}
                 seen.append(f"{node}: " + ", ".join(f"{key}: {values.get(key)}" for key in told))
         if not seen:
-            return f"there is no {kind} {expectation.name}", False
+            return f"no {kind} {expectation.name}", False
         return "; ".join(seen), passed
 
     def _counter(self, expectation: Expectation, final: bool) -> tuple[str, bool]:
@@ -246,7 +249,7 @@ class Runner:
         return f"{expectation.name}: {value}", all(bound.holds(value) for _, bound in expectation.bounds)
 
     def _absent(self, expectation: Expectation, found: Mapping[str, int]) -> str:
-        """Why a counter that is not there never will be; empty where it is made with the first count."""
+        """Return why a missing counter can never exist; empty if the first count creates it."""
         kind, what = subject(expectation.name)
         where = f"{expectation.node} {expectation.card}".rstrip()
         if kind == "port":
@@ -287,7 +290,7 @@ _JUDGES: Mapping[str, Callable[[Runner, Expectation, bool], tuple[str, bool]]] =
 
 
 def _number(report: Mapping[str, Any], name: str, bound: Bound, window: bool) -> tuple[float, str]:
-    """A number of a flow's account and its unit."""
+    """Return a number of a flow's measurements, and its unit."""
     if name == "loss":
         name = "loss-ms" if bound.time else "lost"
     if name == "lost":

@@ -197,7 +197,7 @@ def test_a_router_without_its_peers_is_healthy_and_what_was_not_looked_at_is_tol
     lines = done.output.splitlines()
     assert lines[0].endswith("; none went wrong")
     assert lines[1:] == [
-        f"not looked at, since it was down before anything broke: tunnel {name} of a (no route to the peer)"
+        f"not checked, because it was down before the first fault: tunnel {name} of a (no route to the peer)"
         for name in ("circuit", "economical")
     ]
 

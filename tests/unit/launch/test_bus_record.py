@@ -120,14 +120,14 @@ def test_a_tunnel_is_found_by_its_number_too(recorder: Recorder, tmp_path: Path)
 
 
 @pytest.mark.parametrize(("options", "status", "said"), [
-    (["--type", "Nix"], 2, "there is no message 'Nix': there are Hello, Heartbeat"),
+    (["--type", "Nix"], 2, "'Nix' is not a message type; types: Hello, Heartbeat"),
     (["--type", "Heartbeet"], 2, "did you mean Heartbeat?"),
     (["--count", "0"], 2, "0 is not in the range"),
-    (["--card", "lc 9"], 1, "no message of the record fits; it has a: lc 3"),
-    (["--engine"], 2, "the engine of which card?"),
-    (["--engine", "--card", "xcrp"], 2, "'xcrp' has no engine that a record can be given to"),
+    (["--card", "lc 9"], 1, "no message of the record matches; it has a: lc 3"),
+    (["--engine"], 2, "--engine needs a card"),
+    (["--engine", "--card", "xcrp"], 2, "'xcrp' is not a card for --engine"),
     (["--engine", "--card", "lc 9"], 1, "no lc 9 in it; it has a: lc 3"),
-    (["--record", "x"], 2, "--record is for what passes now"),
+    (["--record", "x"], 2, "--record and --replay exclude"),
 ])  # fmt: skip
 def test_what_cannot_be_is_refused(
     recorder: Recorder, tmp_path: Path, options: list[str], status: int, said: str

@@ -130,11 +130,11 @@ def test_a_wrong_fault_is_refused_before_any_lab_is_asked(fault: list[str], said
 
 @pytest.mark.parametrize(("arguments", "said"), [
     ("link a:3/11 --rate 0", "'0' is not a rate limit; expected 100M, none for no limit"),
-    ("flow start --rate abc", "'abc' is no rate: write packets per second"),
-    ("flow start --rate 0", "'0' is no rate"),
-    ("flow start --rate -3", "'-3' is no rate"),
-    ("flow start --rate nan", "'nan' is no rate"),
-    ("flow start --rate inf", "'inf' is no rate"),
+    ("flow start --rate abc", "'abc' is not a rate; expected packets per second"),
+    ("flow start --rate 0", "'0' is not a rate"),
+    ("flow start --rate -3", "'-3' is not a rate"),
+    ("flow start --rate nan", "'nan' is not a rate"),
+    ("flow start --rate inf", "'inf' is not a rate"),
     ("flow start --count 0", "0 is not in the range x>=1"),
     ("ping a 1.1.1.1 --count 0", "0 is not in the range 1<=x<=10000"),
     ("ping a 1.1.1.1 --size -1", "-1 is not in the range 0<=x<=65493"),
@@ -169,7 +169,7 @@ def test_far_ends_and_names_of_a_running_lab(tmp_path: Path) -> None:
     assert lab.split("alpha:3/1") == ("alpha", "3/1")
     for call, said in (
         (lambda: lab.far_end("alpha:3/2"), "alpha:3/2 has no link; linked ports: alpha:3/1, h:eth1"),
-        (lambda: lab.split("alpha"), "write it like a:3/11"),
+        (lambda: lab.split("alpha"), "expected NODE:PORT such as a:3/11"),
         (lambda: lab.split("alpa:3/1"), "did you mean 'alpha'"),
         (lambda: lab.node("h", "status"), "run commands in it with chassisctl exec"),
     ):

@@ -201,7 +201,7 @@ def test_keys_of_both_versions_go_into_two_files(lab: FakeLab, tmp_path: Path) -
     file = tmp_path / "table"
     refused = run("keys", "a", "--file", str(file))
     assert refused.exit_code == 1
-    assert "say --version" in refused.output
+    assert "give --version" in refused.output
     assert not file.exists()
     assert run("keys", "a", "--file", str(file), "--version", "1").exit_code == 0
     assert file.read_text() == f"0011223344556677,{'ab' * 16}\n"

@@ -83,7 +83,7 @@ def test_a_run_that_holds(tmp_path: Path) -> None:
     ("{flow: forward, via: a asp 1/2}", "a 1/1 encapsulate"),
     ('{flow: forward, path: ["t1:1 out"]}', "path: t1:1 out, a 3/10 in"),
     ("{tunnel: t1, of: a, state: down}", "a: state: up"),
-    ("{tunnel: t9, state: up}", "there is no tunnel t9"),
+    ("{tunnel: t9, state: up}", "no tunnel t9"),
     ("{card: asp 1/1, of: a, boot: 2}", "boot: 1"),
     ("tunnel t1 of a down", "tunnel t1 of a is up on asp 1/1"),
     ("{unexpected: '> 0'}", "none"),
