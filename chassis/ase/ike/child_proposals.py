@@ -1,8 +1,8 @@
-"""Offers and choices for the SAs that carry traffic: quick mode (version 1) and CHILD SAs (version 2).
+"""SA payloads for CHILD SAs: what is offered in quick mode (IKEv1) or CREATE_CHILD_SA (IKEv2), and what is chosen.
 
-A bundle of AH and ESP is two proposals of one number in both versions (RFC 2408 4.2, RFC 4306 2.7).
-IPComp is a third one in version 1; in version 2 it is a notification, outside the SA payload.
-PFS groups have to be equal, IPsec lifetimes not: the shorter one is used.
+A bundle of AH and ESP is two proposals of one number in both versions (RFC 2408 4.2, RFC 4306 2.7). IPComp is a
+third one in IKEv1; in IKEv2 it is a notification outside the SA payload. PFS groups have to be equal; of IPsec
+lifetimes the shorter one is used.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _KNOWN: Final = frozenset((1, 2, 3, 4, 5, 6, 11))
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """One IPsec proposal as it is negotiated under a policy; `group` None is no PFS."""
+    """An IPsec proposal with the values of its policy. `group` is that of PFS, None without PFS."""
 
     proposal: IpsecProposal
     group: int | None = None
@@ -84,13 +84,13 @@ class Suite:
 
     @property
     def protocols(self) -> tuple[Protocol, ...]:
-        """AH and ESP as far as they are there, the outer one first."""
+        """AH and ESP, those that are configured, the outer one first."""
         ah = (Protocol.AH,) if self.ah else ()
         return (*ah, Protocol.ESP) if self.cipher else ah
 
     @property
     def without_protection(self) -> bool:
-        """Whether it would protect nothing, which no SA may do (RFC 4303 1)."""
+        """Whether it has neither cipher nor integrity, which no SA may have (RFC 4303 1)."""
         return not self.ah and not self.esp_integrity and self.cipher in (None, "null")
 
 
@@ -98,7 +98,13 @@ class Suite:
 
 
 def offer_v1(ours: Sequence[Suite], spis: Mapping[int, bytes], encapsulation: int = TUNNEL) -> v1_sa.SaV1:
-    """The SA payload of quick mode: a number for each suite. `spis` by protocol (4 octets, IPComp's CPI 2)."""
+    """Return the SA payload of quick mode, with one proposal number for each suite.
+
+    `spis` are ours by protocol: 4 octets, IPComp's CPI 2. `encapsulation` is the mode's number (RFC 2407 4.5).
+
+    Raises:
+        ValueError: a cipher has no number in IKEv1.
+    """
     proposals: list[v1_sa.ProposalV1] = []
     for number, suite in enumerate(ours, 1):
         proposals.extend(_proposals_v1(number, suite, spis, encapsulation))
@@ -137,7 +143,7 @@ def _proposals_v1(
 
 @dataclass(frozen=True, slots=True)
 class ChildChoiceV1:
-    """`answer` is the SA payload with our SPIs, `peer_spis` the peer's by protocol.
+    """The suite chosen. `answer` is the SA payload with our SPIs, `peer_spis` the peer's by protocol.
 
     Lifetimes are as the peer offered them (None: it offered none); `encapsulation` is its number for the mode.
     """
@@ -151,7 +157,10 @@ class ChildChoiceV1:
 
 
 def choose_v1(offered: v1_sa.SaV1, ours: Sequence[Suite], spis: Mapping[int, bytes]) -> ChildChoiceV1 | NoMatch:
-    """The first bundle that fits one of ours; one that adds IPComp to ours does not fit, nor does one without."""
+    """Choose the first bundle that matches one of our suites. Both or neither must have IPComp.
+
+    Return the mismatches of the closest bundle if none matches.
+    """
     refusals: list[list[Mismatch]] = []
     for _, group in groupby(offered.proposals, key=lambda proposal: proposal.number):
         bundle = tuple(group)
@@ -174,7 +183,7 @@ def choose_v1(offered: v1_sa.SaV1, ours: Sequence[Suite], spis: Mapping[int, byt
 def _compare_bundle(
     bundle: Sequence[v1_sa.ProposalV1], suite: Suite
 ) -> tuple[list[Mismatch], list[v1_sa.TransformV1]]:
-    """(differences, the transform that fits in each proposal)."""
+    """Return (mismatches, the best transform of each proposal)."""
     counted = [proposal.protocol for proposal in bundle]
     differences = [
         Mismatch(f"{name} count", counted.count(protocol), configured, log)
@@ -191,7 +200,7 @@ def _compare_bundle(
     for proposal in bundle:
         spi = int.from_bytes(proposal.spi, "big")
         if spi < MIN_SPI and proposal.protocol != Protocol.IPCOMP:
-            differences.append(Mismatch("least SPI", spi, MIN_SPI))
+            differences.append(Mismatch("smallest SPI", spi, MIN_SPI))
         candidates = [(_compare_v1(proposal.protocol, one, suite), one) for one in proposal.transforms]
         best, transform = min(candidates, key=lambda pair: len(pair[0]))
         differences += best
@@ -204,7 +213,7 @@ def _numbers(transform: v1_sa.TransformV1) -> dict[int, int]:
 
 
 def _lifetimes(transform: v1_sa.TransformV1) -> dict[int, int]:
-    """Durations by unit: 1 seconds, 2 kilobytes."""
+    """Return durations by unit: 1 seconds, 2 kilobytes (RFC 2407 4.5)."""
     lives: dict[int, int] = {}
     unit = 0
     for attribute in transform.attributes:
@@ -260,7 +269,7 @@ def _compare_v1(protocol: int, transform: v1_sa.TransformV1, suite: Suite) -> li
 
 
 def offer_v2(ours: Sequence[Suite], spis: Mapping[int, bytes], *, with_group: bool) -> v2_sa.SaV2:
-    """The SA payload of IKE_AUTH (`with_group` False: it has no exchange of its own) or CREATE_CHILD_SA."""
+    """Return the SA payload of CREATE_CHILD_SA, or without `with_group` of IKE_AUTH, which has no KE."""
     return v2_sa.SaV2(
         tuple(
             v2_sa.ProposalV2(number, protocol, spis[protocol], _transforms_v2(suite, protocol, with_group))
@@ -287,7 +296,7 @@ def _transforms_v2(suite: Suite, protocol: int, with_group: bool) -> tuple[v2_sa
 
 @dataclass(frozen=True, slots=True)
 class ChildChoiceV2:
-    """`answer` is the SA payload with our SPIs, `peer_spis` the peer's by protocol."""
+    """The suite chosen. `answer` is the SA payload with our SPIs, `peer_spis` the peer's by protocol."""
 
     suite: Suite
     answer: v2_sa.SaV2
@@ -304,9 +313,10 @@ _LOGS_V2: Final = {"group": "ikev2-mismatch-pfs-group", "esn": "ikev2-mismatch-e
 def choose_v2(
     offered: v2_sa.SaV2, ours: Sequence[Suite], spis: Mapping[int, bytes], *, with_group: bool
 ) -> ChildChoiceV2 | NoMatch:
-    """The first proposal (or bundle of one number) that has all transforms of one of ours.
+    """Choose the first proposal (or bundle of one number) that has all transforms of one of our suites.
 
-    Without a group of its own, in IKE_AUTH, a group that the peer names is passed over (RFC 7296 1.2).
+    With `with_group` False, in IKE_AUTH, groups that the peer offers are ignored (RFC 7296 1.2). Return the
+    mismatches of the closest proposal if none matches.
     """
     refusals: list[list[Mismatch]] = []
     heeded = offered.proposals if with_group else map(_without_group, offered.proposals)
@@ -315,7 +325,7 @@ def choose_v2(
         bundle: dict[int, v2_sa.ProposalV2] = {proposal.protocol: proposal for proposal in proposals}
         place = (("proposal", number),)
         if len(bundle) != len(proposals):
-            # Which of two of one protocol is meant, and by which SPI it would come in, nobody could tell.
+            # Two proposals of one number and protocol: the peer's SPI would be ambiguous.
             refusals.append([Mismatch("protocols", len(proposals), len(bundle), "", place)])
             continue
         for suite in ours:

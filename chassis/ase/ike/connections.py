@@ -1,7 +1,7 @@
-"""Connections: what IKE knows of each negotiated tunnel of an ASP, built from replicated records.
+"""Connections: the configuration of each negotiated tunnel of an ASP, built from replicated records.
 
-`Connections.apply` takes changed records and returns the tunnels whose `Connection` changed; a tunnel that
-cannot be negotiated says why. A changed record touches only the tunnels that name it: thousands may share a
+`Connections.apply` takes changed records and returns the tunnels whose `Connection` changed. `config_error` says
+why a tunnel cannot be negotiated. Only tunnels that name a changed record are built again: thousands may share a
 policy.
 """
 
@@ -34,11 +34,11 @@ from chassis.model.ipsec import IpsecPolicy, IpsecProposal, TunnelEntry
 
 @dataclass(frozen=True, slots=True)
 class PolicyEntry:
-    """What one CHILD SA, or one quick mode, is for: a `seq` line of a tunnel, or with IKEv1 one rule of the line.
+    """A policy entry (`seq` line) of a tunnel, or with IKEv1 one rule of it. Each has its own CHILD SA.
 
-    `rules` select its traffic (none: all), as the access list says them: source is our side. `rule` is the number
-    of the one rule, 0 where all rules of the list are negotiated together. `suites` are its proposals in order,
-    `window` is of antireplay, in packets.
+    `rules` select its traffic as in the access list, with the source on our side; `()` selects all. `rule` is the
+    number of the one rule, 0 if all rules are negotiated together. `suites` are its proposals in order. `window`
+    is that of antireplay (packets).
     """
 
     seq: int
@@ -50,7 +50,7 @@ class PolicyEntry:
 
     @property
     def number(self) -> int:
-        """What the data engine knows it by."""
+        """Its number in the data engine (`chassis.ase.entry_numbers`)."""
         return entry_number(self.seq, self.rule)
 
     @property
@@ -64,8 +64,9 @@ class PolicyEntry:
 class Connection:
     """A tunnel whose SAs are negotiated. `local` and `remote` are its outer addresses, in `context`.
 
-    `identity` is ours, `expected` the peer's. `psk` is None without a preshared key. `wanted`: the configuration
-    is complete; `ready`: there is also a way to the peer at the moment. `flaw` says why it cannot be negotiated.
+    `identity` is ours, `expected` the peer's. `psk` is None without a preshared key. `enabled`: the configuration
+    is complete. `peer_reachable`: there is a route to the peer. `config_error` says why the tunnel cannot be
+    negotiated; empty if it can.
     """
 
     tunnel: int
@@ -96,17 +97,17 @@ class Connection:
         return self.policy.connection_type != "initiator-only"
 
     def entry(self, number: int) -> PolicyEntry | None:
-        """The line, or the rule of one, that has this number."""
+        """Return the entry, or the rule of one, with this number; None without one."""
         return next((entry for entry in self.entries if entry.number == number), None)
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionGroup:
-    """Connections of one version between the same two addresses: which one a peer means is known when it has said
-    its identity (main mode with preshared keys cannot wait for that: `only`).
+    """Connections of one version between the same two addresses. The peer's identity tells which one it means;
+    main mode with preshared keys has to choose before (`single`).
 
-    `proposals` is the union of the members' in order, each once; `by_identity` is indexed by `Identity.key` of
-    what a member expects of its peer.
+    `proposals` are those of all members, in order, each once. `by_identity` is indexed by `IkeIdentity.key` of the
+    peer's expected identity.
     """
 
     members: tuple[Connection, ...]
@@ -115,10 +116,11 @@ class ConnectionGroup:
 
     @property
     def single(self) -> Connection:
-        """The first member: it stands for all until an identity tells them apart."""
+        """The first member, used for all of them until the peer's identity is known."""
         return self.members[0]
 
     def identified(self, identity: IkeIdentity) -> Connection | None:
+        """Return the first connection that expects this identity of the peer; None without one."""
         found = self.by_identity.get(identity.key)
         return found[0] if found else None
 
@@ -128,18 +130,18 @@ _PROPOSALS = frozenset({POLICY_KINDS[IkeProposal], POLICY_KINDS[IpsecProposal]})
 _ELSEWHERE: dict[str, Any] = {
     "proposals": (), "pre_shared_key": None, "identity_local": None, "identity_remote": None,
 }  # fmt: skip
-"""What a `Connection` has in fields of its own instead of in its policy."""
+"""Fields of a policy that are empty there, because a `Connection` has them itself."""
 _P = TypeVar("_P")
 GroupKey = tuple[int, int, int, int]
 """(context, local address, remote address, version)."""
 
 
 class ConfigError(Exception):
-    """Why a tunnel cannot be negotiated; the text is what the operator reads."""
+    """A tunnel cannot be negotiated. The text is the reason, for the operator."""
 
 
 class Connections:
-    """The connections of one ASP, by tunnel number, and who a peer's address may stand for."""
+    """The connections of one ASP, by tunnel number and by the addresses of both ends."""
 
     def __init__(self) -> None:
         self.by_tunnel: dict[int, Connection] = {}
@@ -152,12 +154,15 @@ class Connections:
         self._credentials: dict[int, Credentials] = {}
         self._certificates: dict[int, dict[Key, CertificateRecord]] = {}
         self.problems: list[str] = []
-        """What was wrong with certificates since this was last emptied."""
+        """Errors in certificates since the caller last cleared this list."""
 
     def apply(
         self, put: Iterable[Record], delete: Iterable[Key], full: bool = False
     ) -> dict[int, tuple[Connection | None, Connection | None]]:
-        """Take changed records; (before, after) of every tunnel that is not what it was."""
+        """Apply changed records; return (before, after) of each changed connection, by tunnel.
+
+        With `full` delete all records that are not in `put`.
+        """
         touched: dict[int, None] = {}
         contexts: set[int] = set()
         if full:
@@ -182,7 +187,7 @@ class Connections:
         return changes
 
     def group(self, context: int, local: int, remote: int, version: int) -> ConnectionGroup | None:
-        """The connections of a version between two addresses."""
+        """Return the connections of a version between two addresses; None without any."""
         key = (context, local, remote, version)
         group = self._groups.get(key)
         if group is not None:
@@ -326,7 +331,7 @@ class Connections:
     def _entry(self, record: TunnelRecord, entry: TunnelEntry) -> PolicyEntry:
         policy = self._policy(IpsecPolicy, entry.policy or "")
         if policy is None:
-            raise ConfigError(f"IPsec policy {entry.policy} is not there")
+            raise ConfigError(f"IPsec policy {entry.policy} does not exist")
         found = (self._policy(IpsecProposal, ref.name) for ref in policy.proposals)
         suites = tuple(Suite(one, policy.pfs_group, policy.esn) for one in found if one is not None)
         if not suites:
@@ -338,7 +343,7 @@ class Connections:
         if entry.acl:
             acl = self._policy(Acl, entry.acl, record.context)
             if acl is None:
-                raise ConfigError(f"access list {entry.acl} is not there")
+                raise ConfigError(f"access list {entry.acl} does not exist")
             if not acl.rules:
                 raise ConfigError(f"access list {entry.acl} has no rule")
             rules = acl.rules
@@ -346,15 +351,14 @@ class Connections:
 
 
 def _negotiated_parts(entry: PolicyEntry, version: int) -> Iterable[PolicyEntry]:
-    """What of a line is negotiated at a time: a CHILD SA of version 2 takes all rules of its list, a quick mode of
-    version 1 one."""
+    """Return the parts of an entry that are negotiated apart: with IKEv1 each rule, with IKEv2 the whole entry."""
     if version != 1 or not entry.rules:
         return (entry,)
     return [replace(entry, rules=(rule,), rule=rule.seq) for rule in rules_with_own_sas(entry.rules)]
 
 
 def _lists(record: Record, proposal: object) -> bool:
-    """Whether a record is a policy that names a proposal."""
+    """Return whether a record is a policy that names a proposal."""
     value = record.value if isinstance(record, PolicyRecord) else None
     return isinstance(value, IkePolicy | IpsecPolicy) and any(ref.name == proposal for ref in value.proposals)
 
@@ -384,4 +388,4 @@ def _check(proposals: tuple[IkeProposal, ...]) -> None:
             and proposal.dh_group in GROUPS
         )
         if not known:
-            raise ConfigError(f"IKE proposal {proposal.name} names an algorithm that is unknown here")
+            raise ConfigError(f"IKE proposal {proposal.name} names an unknown algorithm")

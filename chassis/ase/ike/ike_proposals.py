@@ -1,9 +1,9 @@
-"""From configured proposals to offers on the wire, and the choice between offers, for IKE SAs of both versions.
+"""SA payloads for IKE SAs of both versions: what is offered from the configuration, and what is chosen.
 
-The result of a choice is the configured proposal that fits, or the differences of the closest pair,
-for the log lines of the guide's tables 5 and 6. Matching: guide chapter 5; the IKEv1 lifetime has
-to be equal unless `strict_lifetime` is off. Offers are tried in the initiator's order, each
-against ours in sequence order. SAs of phase 2 and CHILD SAs are in `child_proposals`.
+The result of a choice is the configured proposal that matches, or the mismatches of the closest two proposals, for
+the log texts of the guide's tables 5 and 6. Rules of guide chapter 5: offers are tried in the initiator's order,
+each against ours in sequence order; the IKEv1 lifetime has to be equal unless `strict_lifetime` is off. CHILD SAs
+are in `child_proposals`.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ _OAKLEY: Final = frozenset((*range(1, 5), 11, 12, 14))
 METHODS_V1: Final[Mapping[str, tuple[int, str]]] = MappingProxyType(
     {"pre-shared-key": (1, "PRE_SHAREDKEY"), "rsa-signature": (3, "RSA_SIGN")}
 )
-"""Authentication methods of version 1: number on the wire, and name in the log."""
+"""Authentication methods of IKEv1: (number, name in log texts)."""
 _METHOD_NAMES: Final = dict(METHODS_V1.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """One value that differs: `field` is cipher, integrity, prf, group, method, lifetime, count or another name.
+    """A value that differs. `field` is cipher, integrity, prf, group, method, lifetime, count or another name.
 
     `log` is an id of `log.TEMPLATES` or "" when the guide has no line for it; `received` and
     `configured` are in the words of that line, `more` holds what else it needs.
@@ -68,36 +68,36 @@ class Mismatch:
 
     @property
     def values(self) -> dict[str, Any]:
-        """What fills the template."""
+        """Values for the template."""
         return {"received": self.received, "configured": self.configured, **dict(self.more)}
 
 
 @dataclass(frozen=True, slots=True)
 class NoMatch:
-    """Nothing fits: the differences of the closest pair (the first of several equally close)."""
+    """No proposal matches: the mismatches of the closest two (the first of several equally close)."""
 
     mismatches: tuple[Mismatch, ...]
 
     @property
     def only_mismatch(self) -> Mismatch | None:
-        """The one value that stands in the way, None when there are several."""
+        """The mismatch if it is the only one, else None."""
         return self.mismatches[0] if len(self.mismatches) == 1 else None
 
 
 def ordered(policy: IkePolicy, proposals: Mapping[str, IkeProposal]) -> tuple[IkeProposal, ...]:
-    """The proposals of a policy in sequence order, without open references and those of the other version."""
+    """Return the proposals of a policy in sequence order, without missing ones and those of the other version."""
     found = (proposals.get(ref.name) for ref in sorted(policy.proposals, key=lambda ref: ref.seq))
     return tuple(proposal for proposal in found if proposal is not None and proposal.version == policy.version)
 
 
 def closest(refusals: Iterable[Sequence[Mismatch]]) -> NoMatch:
-    """The refusal with the fewest differences."""
+    """Return the refusal with the fewest mismatches."""
     best: Sequence[Mismatch] = min(refusals, key=len, default=())
     return NoMatch(tuple(best))
 
 
 def seconds(octets: int) -> int | bytes:
-    """A duration as an attribute value: short form where it fits."""
+    """Return a duration as an attribute value: a number up to 65535, else 4 octets (RFC 2408 3.3)."""
     return octets if octets <= 0xFFFF else octets.to_bytes(4, "big")
 
 
@@ -105,7 +105,11 @@ def seconds(octets: int) -> int | bytes:
 
 
 def offer_v1(proposals: Sequence[IkeProposal]) -> v1_sa.SaV1:
-    """The SA payload of main or aggressive mode: one proposal, a transform for each of ours."""
+    """Return the SA payload of main or aggressive mode: one proposal, with a transform for each of ours.
+
+    Raises:
+        ValueError: an algorithm has no number in IKEv1.
+    """
     transforms = tuple(_transform_v1(number, proposal) for number, proposal in enumerate(proposals, 1))
     return v1_sa.SaV1((v1_sa.ProposalV1(1, Protocol.IKE, b"", transforms),))
 
@@ -130,7 +134,7 @@ def _transform_v1(number: int, proposal: IkeProposal) -> v1_sa.TransformV1:
 
 @dataclass(frozen=True, slots=True)
 class ChoiceV1:
-    """What phase 1 goes on with. `answer` is the SA payload to send; `lifetime` in seconds."""
+    """The proposal chosen for phase 1. `answer` is the SA payload to send; `lifetime` is in seconds."""
 
     proposal: IkeProposal
     answer: v1_sa.SaV1
@@ -142,7 +146,7 @@ class ChoiceV1:
 def choose_v1(
     offered: v1_sa.SaV1, ours: Sequence[IkeProposal], *, strict_lifetime: bool = True
 ) -> ChoiceV1 | NoMatch:
-    """The first transform that fits one of ours. The initiator checks the answer with it, too."""
+    """Choose the first transform that matches one of our proposals. The initiator also checks answers with it."""
     refusals: list[list[Mismatch]] = []
     for proposal in offered.proposals:
         if proposal.protocol != Protocol.IKE:
@@ -161,7 +165,7 @@ def choose_v1(
 
 
 def _compare_v1(transform: v1_sa.TransformV1, own: IkeProposal, strict: bool) -> tuple[list[Mismatch], int]:
-    """(differences, lifetime in seconds if there are none)."""
+    """Return (mismatches, lifetime in seconds if there are none)."""
     if transform.id != KEY_IKE:
         more = (("value", transform.id),)
         return [Mismatch("transform", transform.id, KEY_IKE, "ikev1-invalid-xform-id", more)], 0
@@ -212,7 +216,7 @@ def _compare_v1(transform: v1_sa.TransformV1, own: IkeProposal, strict: bool) ->
 
 
 def offer_v2(proposals: Sequence[IkeProposal], spi: bytes = b"") -> v2_sa.SaV2:
-    """The SA payload of IKE_SA_INIT, or with `spi` (eight octets) of a rekey of the IKE SA."""
+    """Return the SA payload of IKE_SA_INIT, or with `spi` (8 octets) of a rekey of the IKE SA."""
     return v2_sa.SaV2(
         tuple(
             v2_sa.ProposalV2(number, Protocol.IKE, spi, _transforms_v2(proposal))
@@ -222,7 +226,7 @@ def offer_v2(proposals: Sequence[IkeProposal], spi: bytes = b"") -> v2_sa.SaV2:
 
 
 def encr_transform(cipher: CipherSpec) -> v2_sa.TransformV2:
-    """A cipher as ENCR transform, with its key length if it has one."""
+    """Return the ENCR transform of a cipher, with its key length if it has one."""
     if cipher.key_bits is None:
         return v2_sa.TransformV2(ENCR, cipher.v2)
     return v2_sa.TransformV2(ENCR, cipher.v2, (v2_sa.AttributeV2(v2_sa.KEY_LENGTH, cipher.key_bits),))
@@ -239,7 +243,7 @@ def _transforms_v2(proposal: IkeProposal) -> tuple[v2_sa.TransformV2, ...]:
 
 @dataclass(frozen=True, slots=True)
 class ChoiceV2:
-    """What an IKE SA goes on with. `answer` is the SA payload to send; `integrity` is None with an AEAD."""
+    """The proposal chosen for an IKE SA. `answer` is the SA payload to send; `integrity` is None with an AEAD."""
 
     proposal: IkeProposal
     answer: v2_sa.SaV2
@@ -250,7 +254,7 @@ class ChoiceV2:
 
 
 def choose_v2(offered: v2_sa.SaV2, ours: Sequence[IkeProposal], spi: bytes = b"") -> ChoiceV2 | NoMatch:
-    """The first offer that has all transforms of one of ours, whatever the lifetimes.
+    """Choose the first offer that has all transforms of one of our proposals. Lifetimes are not negotiated.
 
     `spi` goes into the answer of a rekey. The initiator checks the answer with it, too.
     """
@@ -279,10 +283,9 @@ _FIELDS_V2: Final = {ENCR: "cipher", PRF: "prf", INTEG: "integrity", DH: "group"
 
 
 def compare_v2(proposal: v2_sa.ProposalV2, wanted: Sequence[v2_sa.TransformV2]) -> list[Mismatch]:
-    """What keeps an offer from having all `wanted` transforms, and nothing that we would have to answer besides.
+    """Return the mismatches of an offer: missing `wanted` transforms, and types that are not wanted.
 
-    A transform with an attribute that is not known never matches (RFC 7296 3.3.6). INTEG and DH
-    "none" (0) count as absent.
+    A transform with an unknown attribute does not match (RFC 7296 3.3.6). INTEG and DH "none" (0) count as absent.
     """
     differences: list[Mismatch] = []
     types = {transform.type: transform for transform in wanted}
@@ -306,7 +309,7 @@ def _mismatch_v2(kind: int, received: v2_sa.TransformV2 | None, wanted: v2_sa.Tr
 
 
 def name_v2(kind: int, transform: v2_sa.TransformV2 | None) -> str | int:
-    """A transform in the words of the guide's table 6; numbers for groups and ESN."""
+    """Return a transform as the guide's table 6 names it; a number for groups and ESN."""
     number = 0 if transform is None else transform.id
     if kind == ENCR:
         cipher = CIPHERS_V2.get((number, None if transform is None else transform.key_bits))

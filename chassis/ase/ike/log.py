@@ -6,8 +6,8 @@ errors. No template takes a key.
 
 If a session does not know yet which connection the peer means, its lines name the only tunnel between the two
 addresses, or none if there are several. At most MAX_LINES_PER_SECOND lines of an id are logged in a second, for
-established IKE SAs and for all others apart, so that strangers cannot use up the budget of peers; the next line
-says how many were held back.
+established IKE SAs and for all others apart, so that unauthenticated peers cannot use up the budget of others. The
+next line has the number of suppressed ones.
 """
 
 from __future__ import annotations
@@ -261,37 +261,41 @@ INFORMATIONAL: Final = frozenset(
 
 
 def text(message: str, values: Mapping[str, Any]) -> str:
-    """The line of this id with its values in place; KeyError for an unknown id or a missing value."""
+    """Return the text of this id with its values.
+
+    Raises:
+        KeyError: the id is unknown or a value is missing.
+    """
     return TEMPLATES[message].format(**values)
 
 
 FACILITY: Final = "ike"
 MAX_LINES_PER_SECOND: Final = 20
 OWN_ID_PREFIX: Final = "ike-"
-"""What the ids of our own lines begin with; the guide's have ids of their own."""
+"""Prefix of the ids of our own texts."""
 
 
 class IkeLogger:
-    """Makes records, or none where too many were made."""
+    """Makes log records, within MAX_LINES_PER_SECOND for each id."""
 
     def __init__(self, asp: str, group: Callable[[int, int, int, int], ConnectionGroup | None]) -> None:
-        """`group(context, local, remote, version)` has the connections that a peer there may mean."""
+        """`group(context, local, remote, version)` returns the connections between two addresses."""
         self._asp = asp
         self._group = group
         self._said: dict[tuple[str, bool], tuple[int, int, int]] = {}
-        """By id, and whether the IKE SA stands: the second, lines said in it, lines held back since."""
+        """(second, lines logged in it, lines suppressed since), by id and whether the IKE SA is established."""
 
     def table(
         self, id: str, values: Mapping[str, Any], session: Session | None, path: NetworkPath, now: float
     ) -> LogRecord | None:
-        """A line of the guide's tables."""
+        """Return a record with a text of the guide's tables; None if it is suppressed."""
         severity = "informational" if id in INFORMATIONAL else "error"
         return self._record(severity, id, text(id, values), values, session, path, now)
 
     def own(
         self, kind: str, severity: str, said: str, session: Session | None, path: NetworkPath, now: float
     ) -> LogRecord | None:
-        """A line of our own."""
+        """Return a record with a text of our own; None if it is suppressed."""
         return self._record(severity, OWN_ID_PREFIX + kind.replace(" ", "-").lower(), said, {}, session, path, now)
 
     def _record(
@@ -329,7 +333,7 @@ class IkeLogger:
         return LogRecord(now, severity, FACILITY, id, said, plain)
 
     def _connection(self, session: Session | None, path: NetworkPath) -> Connection | None:
-        """Whose line it is."""
+        """Return the connection that a line is about; None if it is not known."""
         if session is not None and session.connection is not None:
             return session.connection
         versions = (1, 2) if session is None else (session.version,)

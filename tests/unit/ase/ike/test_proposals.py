@@ -124,7 +124,7 @@ def test_reserved_spis_are_not_taken(spi: int) -> None:
         offered = child.offer_v1([own], theirs)
         found = child.choose_v1(offered, [own], SPIS)
         assert isinstance(found, ike.NoMatch)
-        assert {(one.field, one.received) for one in found.mismatches} == {("least SPI", spi)}
+        assert {(one.field, one.received) for one in found.mismatches} == {("smallest SPI", spi)}
 
 
 @pytest.mark.parametrize("one", range(len(SUITES)))
