@@ -22,8 +22,8 @@ class Verdict(Enum):
     """Result for one number: the first three by the window, the last by the packet's ICV."""
 
     FRESH = "fresh"
-    OUTSIDE_WINDOW = "late"
-    REPLAYED = "duplicate"
+    OUTSIDE_WINDOW = "outside window"
+    REPLAYED = "replayed"
     FORGED = "forged"
 
 
