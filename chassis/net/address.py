@@ -1,7 +1,7 @@
 """IPv4 and Ethernet addresses as text and as values.
 
-In packets' way an IPv4 address is an int (unsigned, 32 bits), a prefix is (int, length),
-and a MAC address is six bytes. Text is for people and for configuration.
+As a value, an IPv4 address is an unsigned 32-bit int, a prefix is (int, length), and a MAC address is six octets.
+Configurations and messages use the text forms.
 """
 
 from __future__ import annotations
@@ -13,14 +13,18 @@ BROADCAST_MAC = b"\xff" * 6
 ZERO_MAC = bytes(6)
 
 ANY: Prefix = (0, 0)
-"""The prefix that holds every address."""
+"""The prefix 0.0.0.0/0, which contains every address."""
 
 MASKS: tuple[int, ...] = tuple((ALL_ONES << (32 - length)) & ALL_ONES for length in range(33))
-"""Netmask of every prefix length."""
+"""Netmask by prefix length (0 to 32)."""
 
 
 def parse_address(text: str) -> int:
-    """The number behind `10.0.0.1`; ValueError for anything but four decimal octets."""
+    """Return the number of `10.0.0.1`.
+
+    Raises:
+        ValueError: the text is not four decimal octets.
+    """
     parts = text.split(".")
     if len(parts) != 4:
         raise ValueError(f"{text!r} is not an IPv4 address")
@@ -33,14 +37,16 @@ def parse_address(text: str) -> int:
 
 
 def format_address(address: int) -> str:
-    """`10.0.0.1` for its number."""
+    """Return the text, such as `10.0.0.1`, of an address."""
     return f"{address >> 24 & 255}.{address >> 16 & 255}.{address >> 8 & 255}.{address & 255}"
 
 
 def parse_prefix(text: str, *, host_bits: bool = False) -> Prefix:
-    """(network, length) of `10.0.0.0/8`; a bare address is a /32.
+    """Return (network, length) of `10.0.0.0/8`; an address without a length is a /32. `host_bits` clears bits
+    below the length.
 
-    Bits set below the length are a ValueError unless `host_bits`, which clears them.
+    Raises:
+        ValueError: the text is not a prefix, or has bits set below its length without `host_bits`.
     """
     head, slash, tail = text.partition("/")
     address = parse_address(head)
@@ -56,39 +62,43 @@ def parse_prefix(text: str, *, host_bits: bool = False) -> Prefix:
 
 
 def format_prefix(prefix: Prefix) -> str:
-    """`10.0.0.0/8` for (network, length)."""
+    """Return the text, such as `10.0.0.0/8`, of (network, length)."""
     return f"{format_address(prefix[0])}/{prefix[1]}"
 
 
 def network_of(address: int, length: int) -> Prefix:
-    """The prefix of this length that holds the address."""
+    """Return the prefix of this length that contains the address."""
     return (address & MASKS[length], length)
 
 
 def contains(prefix: Prefix, address: int) -> bool:
-    """Whether the address lies in the prefix."""
+    """Return whether the address is in the prefix."""
     return address & MASKS[prefix[1]] == prefix[0]
 
 
 def directed_broadcast(prefix: Prefix) -> int | None:
-    """The broadcast address of a network; None for /31 and /32, which have none (RFC 3021)."""
+    """Return the broadcast address of a network; None for /31 and /32, which have none (RFC 3021)."""
     network, length = prefix
     return None if length > 30 else network | (MASKS[length] ^ ALL_ONES)
 
 
 def is_multicast(address: int) -> bool:
-    """Class D (RFC 1112)."""
+    """Return whether the address is a multicast address, class D (RFC 1112)."""
     return address >> 28 == 0xE
 
 
 def is_unicast_host(address: int) -> bool:
-    """Whether one host can own the address: neither network 0, loopback, class D, E nor broadcast."""
+    """Return whether one host can own the address: not network 0, loopback, class D, class E or broadcast."""
     top = address >> 24
     return 0 < top < 224 and top != 127
 
 
 def parse_mac(text: str) -> bytes:
-    """Six bytes of `02:00:00:00:03:0b`; ValueError for anything else."""
+    """Return the six octets of `02:00:00:00:03:0b`.
+
+    Raises:
+        ValueError: the text is not a MAC address.
+    """
     parts = text.split(":")
     try:
         if len(parts) != 6 or any(len(part) != 2 for part in parts):
@@ -99,5 +109,5 @@ def parse_mac(text: str) -> bytes:
 
 
 def format_mac(mac: bytes) -> str:
-    """`02:00:00:00:03:0b` for six bytes."""
+    """Return the text, such as `02:00:00:00:03:0b`, of six octets."""
     return mac.hex(":")

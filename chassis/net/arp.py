@@ -17,7 +17,7 @@ _PACKET = struct.Struct("!HHBBH6sI6sI")
 
 @dataclass(frozen=True, slots=True)
 class Arp:
-    """One ARP packet; MAC addresses are six bytes, protocol addresses numbers."""
+    """One ARP packet. MAC addresses are six octets, protocol addresses 32-bit numbers."""
 
     operation: int
     sender_mac: bytes
@@ -27,10 +27,13 @@ class Arp:
 
     @classmethod
     def parse(cls, view: Buffer) -> Arp:
-        """Bytes after the packet are Ethernet padding. Raises DecodeError for what is not
-        a request or reply for IPv4 over Ethernet."""
+        """Decode a packet; octets after it are Ethernet padding.
+
+        Raises:
+            DecodeError: the octets are not a request or reply for IPv4 over Ethernet.
+        """
         if len(view) < LENGTH:
-            raise DecodeError("arp", f"{len(view)} bytes are less than {LENGTH}", len(view))
+            raise DecodeError("arp", f"truncated packet: {len(view)} bytes, expected {LENGTH}", len(view))
         hardware, protocol, hardware_length, protocol_length, operation, smac, sip, tmac, tip = (
             _PACKET.unpack_from(view)
         )

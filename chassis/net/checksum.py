@@ -8,11 +8,10 @@ _from_bytes = int.from_bytes
 
 
 def ones_sum(data: Buffer) -> int:
-    """Ones' complement sum of the 16-bit words of `data`; an odd last byte is padded with zero.
+    """Return the ones' complement sum of the 16-bit words of `data`; an odd last octet is padded with zero.
 
-    2**16 is 1 modulo 65535, so the sum is what is left of the whole block, read as one number,
-    after division by 65535: one pass in C instead of a loop over words. A block that is not all
-    zero never sums to 0 in ones' complement, hence 65535 there.
+    2**16 is 1 modulo 65535, so the sum is the remainder of the whole block, as one number, modulo 65535. That is
+    one pass in C instead of a loop over words. A remainder of 0 of a block that is not all zero stands for 65535.
     """
     number = _from_bytes(data, "big")
     if len(data) & 1:
@@ -21,7 +20,7 @@ def ones_sum(data: Buffer) -> int:
 
 
 def checksum(data: Buffer, initial: int = 0) -> int:
-    """What goes into the checksum field; `initial` is the sum of a pseudo header."""
+    """Return the value of the checksum field; `initial` is the sum of a pseudo header."""
     total = ones_sum(data) + initial
     while total > 0xFFFF:
         total = (total & 0xFFFF) + (total >> 16)
@@ -29,12 +28,12 @@ def checksum(data: Buffer, initial: int = 0) -> int:
 
 
 def is_intact(data: Buffer, initial: int = 0) -> bool:
-    """Whether data that holds its own checksum sums to all ones."""
+    """Return whether the checksum in `data` is right."""
     return checksum(data, initial) == 0
 
 
 def updated(old: int, old_word: int, new_word: int) -> int:
-    """The checksum after one 16-bit word changed (RFC 1624, equation 3)."""
+    """Return the checksum after one 16-bit word changed (RFC 1624, equation 3)."""
     total = (old ^ 0xFFFF) + (old_word ^ 0xFFFF) + new_word
     total = (total & 0xFFFF) + (total >> 16)
     total = (total & 0xFFFF) + (total >> 16)
@@ -42,5 +41,5 @@ def updated(old: int, old_word: int, new_word: int) -> int:
 
 
 def pseudo_header_sum(source: int, destination: int, protocol: int, length: int) -> int:
-    """Sum of the pseudo header of UDP and TCP (RFC 768)."""
+    """Return the sum of the pseudo header of UDP and TCP (RFC 768)."""
     return (source >> 16) + (source & 0xFFFF) + (destination >> 16) + (destination & 0xFFFF) + protocol + length

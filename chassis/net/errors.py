@@ -1,13 +1,13 @@
-"""The one error of every decoder."""
+"""The error that every decoder raises."""
 
 from __future__ import annotations
 
 
 class DecodeError(ValueError):
-    """Bytes that are not what their place in a packet says they are.
+    """Octets that cannot be decoded.
 
-    `where` names the protocol, `what` says what was wrong, `offset` is the position in bytes
-    from the start of that protocol's header. With one argument that text says it all.
+    `where` names the protocol, `what` is the error, `offset` is its position (octets) from the start of the
+    protocol's header. If only `where` is given, it is the whole text.
     """
 
     __slots__ = ("offset", "what", "where")

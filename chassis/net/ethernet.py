@@ -9,15 +9,15 @@ from chassis.net.errors import DecodeError
 from chassis.net.types import Buffer
 
 HEADROOM = 14
-"""Bytes of an Ethernet II header, and the room before every packet of a batch for it."""
+"""Length (octets) of an Ethernet II header, and of the headroom before every packet of a batch."""
 
 HEADROOM_FILL = bytes(HEADROOM)
 
 MAX_BATCHED_IPV4_LENGTH = 0xFFFF - HEADROOM
-"""Octets of the longest IPv4 packet that a batch can carry: its 16-bit lengths count the headroom."""
+"""Length (octets) of the longest IPv4 packet in a batch: the 16-bit lengths of a batch include the headroom."""
 
 MINIMUM_FRAME = 60
-"""A shorter frame is padded to this before it goes out (64 with the check sequence)."""
+"""Length (octets) to which a shorter frame is padded when it is sent; 64 with the check sequence."""
 
 MAXIMUM_PAYLOAD = 1500
 
@@ -29,7 +29,7 @@ _HEADER = struct.Struct("!6s6sH")
 
 @dataclass(frozen=True, slots=True)
 class Ethernet:
-    """A frame. MAC addresses are six bytes; the payload holds padding, if any was sent."""
+    """A frame. MAC addresses are six octets; the payload includes any padding."""
 
     destination: bytes
     source: bytes
@@ -38,9 +38,13 @@ class Ethernet:
 
     @classmethod
     def parse(cls, view: Buffer) -> Ethernet:
-        """Raises DecodeError for a short frame and for 802.3 length fields."""
+        """Decode a frame.
+
+        Raises:
+            DecodeError: the frame is truncated, or has an 802.3 length field.
+        """
         if len(view) < HEADROOM:
-            raise DecodeError("ethernet", f"{len(view)} bytes are no frame", len(view))
+            raise DecodeError("ethernet", f"truncated header: {len(view)} bytes", len(view))
         destination, source, ethertype = _HEADER.unpack_from(view)
         if ethertype < 0x0600:
             raise DecodeError("ethernet", f"{ethertype} is a length, not an EtherType", 12)
@@ -51,10 +55,10 @@ class Ethernet:
 
 
 def header(destination: bytes, source: bytes, ethertype: int = ETHERTYPE_IPV4) -> bytes:
-    """The 14 bytes that an egress port writes before a packet."""
+    """Return the 14-octet header that an egress port writes before a packet."""
     return _HEADER.pack(destination, source, ethertype)
 
 
 def padded(frame: bytes) -> bytes:
-    """The frame, no shorter than Ethernet allows."""
+    """Return the encoded frame, padded to MINIMUM_FRAME if it is shorter."""
     return frame if len(frame) >= MINIMUM_FRAME else frame + bytes(MINIMUM_FRAME - len(frame))

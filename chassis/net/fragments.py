@@ -1,4 +1,4 @@
-"""Fragmenting an IPv4 packet (RFC 791 3.2, RFC 1812 4.2.2.7)."""
+"""Fragmentation of IPv4 packets (RFC 791 3.2, RFC 1812 4.2.2.7)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _COPIED = 0x80
 
 
 def copied_options(options: bytes) -> bytes:
-    """The options that every fragment carries, not just the first (copied flag set), padded.
+    """Return the options that every fragment carries (copied flag set), padded to 4 octets.
 
-    A malformed list ends where it stops making sense: a router passes on what it understood.
+    Of a malformed list, only the options before the error are used.
     """
     kept = bytearray()
     at = 0
@@ -38,10 +38,12 @@ def copied_options(options: bytes) -> bytes:
 
 
 def fragment(packet: Ipv4, mtu: int) -> list[Ipv4]:
-    """The packet in pieces of at most `mtu` bytes each, in order; the packet itself if it fits.
+    """Return the packet in fragments of at most `mtu` octets each, in order; the packet itself if it fits.
 
-    The caller has looked at the DF bit. Raises ValueError when not even 8 bytes of payload fit
-    beside the header (an MTU below 68 is no IPv4 link).
+    Check the DF bit first.
+
+    Raises:
+        ValueError: the MTU has no room for 8 octets of payload after the header (IPv4 requires an MTU of 68).
     """
     payload = packet.payload
     if IPV4_HEADER_LENGTH + len(packet.options) + len(payload) <= mtu:
@@ -55,7 +57,7 @@ def fragment(packet: Ipv4, mtu: int) -> list[Ipv4]:
         if room < 8:
             raise ValueError(f"no fragment fits an MTU of {mtu}")
         rest = len(payload) - at
-        # The last piece need not be a multiple of eight bytes, so it may use the whole MTU.
+        # The length of the last fragment need not be a multiple of 8, so it may use the whole MTU.
         if IPV4_HEADER_LENGTH + len(options) + rest <= mtu:
             room = rest
         pieces.append(

@@ -18,7 +18,7 @@ TIME_EXCEEDED = 11
 PARAMETER_PROBLEM = 12
 
 ERROR_TYPES = frozenset((UNREACHABLE, SOURCE_QUENCH, REDIRECT, TIME_EXCEEDED, PARAMETER_PROBLEM))
-"""Types that report on another packet; none of them is ever reported on (RFC 1812 4.3.2.7)."""
+"""Types of ICMP errors; no ICMP error is sent about one of them (RFC 1812 4.3.2.7)."""
 
 NET_UNREACHABLE = 0
 HOST_UNREACHABLE = 1
@@ -45,24 +45,28 @@ class Icmp:
 
     @property
     def identifier(self) -> int:
-        """Of an echo message."""
+        """Return the identifier of an echo message."""
         return self.rest >> 16
 
     @property
     def sequence(self) -> int:
-        """Of an echo message."""
+        """Return the sequence number of an echo message."""
         return self.rest & 0xFFFF
 
     @property
     def mtu(self) -> int:
-        """MTU of the next hop in a "fragmentation needed" (RFC 1191 4), 0 from old routers."""
+        """Return the MTU (octets) of the next hop in "fragmentation needed" (RFC 1191 4); old routers send 0."""
         return self.rest & 0xFFFF
 
     @classmethod
     def parse(cls, view: Buffer) -> Icmp:
-        """Raises DecodeError for a short message and a wrong checksum."""
+        """Decode a message.
+
+        Raises:
+            DecodeError: the message is truncated, or its checksum is wrong.
+        """
         if len(view) < ICMP_HEADER_LENGTH:
-            raise DecodeError("icmp", f"{len(view)} bytes are no message", len(view))
+            raise DecodeError("icmp", f"truncated header: {len(view)} bytes", len(view))
         if not is_intact(view):
             raise DecodeError("icmp", "checksum", 2)
         kind, code, _, rest = _HEADER.unpack_from(view)
@@ -78,15 +82,15 @@ def echo_request(identifier: int, sequence: int, payload: bytes) -> Icmp:
 
 
 def echo_reply(request: Icmp) -> Icmp:
-    """The answer to an echo request: the same identifier, sequence and data."""
+    """Return the reply to an echo request: the same identifier, sequence number and data."""
     return Icmp(ECHO_REPLY, 0, request.rest, request.payload)
 
 
 def unreachable(code: int, quoted: bytes, mtu: int = 0) -> Icmp:
-    """Destination unreachable; `mtu` goes with code 4 only."""
+    """Return a destination unreachable; `mtu` (octets) is for code 4 only."""
     return Icmp(UNREACHABLE, code, mtu, quoted)
 
 
 def time_exceeded(quoted: bytes) -> Icmp:
-    """TTL ended in transit."""
+    """Return a time exceeded: TTL exceeded in transit."""
     return Icmp(TIME_EXCEEDED, TTL_EXCEEDED_IN_TRANSIT, 0, quoted)

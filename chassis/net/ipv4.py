@@ -1,4 +1,4 @@
-"""IPv4 (RFC 791): the packet as a value, and rewriting of headers in place."""
+"""IPv4 packets (RFC 791): decoding, encoding, and changes of headers in place."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from chassis.net.errors import DecodeError
 from chassis.net.types import Buffer, Writable
 
 IPV4_HEADER_LENGTH = 20
-"""Bytes of a header without options."""
+"""Length (octets) of a header without options."""
 
 MAX_IPV4_LENGTH = 65535
 
@@ -28,7 +28,7 @@ DONT_FRAGMENT = 0x4000
 MORE_FRAGMENTS = 0x2000
 OFFSET_MASK = 0x1FFF
 FRAGMENT_MASK = MORE_FRAGMENTS | OFFSET_MASK
-"""More-fragments flag and fragment offset: not zero in any fragment."""
+"""Mask of the more-fragments flag and the fragment offset: the masked word is not 0 in a fragment."""
 
 _HEADER = struct.Struct("!BBHHHBBHII")
 _TTL = struct.Struct("!BBH")
@@ -39,8 +39,8 @@ _WORD = struct.Struct("!H")
 class Ipv4:
     """One IPv4 packet.
 
-    `offset` is the fragment offset in bytes (a multiple of 8); `options` are padded to
-    a multiple of 4 bytes. The checksum is made by `emit` and checked by `parse`.
+    `offset` is the fragment offset in octets (a multiple of 8); `options` are padded to a multiple of 4 octets.
+    `emit` computes the checksum, and `parse` checks it.
     """
 
     source: int
@@ -57,11 +57,14 @@ class Ipv4:
 
     @classmethod
     def parse(cls, view: Buffer, *, padding: bool = False) -> Ipv4:
-        """Raises DecodeError. Bytes beyond the total length are refused unless `padding`
-        says that the packet came in a frame that may hold some."""
+        """Decode a packet. Set `padding` for a packet from a frame, which may have octets after the total length.
+
+        Raises:
+            DecodeError: the octets are not one valid packet.
+        """
         size = len(view)
         if size < IPV4_HEADER_LENGTH:
-            raise DecodeError("ipv4", f"{size} bytes are no header", size)
+            raise DecodeError("ipv4", f"truncated header: {size} bytes", size)
         first, tos, total, identification, fragment, ttl, protocol, _, source, destination = _HEADER.unpack_from(
             view
         )
@@ -96,7 +99,7 @@ class Ipv4:
         )
 
     def emit(self) -> bytes:
-        """The packet on the wire, checksum filled in."""
+        """Return the encoded packet with its checksum."""
         header = IPV4_HEADER_LENGTH + len(self.options)
         fragment = (
             self.offset >> 3
@@ -134,8 +137,8 @@ def header_bytes(
     identification: int,
     flags: int,
 ) -> bytes:
-    """A 20-byte header with its checksum; `length` is that of the whole packet in bytes and
-    `flags` the 16-bit word of flags and fragment offset."""
+    """Return a 20-octet header with its checksum. `length` (octets) is that of the whole packet, `flags` is the
+    16-bit word of flags and fragment offset."""
     packet = bytearray(
         _HEADER.pack(0x45, tos, length, identification, flags, ttl, protocol, 0, source, destination)
     )
@@ -144,11 +147,10 @@ def header_bytes(
 
 
 def decrement_ttl(packet: Writable, start: int = 0) -> None:
-    """Takes one off the TTL of the packet at `start` and updates its checksum in place.
+    """Decrement the TTL of the packet at `start` and update its checksum in place. The TTL must be above 0.
 
-    The TTL is the high byte of its word, so the checksum grows by 0x0100 with end-around carry
-    (RFC 1624); a sum of 0xFFFF is written as zero, the form that a whole computation gives.
-    The caller has checked that the TTL is above zero.
+    The TTL is the high octet of its word, so the checksum grows by 0x0100 with end-around carry (RFC 1624). A sum
+    of 0xFFFF is written as 0, as a full computation gives it.
     """
     ttl, protocol, value = _TTL.unpack_from(packet, start + 8)
     value += 0x0100

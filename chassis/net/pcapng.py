@@ -1,7 +1,7 @@
-"""Writing pcapng captures (draft-ietf-opsawg-pcapng): functions from values to bytes.
+"""Encoding of pcapng blocks (draft-ietf-opsawg-pcapng).
 
-A capture is `section_header()`, one `interface_description()` for each interface in order
-(the first is interface 0), then `enhanced_packet()` blocks. Time stamps are nanoseconds.
+A capture is `section_header()`, one `interface_description()` for each interface in order (the first is interface
+0), then `enhanced_packet()` blocks. Timestamps are in nanoseconds.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def _block(kind: int, body: bytes) -> bytes:
 
 
 def section_header(application: str = "chassis") -> bytes:
-    """Opens the file."""
+    """Return the block that begins a section."""
     options = _option(_OPTION_USER_APPLICATION, application.encode()) + _option(0, b"")
     return _block(_SECTION_HEADER, struct.pack("<IHHq", _BYTE_ORDER_MAGIC, 1, 0, -1) + options)
 
 
 def interface_description(name: str, link_type: int = LINKTYPE_ETHERNET, snap_length: int = 0) -> bytes:
-    """Describes the next interface; a snap length of 0 means no limit."""
+    """Return the block of the next interface; a snap length (octets) of 0 means no limit."""
     options = _option(_OPTION_IF_NAME, name.encode()) + _option(_OPTION_TIME_RESOLUTION, b"\x09")
     return _block(
         _INTERFACE_DESCRIPTION, struct.pack("<HHI", link_type, 0, snap_length) + options + _option(0, b"")
@@ -55,7 +55,7 @@ def interface_description(name: str, link_type: int = LINKTYPE_ETHERNET, snap_le
 def enhanced_packet(
     interface: int, time_ns: int, data: Buffer, *, original_length: int | None = None, comment: str = ""
 ) -> bytes:
-    """One captured packet; `time_ns` counts from the epoch, and a comment is shown by readers."""
+    """Return the block of one captured packet. `time_ns` is in ns since 1970; readers show the comment."""
     size = len(data)
     padding = -size % 4
     options = _option(_OPTION_COMMENT, comment.encode()) + _option(0, b"") if comment else b""

@@ -1,14 +1,14 @@
-"""Names for shapes that every codec shares."""
+"""Types that all codecs use."""
 
 from __future__ import annotations
 
 from typing import TypeAlias
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
-"""What a decoder reads: any contiguous bytes."""
+"""Input of a decoder: contiguous octets."""
 
 Writable: TypeAlias = bytearray | memoryview
-"""What headers are rewritten in."""
+"""Octets in which headers are changed in place."""
 
 Address: TypeAlias = int
 """An IPv4 address as an unsigned 32-bit number in network order."""

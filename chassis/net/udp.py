@@ -29,11 +29,14 @@ class Udp:
 
     @classmethod
     def parse(cls, view: Buffer, addresses: tuple[int, int] | None = None) -> Udp:
-        """Raises DecodeError. With (source, destination) addresses the checksum is verified
-        when there is one; zero means that the sender made none."""
+        """Decode a datagram. Given (source, destination) addresses, check the checksum; 0 means no checksum.
+
+        Raises:
+            DecodeError: the datagram is truncated, or its checksum is wrong.
+        """
         size = len(view)
         if size < UDP_HEADER_LENGTH:
-            raise DecodeError("udp", f"{size} bytes are no header", size)
+            raise DecodeError("udp", f"truncated header: {size} bytes", size)
         source_port, destination_port, length, value = _HEADER.unpack_from(view)
         if length != size:
             raise DecodeError("udp", f"length {length}, but {size} bytes are there", 4)
@@ -42,7 +45,7 @@ class Udp:
         return cls(source_port, destination_port, bytes(view[UDP_HEADER_LENGTH:]))
 
     def emit(self, addresses: tuple[int, int] | None = None) -> bytes:
-        """The datagram; without (source, destination) addresses its checksum field is zero."""
+        """Return the encoded datagram; without (source, destination) addresses its checksum is 0."""
         length = UDP_HEADER_LENGTH + len(self.payload)
         bare = _HEADER.pack(self.source_port, self.destination_port, length, 0) + self.payload
         if addresses is None:

@@ -68,7 +68,7 @@ class Header:
             raise PayloadError(
                 "header",
                 "length",
-                f"{size} bytes are no header",
+                f"truncated header: {size} bytes",
                 size,
                 log="ikev2-header-incomplete",
                 values={"received": size},
