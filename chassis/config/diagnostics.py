@@ -35,10 +35,10 @@ class Diagnostic:
 
 
 def in_order(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
-    """By line, column and code, as they are printed and compared."""
+    """Return diagnostics sorted by line, column and code, as they are printed and compared."""
     return tuple(sorted(diagnostics, key=lambda d: (d.line, d.column, d.code, d.name)))
 
 
 def has_errors(diagnostics: Iterable[Diagnostic]) -> bool:
-    """Whether any of them is an error."""
+    """Return whether a diagnostic is an error."""
     return any(d.severity == "error" for d in diagnostics)

@@ -1,4 +1,4 @@
-"""What changes from one configuration to another, object by object."""
+"""The difference between two configurations, object by object."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class ConfigChange:
     """One object added, removed or changed.
 
     `path` names it: ("context", "L1", "interface", "x"), or ("context", "L1", "route", "10.0.0.0/8", "1.2.3.4").
-    `old` and `new` are the typed objects (None if there is none); a context comes without its parts,
-    which have changes of their own. `lines` are the configuration lines that go ("- ...") and come ("+ ..."), with
-    keys hidden.
+    `old` and `new` are the typed objects (None: it does not exist); a context is given without its parts, which
+    have changes of their own. `lines` are the removed ("- ...") and added ("+ ...") configuration lines, with keys
+    hidden.
     """
 
     kind: Literal["added", "removed", "changed"]
@@ -56,7 +56,7 @@ class ConfigChange:
 
 
 def difference(old: Config, new: Config) -> tuple[ConfigChange, ...]:
-    """Every change from `old` to `new`; empty when they are equal. Global objects first, contexts after them."""
+    """Return the changes from `old` to `new`, global objects first, then contexts; empty if they are equal."""
     return tuple(_changes(old, new))
 
 
@@ -92,7 +92,7 @@ def _kept(config: Config) -> list[str]:
 
 
 def _shell(context: Context) -> Context:
-    """A context with its own settings alone."""
+    """Return a context with only its own settings, without its parts."""
     return replace(context, interfaces={}, administrators={}, routes=(), ike_policies={}, acls={}, profiles={})
 
 

@@ -132,7 +132,7 @@ def blank(cls: type, **given: object) -> dict[str, Any]:
 
 
 class KeptDraft:
-    """Lines without effect, while they are read."""
+    """Lines without effect while they are read."""
 
     __slots__ = ("after", "lines")
 

@@ -1,7 +1,8 @@
-"""What each kind of command does to the object that is being configured.
+"""Effects of commands on the object of the open mode.
 
 A command names its effect (`Command.does`) and the field that it sets (`Command.target`); the functions here carry
-the effect out on the open frame. They read the line from the `ParseSession`, report to it, and raise on no text.
+the effect out on the open frame. They read the line from the `ParseSession`, add their diagnostics to it, and do
+not raise, whatever the text is.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ KEY_BYTES = {
     "des-cbc": (8,),
     "3des-cbc": (24,),
 }
-"""Lengths of key that each algorithm takes, in bytes (RFC 2403, 2404, 3566, 3602, 2405, 2451)."""
+"""Key lengths (octets) of each algorithm (RFC 2403, 2404, 3566, 3602, 2405, 2451)."""
 
 MAX_SEQ_LINES = {"ike-policy": 16, "ipsec-policy": 16, "tunnel": 8, "ipsec-profile": 8}
 """Most `seq` lines of an object: IKE and IPsec proposals, IPsec policies or manual SAs (guide 6.4.1, 8.2, 9.2)."""
 
 _BARE = frozenset({"interface", "tunnel-static"})
-"""Opening lines that, for an object that exists, open it whatever its kind."""
+"""Opening lines that open an existing object of any kind."""
 
 _ORDER = {command.keywords: number for number, command in enumerate(COMMANDS)}
 
@@ -101,7 +102,7 @@ def _opening_error(
     fixed: dict[str, Any],
     existing: Any,
 ) -> bool:
-    """Whether the object cannot be opened; the reason has been reported then."""
+    """Return whether the object cannot be opened; if so, report the reason."""
     line = session.line
     if command.enters == "ipsec-sa-spi":
         content = frame.fields
@@ -212,7 +213,7 @@ def _reset(session: ParseSession, frame: Frame, command: Command, values: dict[s
 
 
 def _is_unnumbered(session: ParseSession, frame: Frame) -> bool:
-    """Whether an interface may have no address; that has been reported then."""
+    """Return whether an interface must not have an address; if so, report it."""
     if frame.fields["kind"] != "multibind":
         return False
     session.report("error", "multibind", session.position(0), "a multibind interface is unnumbered: ip unnumbered")
@@ -255,7 +256,7 @@ def _remove(session: ParseSession, frame: Frame, command: Command, values: dict[
 
 
 def _store_accepted(frame: Frame, command: Command, text: str | None) -> None:
-    """Keep one line without effect, in the place that the grammar gives it."""
+    """Keep one line without effect, where the grammar has its place."""
     kept = [item for item in frame.fields["accepted"] if not command.begins(item)]
     if text is not None:
         kept.append(text)
@@ -334,7 +335,7 @@ def _rule(session: ParseSession, frame: Frame, command: Command, values: dict[st
 
 
 def _network(value: Any) -> tuple[Prefix, Form]:
-    """The network of a rule and how it was typed: a prefix, "any", or "" where it was left out."""
+    """Return the network of a rule, and how it was typed: a prefix, "any", or "" if it was left out."""
     return (value, "prefix") if isinstance(value, tuple) else (ANY, value)
 
 
@@ -367,7 +368,7 @@ def _route(session: ParseSession, frame: Frame, command: Command, values: dict[s
     route = StaticRoute(**values, line=session.line.number)
     routes = frame.fields["routes"]
     if not isinstance(routes, dict):
-        # A context with thousands of routes is read line by line: keyed while it is open, a tuple when it closes.
+        # A context may have thousands of routes: keep them by key while it is open, as a tuple when it closes.
         routes = {_route_key(item): item for item in routes}
         frame.fields["routes"] = routes
     routes[_route_key(route)] = route
@@ -408,7 +409,7 @@ def _wrong_length(session: ParseSession, key: Key, algorithm: str, allowed: tupl
     if key.hexadecimal and len(digits) in allowed:
         hint = line.replaced(before, index, f"key {digits}")
     elif not key.hexadecimal and len(word) == 2 * allowed[0] and set(word) <= set("0123456789abcdefABCDEF"):
-        # Characters twice as many as the key has bytes: the digits of a hexadecimal key.
+        # Twice as many characters as the key has octets: probably hexadecimal digits.
         hint = line.replaced(before, index, f"key 0x{word}")
     session.report(
         "error", "S-069", line.position(index),
@@ -452,7 +453,7 @@ EFFECTS: dict[str, Effect] = {
     "control": _none,
     "foreign": _none,
 }
-"""What a command does, by `Command.does`."""
+"""Functions that carry out commands, by `Command.does`."""
 
 NO_EFFECTS: dict[str, Effect] = {
     "enter": _delete,
@@ -473,4 +474,4 @@ NO_EFFECTS: dict[str, Effect] = {
     "shutdown": _unflag,
     "foreign": _none,
 }
-"""What its no form does."""
+"""Functions that carry out their `no` forms."""

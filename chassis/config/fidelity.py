@@ -1,8 +1,7 @@
-"""Prints `docs/fidelity.md`: `python -m chassis.config.fidelity FILE`, with the names of the proven statements.
+"""Prints `docs/fidelity.md`: `python -m chassis.config.fidelity FILE`.
 
-What is said of a command comes from the grammar itself. A statement of the guide is emulated where a test proves
-it: FILE has the name of each such statement (B-001) on a line of its own, as `pytest --write-statements FILE`
-collects them.
+In: the grammar, the statements of the guide, and FILE with the name (B-001) of each statement that a test proves,
+one on a line, as `pytest --write-statements FILE` writes it. Out: the page on standard output.
 """
 
 from __future__ import annotations
@@ -79,7 +78,7 @@ _PARAMETER = re.compile(r"<(\w+)([:=])([^>]*)>")
 
 
 def _readable(parameter: re.Match[str]) -> str:
-    """A parameter as the guide writes it: its name, or the keywords to choose from."""
+    """Return a parameter as the guide writes it: its name, or the keywords to choose from."""
     name, sign, kind = parameter.groups()
     kind = re.sub(r"\+([^|]+)", r"\1\*", kind)
     return name.replace("_", "-") if sign == ":" else f"{{{kind}}}" if "|" in kind else kind
@@ -91,7 +90,7 @@ def _syntax(command: Command) -> str:
 
 def _row(command: Command) -> str:
     openers = [opener for opener in CONFIG_COMMANDS if opener.enters in command.modes and opener.enters]
-    # A line inside an object that has no effect yet has none either.
+    # A line in an object without effect has no effect either.
     if openers and all(opener.standing == "later" for opener in openers):
         command = replace(command, standing="later", feature=openers[0].feature)
     feature = f" ({command.feature})" if command.feature else ""
@@ -105,12 +104,12 @@ def _statement(statement: Statement, proven: Set[str]) -> str:
 
 
 def emulated(page: str) -> frozenset[str]:
-    """The names of the statements that a page calls emulated."""
+    """Return the names of the statements that a page calls emulated."""
     return frozenset(re.findall(rf"^\| (B-\d{{3}}) \|.*\| {EMULATED} \|", page, re.MULTILINE))
 
 
 def describe(proven: Set[str]) -> str:
-    """The whole page, where `proven` are the names of the statements that tests prove."""
+    """Return the page. `proven` has the names of the statements that tests prove."""
     statements: list[str] = []
     for subject, group in GROUPS:
         statements += ["", f"### {subject}", "", "| statement | section | what it says | standing | |"]
@@ -145,10 +144,10 @@ def describe(proven: Set[str]) -> str:
         "",
         "## Lines of other parts of the router",
         "",
-        "A line that is no command here is kept word for word in its place, with what stands under it, and",
-        "printed back; it has no effect, and a warning names its first word once. Those below are known by name,",
-        "so that in a script without indentation what stands in their modes is not taken for a line of the port",
-        "or interface before.",
+        "A line that is not a command here is kept word for word in its place, with the lines inside it, and",
+        "printed back. It has no effect, and a warning names its first word once. The lines below are known by",
+        "name, so that in a script without indentation the lines of their modes are not taken for lines of the",
+        "port or interface before.",
         "",
         "| lines | mode |",
         "| --- | --- |",

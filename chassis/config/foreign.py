@@ -1,8 +1,8 @@
-"""Commands of the router that open a mode, or stand in one, and have no effect here.
+"""Commands of other parts of the router: they open a mode or belong to one, and have no effect here.
 
-Their lines are kept word for word. They are in the grammar for scripts without indentation: what stands in such a
-mode is told by it from the same words of another mode, such as the `shutdown` and `bind interface` of a port. So
-only words that a mode around knows need a row, and those that would otherwise be said to be unknown too often.
+Their lines are kept word for word. The grammar has them for scripts without indentation, to tell a line of such a
+mode from the same words of another mode, such as `shutdown` and `bind interface` of a port. Only words that an
+enclosing mode knows need a row, and words whose warnings would be too frequent.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ _LINES: dict[str, tuple[str, ...]] = {
     "filter": ("description", "seq"),
     "bridge": ("description",),
 }  # fmt: skip
-"""Lines of a mode that open no other, by their leading words."""
+"""Lines that do not open a mode: their leading words, by mode."""
 
 
 def _row(mode: str, syntax: str, enters: str, help: str) -> Command:
@@ -113,7 +113,7 @@ FOREIGN: tuple[Command, ...] = (
     *(_row(mode, syntax, enters, help) for mode, syntax, enters, help in _OPENERS),
     *(_row(mode, words, "", "line without effect here") for mode, lines in _LINES.items() for words in lines),
 )
-"""Every one of them."""
+"""All commands without effect."""
 
 FOREIGN_MODES: frozenset[str] = frozenset(command.enters for command in FOREIGN if command.enters)
-"""The modes that only they open."""
+"""The modes that only these commands open."""

@@ -1,7 +1,7 @@
-"""Lines that no command of the grammar matches: which lines are kept, and where they are printed.
+"""Lines that match no command of the grammar: which of them are kept, and where they are printed.
 
-Each is kept in the object of its mode, after the line of that object that it followed. An anchor names that line:
-the field or list that it fills, and its key there.
+A line is kept in the object of its mode, after the line of that object that it followed. An anchor names the line
+before: the field or list that it sets, and its key there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from chassis.config.grammar import Command, SyntaxWord, parse_syntax
 from chassis.config.matcher import Failure, Match, compiled_grammar
 
 PAIRED = {"ike-proposal": "ike2-proposal", "ike2-proposal": "ike-proposal", "ipsec-sa": "ipsec-sa-spi"}
-"""Modes of which one knows the lines of the other: they are wrong there, not unknown."""
+"""Pairs of related modes: a line of one is an error in the other, not an unknown line."""
 
 CIRCUIT = "pvc"
 """The mode of a circuit of a port."""
@@ -41,7 +41,7 @@ def anchor(command: Command, values: Mapping[str, Any]) -> Anchor:
 
 @cache
 def _leading(command: Command, negative: bool) -> int:
-    """How many keywords a command has before its first value, in the shortest of its forms."""
+    """Return the number of keywords before the first value of a command, in its shortest form."""
     syntaxes = command.no_forms if negative else (command.syntax, *command.aliases)
     counts = []
     for syntax in syntaxes:
@@ -52,7 +52,7 @@ def _leading(command: Command, negative: bool) -> int:
 
 
 def misuses(failure: Failure, negative: bool) -> bool:
-    """Whether a line that fits no command has the leading keywords of one, or too short ones of several."""
+    """Return whether a line without a matching command begins with the keywords of one, or ambiguously."""
     if failure.ambiguous:
         return True
     return any(
@@ -62,7 +62,7 @@ def misuses(failure: Failure, negative: bool) -> bool:
 
 
 def claims(mode: str, variant: str, words: Sequence[str]) -> bool:
-    """Whether a mode would handle a line as its own, right or wrong."""
+    """Return whether a mode handles a line as its own, right or wrong."""
     negative = words[0].lower() == "no" and len(words) > 1
     used = words[1:] if negative else words
     for name, kind in ((mode, variant), (mode, ""), (PAIRED.get(mode, ""), "")):
@@ -77,14 +77,15 @@ def claims(mode: str, variant: str, words: Sequence[str]) -> bool:
 
 
 def opens_circuit(mode: str, line: str) -> bool:
-    """Whether a line opens a circuit, which takes what it knows of the lines beside it too."""
+    """Return whether a line opens a circuit. A circuit also takes lines with the same indentation that it
+    knows."""
     words = line.split()
     found = compiled_grammar(mode, "", False).match(words, lambda index: "")
     return isinstance(found, Match) and found.command.enters == CIRCUIT
 
 
 def circuit_takes(line: str) -> bool:
-    """Whether a circuit knows a line."""
+    """Return whether a circuit knows a line."""
     words = line.split()
     negative = words[0] == "no" and len(words) > 1
     used = words[1:] if negative else words
@@ -92,6 +93,6 @@ def circuit_takes(line: str) -> bool:
 
 
 def masked(text: str, hidden: str) -> str:
-    """Return a kept line with all after a word such as `key` or `password` hidden: it may be a key."""
+    """Return a kept line with the text after a word such as `key` or `password` hidden."""
     found = _SECRET.search(text)
     return text if found is None else f"{text[: found.end()]}{hidden}"

@@ -61,7 +61,7 @@ _Captures = tuple["_Captures", str, object, int] | None
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A whole line understood: the command, its values by field, and the index of each value's word."""
+    """A matched line: its command, its values by field, and the index of each value's word."""
 
     command: Command
     values: dict[str, object] = field(repr=False)
@@ -70,9 +70,9 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why no command fits: the index of the wrong word (or the number of words when some are missing).
+    """A line that matches no command: the index of the wrong word, or the number of words if some are missing.
 
-    `commands` are those that were still possible before that word.
+    `commands` are the commands that were still possible before that word.
     """
 
     position: int
@@ -103,7 +103,7 @@ def _build(elements: Sequence[Element], following: State, command: Command, mode
 
 
 class CompiledGrammar:
-    """The commands of one mode, ready to match; without their `no` forms, or only those."""
+    """The compiled commands of one mode: either their normal forms or their `no` forms."""
 
     def __init__(self, commands: Iterable[Command], negative: bool, modern: bool) -> None:
         arcs: list[Accept | Keyword | Value] = []
@@ -121,9 +121,9 @@ class CompiledGrammar:
                 self._first.setdefault(arc.spelling, []).append(arc)
 
     def match(self, words: Sequence[str], rest: Callable[[int], str]) -> Match | Failure:
-        """The command that the words are, or why there is none.
+        """Return the command of the words, or why none matches.
 
-        `rest(i)` is the text of the line from word `i` on, for values that take all of it.
+        `rest(i)` returns the text of the line from word `i` on, for values that take all of it.
         """
         threads: list[tuple[State, _Captures]] = [(self.start, None)]
         for index, word in enumerate(words):
@@ -145,7 +145,7 @@ class CompiledGrammar:
                         elif (
                             arc.spelling.startswith(lower)
                             and not lower.isdigit()
-                            # What has no effect here makes no abbreviation ambiguous.
+                            # A command without effect does not make an abbreviation ambiguous.
                             and arc.command.does != "foreign"
                         ):
                             short.append((arc, captures))
@@ -179,7 +179,7 @@ class CompiledGrammar:
         return _failure(len(words), threads, None, ())
 
     def expected(self, words: Sequence[str]) -> tuple[tuple[str, str], ...]:
-        """What may follow these words: (keyword or <type>, help) pairs, with ("<cr>", help) for the end."""
+        """Return what may follow these words: (keyword or <type>, help) pairs, with ("<cr>", help) for the end."""
         threads: list[State] = [self.start]
         for word in words:
             lower = word.lower()
@@ -207,7 +207,7 @@ class CompiledGrammar:
 
 
 def _telling(refusal: InvalidValue) -> tuple[bool, bool]:
-    """How much a refusal says: one that knows the right word says most."""
+    """Return the rank of a refusal by its detail; a refusal with a suggested word has the highest."""
     return bool(refusal.suggestion), refusal.code != "bad-value"
 
 
@@ -252,7 +252,7 @@ def _failure(
 
 
 def knows(command: Command, mode: str, variant: str) -> bool:
-    """Whether a mode, on an object of this variant ("" for any), has the command."""
+    """Return whether a mode, for objects of this variant ("" for any), has the command."""
     if mode not in command.modes and "any" not in command.modes:
         return False
     return not variant or not command.variants or variant in command.variants
@@ -260,15 +260,15 @@ def knows(command: Command, mode: str, variant: str) -> bool:
 
 @cache
 def compiled_grammar(mode: str, variant: str, negative: bool, modern: bool = False) -> CompiledGrammar:
-    """The commands of a mode for one variant of its object ("" for all variants), compiled once.
+    """Return the compiled commands of a mode for one variant of its object ("" for all variants).
 
-    `modern`: with the algorithms of today's peers beside those of the guide.
+    `modern`: include the algorithms that the guide does not have.
     """
     return CompiledGrammar((c for c in COMMANDS if knows(c, mode, variant)), negative, modern)
 
 
 def expected(mode: str, words: Sequence[str], variant: str = "") -> tuple[tuple[str, str], ...]:
-    """What may follow `words` in a mode, for help and completion."""
+    """Return what may follow `words` in a mode, for help and completion."""
     if words and words[0].lower() == "no":
         return compiled_grammar(mode, variant, True).expected(words[1:])
     return compiled_grammar(mode, variant, False).expected(words)

@@ -1,4 +1,4 @@
-"""Which object each configuration mode is about: its class, what its opening line decides, its key and path."""
+"""The object of each configuration mode: its class, the fields that its opening line sets, its key and path."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ FIXED: dict[str, dict[str, Any]] = {
     "tunnel-manual": {"kind": "manual", "economical": False},
     "tunnel-manual-economical": {"kind": "manual", "economical": True},
 }
-"""Fields that the opening line itself decides."""
+"""Fields that the opening line sets."""
 
 
 def variant_of(mode: str, content: dict[str, Any]) -> str:
-    """The grammar's variant of an object: ikev1 or ikev2 for policies, the kind for tunnels."""
+    """Return the grammar's variant of an object: ikev1 or ikev2 for policies, the kind for tunnels."""
     if mode == "ike-policy":
         return f"ikev{content['version']}"
     return str(content["kind"]) if mode == "tunnel" else ""
 
 
 def key_of(command: Command, values: dict[str, object]) -> str | int | None:
-    """The key of the object that an opening line names; None for the directions of a manual SA."""
+    """Return the key of the object that an opening line names; None for the directions of a manual SA."""
     if command.enters == "card":
         return int(str(values["slot"]))
     name = values.get("name")
@@ -68,7 +68,7 @@ def key_of(command: Command, values: dict[str, object]) -> str | int | None:
 
 
 def path_of(command: Command, parent: Frame, key: str | int | None) -> Path:
-    """The path of the object that an opening line opens."""
+    """Return the path of the object that an opening line opens."""
     if command.enters == "ipsec-sa-spi":
         return (*parent.path, command.target)
     return (*parent.path, MODES[command.enters].path, key if key is not None else "")

@@ -12,7 +12,7 @@ from chassis.config.matcher import Match
 from chassis.model.router import Config
 
 NO_COMMAND = Command("", (), "", "", does="none")
-"""The command of a line that matches none."""
+"""Command of a line that matches no command."""
 
 
 class ParseSession:
@@ -35,7 +35,7 @@ class ParseSession:
 
     @property
     def mode(self) -> str:
-        """The name of the open mode."""
+        """Return the name of the open mode."""
         return self.stack[-1].mode
 
     def push(self, frame: Frame) -> None:

@@ -1,9 +1,9 @@
 """Parser: from the text of a configuration to the typed configuration and its diagnostics.
 
-A line that the open mode does not know is tried in the modes around it, up to global configuration, and the
-mode changes with it; `exit` is never needed. Prompts and headers of transcripts are dropped. A line that misuses a
-command is an error: it has no effect and the rest is still read. A line that matches no command at all is kept in
-its place, with the deeper-indented lines below it. The parser raises on no text.
+A line that the open mode does not know is tried in the enclosing modes, up to global configuration, and the mode
+changes with it; `exit` is never needed. Prompts and headers of transcripts are ignored. A line that misuses a
+command is an error: it has no effect and the rest is still read. A line that matches no command is kept in its
+place, with the deeper-indented lines below it. The parser does not raise, whatever the text is.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Rest = Callable[[int], str]
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A configuration that was read, and its diagnostics in order of line and column."""
+    """A parsed configuration, and its diagnostics in order of line and column."""
 
     config: Config
     diagnostics: tuple[Diagnostic, ...]
@@ -40,7 +40,7 @@ class Parsed:
 
 
 class _Block(NamedTuple):
-    """Lines without effect: it goes on while lines are deeper than `indent`, and each is kept `level` deeper."""
+    """A block of lines without effect: all lines deeper than `indent`. Each is kept `level` deeper."""
 
     indent: int
     level: int
@@ -48,10 +48,10 @@ class _Block(NamedTuple):
 
 
 class Parser(ParseSession):
-    """Reads line by line.
+    """Reads a text line by line.
 
-    `flat`: lines of one mode and of the next have the same indentation, as in a script or at a prompt; the stack
-    tells whose a line is that no command is. Else its indentation does.
+    `flat`: all lines have the same indentation, as in a script or at a prompt. The stack of open modes then
+    decides the mode of a line that matches no command; otherwise its indentation does.
     """
 
     def __init__(
@@ -62,13 +62,13 @@ class Parser(ParseSession):
         self.flat = flat
         self.ended = False
         self.has_kept = False
-        """Whether a line was kept."""
+        """True after a line was kept."""
         self._reported_words: set[str] = set()
         self._unknown: set[str] = set()
         self._shared: dict[frozenset[str], frozenset[str]] = {}
         self._block: _Block | None = None
         self._skip_below: int | None = None
-        """Indentation of a line that can't be kept, while the lines below it are skipped; else None."""
+        """Indentation of a line that cannot be kept, while the lines below it are skipped; otherwise None."""
 
     # --- reading ---
 
@@ -80,7 +80,7 @@ class Parser(ParseSession):
             return
         self.line = line
         if self._skip_below is not None and line.indent > self._skip_below:
-            # It was meant for what the line before could not name.
+            # It belongs to the object that the wrong line before would have opened.
             return
         self._skip_below = None
         if fault := unfit(line.text):
@@ -161,7 +161,7 @@ class Parser(ParseSession):
             self._report_no_effect(command)
 
     def _mark_written(self, frame: Frame, command: Command, negative: bool) -> None:
-        """Remember that a setting was typed: it is printed back even where it says what is so without it."""
+        """Remember that a setting was typed, so that it is printed back even if it has its default value."""
         if command.does not in ("set", "flag", "shutdown") or "written" not in frame.fields:
             return
         line = f"no {command.id}" if negative else command.id
@@ -201,19 +201,19 @@ class Parser(ParseSession):
             self.stack.pop().close()
 
     def _is_flat(self, frame: Frame) -> bool:
-        """Whether lines of a mode may stand where its opening line does."""
+        """Return whether lines of a mode may have the indentation of its opening line."""
         if frame.inner is not None:
             return frame.inner == frame.indent
         around = frame.parent
         return self.flat if around is None or around.parent is None else around.indent == frame.indent
 
     def _continues_mode(self, frame: Frame, words: Sequence[str], rest: Rest, negative: bool) -> bool:
-        """Whether the line may belong to a mode without effect."""
+        """Return whether the line may belong to a mode without effect."""
         if self.line.indent != frame.indent:
             return False
         if self._is_flat(frame):
             return True
-        # What a circuit knows is its own, as on the router, though nothing is indented under its line.
+        # A circuit takes the lines that it knows even if they are not indented, as on the router.
         return (
             frame.mode == CIRCUIT
             and frame.inner is None
@@ -251,30 +251,30 @@ class Parser(ParseSession):
         """Keep a line that is right on the router and has no effect here."""
         home = self._depth_by_indent()
         if depth < home and any(frame.indent < self.line.indent for frame in self.stack[depth + 1 :]):
-            # It is inside a mode that does not know it, and not a line of the modes around that.
+            # It is inside a mode that does not know it, so it is not a line of an enclosing mode.
             depth = home
         last = sum(not isinstance(element, OptionalPart) for element in command.elements) - 1
-        self._warn_unknown(0, last, "is no part of the router that is emulated", "", depth)
+        self._warn_unknown(0, last, "is not a part of the emulated router", "", depth)
         self._keep(depth, command.enters if not negative else "")
 
     def _keep_unknown(self, failures: Sequence[tuple[Failure, int]], words: Sequence[str], negative: bool) -> None:
-        """Keep a line that no mode knows; what follows one that opens a mode, or nearly does, is kept with it."""
+        """Keep a line that no mode knows. If it opens a mode, or nearly does, also keep the lines after it."""
         home, enters, hint = self._depth_by_indent(), "", ""
         elsewhere = self._foreign(words, negative)
         if elsewhere is not None:
             enters = elsewhere.enters
             if self.line.indent == self.stack[home].indent:
-                # As on the router it leaves the modes that do not know it.
+                # It leaves the modes that do not know it, as on the router.
                 home = 0
         else:
             meant, hint = self._nearest(failures, words, negative)
             enters = meant.enters if meant is not None else ""
         at = _furthest(failures)[0].position
-        self._warn_unknown(at, at, "is no command here", hint, home)
+        self._warn_unknown(at, at, "is not a command here", hint, home)
         self._keep(home, "" if negative else enters)
 
     def _foreign(self, words: Sequence[str], negative: bool) -> Command | None:
-        """The command without effect that a line is in a mode that is not open."""
+        """Return the command without effect that a line matches in a mode that is not open."""
         for mode in ("context", "global"):
             found = compiled_grammar(mode, "", negative).match(words, lambda index: "")
             if isinstance(found, Match) and found.command.does == "foreign":
@@ -284,7 +284,7 @@ class Parser(ParseSession):
     def _nearest(
         self, failures: Sequence[tuple[Failure, int]], words: Sequence[str], negative: bool
     ) -> tuple[Command | None, str]:
-        """The command that a line would be with one other word, and that line where it can be shown."""
+        """Return the command that a line would match with one word changed, and that line if it may be shown."""
         position = _furthest(failures)[0].position
         for failure, depth in failures:
             if failure.position < position or position >= len(words):
@@ -313,7 +313,7 @@ class Parser(ParseSession):
     # --- wrong lines ---
 
     def _report_misplaced(self, words: Sequence[str], rest: Rest, negative: bool, best: Failure) -> bool:
-        """Report a line that is right elsewhere and settled to be wrong here; False for any other."""
+        """Report a line that is right elsewhere and wrong here by a decision; return False for other lines."""
         if len(words) == 1 and len(words[0]) > 3 and "configure".startswith(words[0].lower()) and not negative:
             if len(self.stack) > 1:
                 self.report("error", "misplaced", self.line.position(0), "configuration mode is open already")
@@ -327,7 +327,7 @@ class Parser(ParseSession):
                 return True
         if best.position > 1 or (negative and best.position > 0):
             return False
-        # A first word that fits here may be short for something else, or another version's.
+        # A first word that matches here may be an abbreviation of another command, or of the other IKE version.
         open_modes = {frame.mode for frame in self.stack}
         elsewhere = [PAIRED[mode] for mode in open_modes if mode in PAIRED and PAIRED[mode] not in open_modes]
         if "context" not in open_modes and not best.position:
@@ -340,13 +340,13 @@ class Parser(ParseSession):
         return False
 
     def _report_coded(self, words: Sequence[str], negative: bool) -> bool:
-        """Report a line that has too little of any command to misuse it, but a row of its own."""
+        """Report a line that matches too little of any command, but has a diagnostic of its own."""
         frame = self.stack[-1]
         position, code, message, hint = self.shift, "S-023", _ASP_GROUP, ""
         if words[0] == "asp-group" and len(words) > 1:
             hint = self.line.replaced(0, 0, "asp group") if len(words) == 2 and frame.mode == "global" else ""
         elif words[0].lower() == "show":
-            # Other `show` lines have no effect either, and are not lines of a configuration.
+            # All `show` lines are without effect, and are not lines of a configuration.
             if "show" not in self._reported_words:
                 self._reported_words.add("show")
                 self.report("note", "no-effect", self.line.position(0), "`show` has no effect in a file")
@@ -429,7 +429,7 @@ class Parser(ParseSession):
                 what = "a profile knows set and clear; leave the line out to have the inner bit copied"
             self._report_wrong(code, position, what, hint)
             if meant is not None and meant.enters and not negative:
-                # What follows is meant for the object that the line would have opened.
+                # The next lines belong to the object that this line would have opened.
                 self._push_discarded(meant.enters)
 
     def _report_refusal(self, failure: Failure, position: int) -> None:
@@ -448,7 +448,7 @@ class Parser(ParseSession):
         self._report_wrong(code, position, refusal.reason, "" if hidden else hint, hidden)
 
     def _unfit(self, at: int, what: str) -> None:
-        """Report a line that can't be kept; a key may stand in it."""
+        """Report a line that cannot be kept, without its text: it may contain a key."""
         self._block, self._skip_below, self.shift = None, self.line.indent, 0
         self.match = Match(NO_COMMAND, {}, {})
         place = self.line.position(0)._replace(word=HIDDEN_VALUE, column=at + 1)
@@ -462,7 +462,7 @@ class Parser(ParseSession):
         self.report("error", code, place, message, hint)
 
     def _command_with_word(self, position: int, word: str, frame: Frame, negative: bool) -> Command | None:
-        """The command that the line is with a near keyword, if that makes it right."""
+        """Return the command that the line matches with a similar keyword, if that makes it right."""
         words = [*self.line.words]
         words[position] = word
         found = compiled_grammar(frame.mode, frame.variant, negative, self.modern).match(
@@ -476,17 +476,17 @@ def _listed(expected: Sequence[str]) -> str:
 
 
 def _furthest(failures: Sequence[tuple[Failure, int]]) -> tuple[Failure, int]:
-    """The failure that understood most of the line; of several the innermost mode's."""
+    """Return the failure that matched most of the line; of several, that of the innermost mode."""
     return max(failures, key=lambda one: one[0].position)
 
 
 def _text(line: SourceLine, level: int) -> str:
-    """A line as it is kept."""
+    """Return a line as it is kept."""
     return " " * level + line.body
 
 
 def _is_flat(lines: Sequence[str]) -> bool:
-    """Whether all lines of a file have the same indentation, comments aside."""
+    """Return whether all lines of a file, except comments, have the same indentation."""
     first: int | None = None
     for line in lines:
         body = line.lstrip()
@@ -506,9 +506,9 @@ _ASP_GROUP = "`asp-group` belongs in a context; the group itself is `asp group`"
 def parse(text: str, file: str = "", config: Config | None = None, *, modern: bool = False) -> Parsed:
     """Read a configuration file (or a transcript), commit it once at its end and check it as a whole.
 
-    With `config` the lines change that configuration; without, they start from an empty one. `modern`: names of
-    the algorithms of today's peers are known too. Never raises on any text: what is wrong is in the diagnostics,
-    and those lines have no effect.
+    With `config` the lines change that configuration, otherwise an empty one. `modern`: also accept the algorithms
+    that the guide does not have. Errors in the text do not raise: they are in the diagnostics. Their lines have
+    no effect.
     """
     lines = text.split("\n")
     parser = Parser(file, config, modern, _is_flat(lines))

@@ -31,28 +31,28 @@ _REMARKS = {
     "logging-tdm-console": "! ** End Context **",
     "ike-proposal": "!Ethernet connectivity fault management configuration",
 }
-"""Comment lines that a saved file of the router has before these commands."""
+"""Comment lines that the router prints before these commands in a saved file."""
 
 
 _UNSAID = frozenset({"ike-policy.mode"})
-"""Settings whose default is not printed back though it was typed (S-008)."""
+"""Settings whose default is not printed back even if it was typed (S-008)."""
 
 
 class Style(NamedTuple):
-    """How to print: settings that have their default value too; keys as they are, or as `HIDDEN_VALUE`."""
+    """Print options: include settings with their default value; print keys, or `HIDDEN_VALUE` instead."""
 
     verbose: bool = False
     keys: bool = True
 
 
 _IF_FLAT = "\0"
-"""An `exit` that only a text without any indentation needs: it ends what could go on there."""
+"""An `exit` that only a text without indentation needs, to end the mode before."""
 
 
 def render(config: Config, verbose: bool = False) -> str:
-    """The configuration as text that ends with `end`; `verbose` prints settings that have their default value too.
+    """Return the configuration as text that ends with `end`; `verbose` includes settings with their default value.
 
-    Keys are printed: the text is what is saved, and has to load again.
+    Keys are included, because the text is saved and loaded again.
     """
     lines: list[str] = []
     for line in _body("global", config, "", Style(verbose)):
@@ -104,7 +104,7 @@ def _with_printed_anchors(mode: str, value: Any, variant: str) -> Any:
 
 
 def render_object(mode: str, value: Any, keys: bool = True) -> list[str]:
-    """The lines of one object that a mode configures, its opening line first; keys are hidden on request."""
+    """Return the lines of one object of a mode, its opening line first."""
     style = Style(keys=keys)
     openings = tuple(c for c in CONFIG_COMMANDS if c.does == "enter" and c.enters == mode)
     opening = _fitting(openings, value) or openings[0]
@@ -113,7 +113,7 @@ def render_object(mode: str, value: Any, keys: bool = True) -> list[str]:
 
 
 def render_route(route: StaticRoute) -> str:
-    """The line of a static route."""
+    """Return the line of a static route."""
     return next(_route(route, Style()))
 
 
@@ -159,9 +159,9 @@ def _body(mode: str, value: Any, variant: str, style: Style) -> Iterator[str]:
 
 
 def _exits(opened: tuple[str, Any] | None, words: Sequence[str]) -> int:
-    """How many modes must be left before a line that one of them would take for its own.
+    """Return how many modes must be left before a line, so that none of them takes it as its own.
 
-    `opened` is the mode and object before it; the last object inside that is open too, and so on.
+    `opened` is the mode and object before the line; the last object in it is open too, and so on.
     """
     depth = exits = 0
     while opened is not None:
@@ -178,7 +178,7 @@ def _exits(opened: tuple[str, Any] | None, words: Sequence[str]) -> int:
 
 
 def _parts(mode: str, value: Any, variant: str, style: Style) -> Iterator[_Part]:
-    """The lines of an object by anchors, in order, each followed by the lines that are kept after it."""
+    """Yield the lines of an object by anchors, in order, each followed by the lines kept after it."""
     waiting: dict[Anchor, list[Kept]] = {}
     for kept in value.kept:
         waiting.setdefault(kept.after, []).append(kept)
@@ -195,7 +195,7 @@ def _parts(mode: str, value: Any, variant: str, style: Style) -> Iterator[_Part]
             yield _Part((), ("!", _REMARKS[command.id]))
         subject = command.id
         if command.does in ("enter", "route"):
-            # Several commands open objects of one collection, or fill one list: it is printed once, in its order.
+            # Several commands open objects of one collection, or fill one list. Print it once, in its order.
             subject = command.target or command.does
             if subject in done:
                 continue
@@ -205,7 +205,7 @@ def _parts(mode: str, value: Any, variant: str, style: Style) -> Iterator[_Part]
             if waiting:
                 yield from followers(part.anchor)
         if waiting:
-            # What followed a line that is not printed, because it says a default or was taken back.
+            # Kept lines after a line that is not printed, because it has a default value or was removed.
             for at in [at for at in waiting if at[0] in (subject, command.target or command.id)]:
                 yield from followers(at)
     for at in list(waiting):
@@ -213,7 +213,7 @@ def _parts(mode: str, value: Any, variant: str, style: Style) -> Iterator[_Part]
 
 
 def _plain(collect: Callable[[Command, Any, Style], Iterator[str]]) -> Callable[..., Iterator[_Part]]:
-    """A collector of the lines of a command that has one line of each object."""
+    """Return a collector for a command that has one line in each object."""
 
     def parts(command: Command, value: Any, style: Style) -> Iterator[_Part]:
         for line in collect(command, value, style):
@@ -270,7 +270,7 @@ def _line(command: Command, values: Mapping[str, Any], style: Style) -> Iterator
 
 
 def _words(elements: Sequence[Element], values: Mapping[str, Any], style: Style) -> list[str] | None:
-    """The words of a syntax with these values; None when a required value is missing or does not fit."""
+    """Return the words of a syntax with these values; None if a required value is missing or of another type."""
     words: list[str] = []
     for element in elements:
         match element:
@@ -452,4 +452,4 @@ _COLLECT: Mapping[str, Callable[[Command, Any, Style], Iterator[_Part]]] = {
     "keyed": _plain(_keyed),
     "null": _plain(_null),
 }
-"""How the lines of a command are found in an object, by `Command.does`."""
+"""Functions that return the lines of a command in an object, by `Command.does`."""

@@ -1,5 +1,6 @@
-"""What a transcript of a session has beside the lines of a configuration: prompts, headers, typed exec commands.
-None of it says anything about the configuration, so it is dropped without a word. Prompts never decide a mode.
+"""Parts of a session transcript that are not configuration lines: prompts, headers, typed exec commands.
+
+They are ignored without a diagnostic. The mode is never taken from a prompt.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ _PROMPT = re.compile(
     r"(?:\((?:config|cfg)[\w-]*\)#?)?\s*",
     re.ASCII,
 )
-"""A prompt as transcripts have it, the misprinted ones of the guide included."""
+"""A prompt in a transcript, including the misprinted ones of the guide."""
 
 _PAGER = re.compile(r"\s*-*\(more\)-*[\s\x08]*", re.ASCII)
 
@@ -34,17 +35,17 @@ _HEADER = re.compile(
     r"|(?:y|n|yes)",
     re.ASCII | re.IGNORECASE,
 )
-"""Lines that the router prints around a configuration, and that are typed at it to see, load or save one."""
+"""Lines that the router prints around a configuration, and commands that show, load or save one."""
 
 
 MAX_LINE_CHARACTERS = 4096
-"""Of one line: more than any command takes, and little enough for every message that tells of it."""
+"""Length (characters) of the longest line: more than any command needs, and short enough for messages."""
 
 _UNFIT = re.compile("[\0\ud800-\udfff]")
 
 
 def unfit(text: str) -> tuple[int, str] | None:
-    """Return (offset, reason) if a line can't be kept: it has NUL or half of a surrogate pair, or is too long."""
+    """Return (offset, reason) if a line cannot be kept: it has NUL or half of a surrogate pair, or is too long."""
     found = _UNFIT.search(text, 0, MAX_LINE_CHARACTERS)
     if found is not None:
         return found.start(), f"character U+{ord(found[0]):04X} is none that a configuration can have"
@@ -54,7 +55,7 @@ def unfit(text: str) -> tuple[int, str] | None:
 
 
 def prompt_end(text: str) -> int:
-    """Where a line goes on after the pager's mark and its prompts; 0 where it has neither."""
+    """Return the offset after the pager's mark and the prompts of a line; 0 if it has neither."""
     end = 0
     while True:
         start = text[end : end + 1]
@@ -67,5 +68,5 @@ def prompt_end(text: str) -> int:
 
 
 def is_header(words: list[str]) -> bool:
-    """Whether the words are a line that the router prints around a configuration, or a typed exec command."""
+    """Return whether the words are a line that the router prints around a configuration, or an exec command."""
     return words[0][0] in "BbCcDdEeLlNnPpSsTtYy%^" and _HEADER.fullmatch(" ".join(words)) is not None

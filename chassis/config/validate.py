@@ -1,8 +1,8 @@
-"""The checks of a commit: what a configuration refers to, and what cannot stand together.
+"""The checks of a commit: references to names, and settings that exclude each other.
 
-A name that is nowhere defined is a warning, with the context that was searched and the nearest name; what depends
-on it stays down. What the rules of the router exclude is an error, and the line that makes it is taken out of the
-checked configuration.
+In: a parsed configuration. Out: the same configuration without the lines in error, and diagnostics. An undefined
+name is a warning, with the searched context and the nearest defined name; the objects that need it stay down. A
+violation of the router's rules is an error, and its line is removed (docs/decisions.md has the S-numbers).
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ _NOWHERE = SourcePosition(0, 1, "", "", 0)
 _V = TypeVar("_V")
 
 _MANY = 64
-"""Above so many names the nearest one is looked for among those that begin alike."""
+"""Number of names above which the nearest one is searched only among those with the same beginning."""
 
 AUTHENTICATING = ("aes-128-gcm", "aes-192-gcm", "aes-256-gcm")
-"""Ciphers that show a changed packet by themselves (RFC 4106)."""
+"""Ciphers that include integrity protection (RFC 4106)."""
 
 CONTROLLER_SLOTS = (7, 8)
-"""Slots of the controllers; port 7/1 is the management port."""
+"""Slots of the controllers. Port 7/1 is the management port."""
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """The defined name that looks most like an undefined one, or "" when none is near."""
+    """Return the defined name that is most similar to an undefined one; "" if none is similar."""
     names = list(names)
     if len(names) > _MANY:
-        # Comparing letter by letter is slow: among thousands only names that begin alike are tried.
+        # Comparing letter by letter is slow: of thousands of names, compare only those with the same beginning.
         alike = (other for other in names if other[:2] == name[:2] and abs(len(other) - len(name)) < 2)
         names = list(islice(alike, _MANY))
     near = difflib.get_close_matches(name, names, 1, 0.75)
@@ -56,10 +56,10 @@ def check(
     broken: Collection[Path] = (),
     file: str = "",
 ) -> tuple[Config, tuple[Diagnostic, ...]]:
-    """The configuration without the lines that exclude others, and every diagnostic of a commit.
+    """Return the configuration without the lines in error, and all diagnostics of a commit.
 
-    `positions` has where words are (from the parser); without it all diagnostics are at line 0, column 1.
-    `broken` names the objects that had a wrong line: warnings that only follow from it are left out.
+    `positions` has the positions of words, from the parser; without it all diagnostics are at line 0, column 1.
+    `broken` has the paths of objects with a wrong line: warnings that only follow from that line are left out.
     """
     checks = _Checks(config, positions or {}, broken, file)
     checked = checks.run()
@@ -77,7 +77,7 @@ class _Checks:
         self.found: list[Diagnostic] = []
         self.interfaces_in: dict[str, list[str]] = {}
         self.holders: dict[tuple[str, str], list[Interface]] = {}
-        """(context, address) to the interfaces that have it."""
+        """Interfaces by (context, address)."""
         for context in config.contexts.values():
             for name, interface in context.interfaces.items():
                 self.interfaces_in.setdefault(name, []).append(context.name)
@@ -92,14 +92,14 @@ class _Checks:
     def report(
         self, severity: Severity, code: str, place: SourcePosition, name: str, message: str, repaired: str = ""
     ) -> None:
-        """Report; `repaired` is the word that should stand there."""
+        """Add a diagnostic; `repaired` is the correct word, if known."""
         hint = place.repaired(repaired) if repaired and place.word else ""
         self.found.append(Diagnostic(severity, code, name, self.file, place.line, place.column, message, hint))
 
     def refer(
         self, name: str, defined: Mapping[str, _V], path: Path, what: str, where: str = "", code: str = "S-039"
     ) -> _V | None:
-        """The object of a name, or None after a warning."""
+        """Return the object of a name; warn and return None if it is not defined."""
         target = defined.get(name)
         if target is None:
             near = nearest(name, defined)
@@ -218,7 +218,7 @@ class _Checks:
             self.report("warning", "S-106", self.position(*at), group.name, message)
 
     def _route(self, route: StaticRoute, context: Context, networks: Mapping[int, set[int]]) -> bool:
-        """Whether the route may stand."""
+        """Return whether the route is kept."""
         path: Path = ("context", context.name, "route", route.prefix, route.next_hop or route.interface or "")
         if route.context not in (None, context.name) or (route.next_hop or route.interface) is None:
             message = f"the route stays down: no packet leaves for context {route.context} here"
@@ -244,7 +244,7 @@ class _Checks:
     # --- proposals and policies ---
 
     def _proposals(self) -> dict[str, IpsecProposal]:
-        """The IPsec proposals, without what leaves one without any protection."""
+        """Return the IPsec proposals without the lines that leave one without protection."""
         kept = {name: self._ipsec_proposal(proposal) for name, proposal in self.config.ipsec_proposals.items()}
         for offered in self.config.ike_proposals.values():
             if not offered.exists:
@@ -258,8 +258,8 @@ class _Checks:
         return kept
 
     def _ipsec_proposal(self, proposal: IpsecProposal) -> IpsecProposal:
-        """A cipher alone is a warning; cipher null alone is an error, for ESP must have one of the two services
-        (RFC 4303 1): without the line the proposal is the default pair again, as after its `no` form."""
+        """Warn about a cipher without integrity. Cipher null without integrity is an error, because ESP must have
+        one of the two services (RFC 4303 1): remove the line, so that the proposal has the default pair again."""
         cipher = proposal.esp_encryption
         if cipher is None or cipher in AUTHENTICATING or proposal.esp_authentication or proposal.ah:
             return proposal
@@ -275,7 +275,7 @@ class _Checks:
         return proposal
 
     def _ike_policy(self, policy: IkePolicy, base: Path) -> IkePolicy:
-        """Without the proposals of the other version."""
+        """Return the policy without proposals of the other IKE version."""
         path = (*base, "ike-policy", policy.name)
         kept = tuple(
             item for item in policy.proposals if self._ike_proposal(policy, item, (*path, "seq", item.seq, "name"))
@@ -292,20 +292,20 @@ class _Checks:
             place = self.position(*path, "address_allocation")
             message = "address allocation is for connection type responder-only"
             self.report("warning", "S-029", place, "address-allocation", message)
-        # In an IKEv2 policy the option always has its say: a peer may come with a certificate whatever we use.
+        # In an IKEv2 policy the option always has an effect: a peer may use a certificate even if we do not.
         if policy.validate_certificate_identity and policy.version == 1 and not self._uses_certificates(policy):
             place = self.position(*path, "validate_certificate_identity")
             message = "no certificate is used: no IKE proposal of the policy says rsa-signature"
             self.report("warning", "S-091", place, "validate-certificate-identity", message)
 
     def _quoted(self, key: bytes, command: str, place: SourcePosition) -> None:
-        """A key of characters is what stands there (S-022), quotes too; other software takes them off."""
+        """Warn about a key in quotes: they are a part of the key (S-022), but other software removes them."""
         if key[:1] in _QUOTES or key[-1:] in _QUOTES:
-            message = "the quotes are part of the key, as it stands; if they are not meant, write it without them"
+            message = "the quotes are part of the key; if they are not meant, write the key without them"
             self.report("warning", "S-022", place, command, message)
 
     def _ike_proposal(self, policy: IkePolicy, item: ProposalRef, at: Path) -> bool:
-        """Whether the line may stand."""
+        """Return whether the line is kept."""
         proposal = self.refer(item.name, self.config.ike_proposals, at, "IKE proposal")
         if proposal is None or proposal.version == policy.version:
             return True
@@ -314,10 +314,10 @@ class _Checks:
         return False
 
     def _uses_certificates(self, policy: IkePolicy) -> bool:
-        """Of version 1, where the proposals say how an end authenticates."""
+        """Check an IKEv1 policy, whose proposals name the authentication methods."""
         known = [self.config.ike_proposals.get(item.name) for item in policy.proposals]
         if None in known or not known:
-            # What an undefined proposal would hold is not to be guessed.
+            # The method of an undefined proposal is not known.
             return bool(known)
         return any(item is not None and item.authentication == "rsa-signature" for item in known)
 
@@ -417,7 +417,7 @@ class _Checks:
             message = f"no interface of context {context.name} has address {tunnel.local}"
             self.report("warning", "S-105", at, tunnel.local, message)
         elif all(item.kind != "loopback" for item in holders):
-            message = f"{tunnel.local} is no loopback's address: the tunnel goes down with interface"
+            message = f"{tunnel.local} is not the address of a loopback: the tunnel goes down with interface"
             self.report("warning", "S-105", at, tunnel.local, f"{message} {holders[0].name}")
 
     def _binding(self, tunnel: Tunnel, path: Path, bound: dict[tuple[str, str], str]) -> None:
@@ -443,7 +443,7 @@ class _Checks:
                 message = f"no IPsec profile {tunnel.name} in context {tunnel.interface_context}"
                 self.report("warning", "S-045", at, tunnel.name, message, only)
         for entry in tunnel.entries:
-            # A missing context is said once, at the binding.
+            # A missing context is reported once, at the binding.
             self._entry(entry, (*path, "seq", entry.seq), context)
 
     def _bound(
@@ -496,7 +496,7 @@ class _Checks:
                 self.report("warning", "S-036", place, policy.name, message)
 
     def _many_rules(self, tunnel: Tunnel, path: Path) -> None:
-        """With IKEv1 each rule has SAs of its own, and their number is bounded."""
+        """Warn if an access list has more rules than IKEv1 negotiates; each rule has SAs of its own."""
         context = self.config.contexts.get(tunnel.interface_context)
         for entry in tunnel.entries:
             acl = context.acls.get(entry.acl) if context is not None and entry.acl is not None else None
@@ -517,7 +517,7 @@ class _Checks:
         assert tunnel.remote_id is not None
         at = self.position(*path, "remote_id")
         if tunnel.kind == "manual":
-            # The place is the command, one blank before its value in every spelling of the line.
+            # Point at the command word, which is one blank before its value in every form of the line.
             word = at._replace(column=max(1, at.column - at.offset), word="remote-id", offset=0)
             self.report("warning", "S-021", word, "remote-id", "a manual tunnel has no IKE identity to check")
             return tunnel
@@ -532,7 +532,7 @@ class _Checks:
         return tunnel
 
     def _manual_entries(self, tunnel: Tunnel, path: Path, inbound: dict[tuple[str, str, str, int], str]) -> Tunnel:
-        """Without the SAs whose incoming packets could not be told from those of another tunnel."""
+        """Return the tunnel without SAs whose inbound (destination, protocol, SPI) another tunnel has already."""
         kept: list[TunnelEntry] = []
         for entry in tunnel.entries:
             sa = self.config.manual_sas.get(entry.sa or "")
@@ -557,7 +557,7 @@ class _Checks:
 
 
 def _networks(context: Context) -> dict[int, set[int]]:
-    """The networks of a context's interfaces: prefix length to the leading bits of each."""
+    """Return the networks of a context's interfaces: the leading bits of each, by prefix length."""
     found: dict[int, set[int]] = {}
     for interface in context.interfaces.values():
         for address, length in interface.addresses:

@@ -1,7 +1,7 @@
-"""The kinds of values that a command takes: how each is read from a word, shown, and refused.
+"""Types of the values of commands: how each is read from a word, printed, and refused.
 
-Reading never raises: a word that does not fit gives an `InvalidValue`, which says why, under which code, and which
-word would have been right where that is known.
+Reading never raises. A wrong word gives an `InvalidValue` with the reason, the code of the diagnostic, and the
+correct word if it is known.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from chassis.model.router import MANAGEMENT, NULL0
 from chassis.net.address import format_prefix, network_of
 
 MAX_SLOT = 14
-"""Highest slot of the chassis; slots 7 and 8 belong to the controllers."""
+"""Highest slot of the chassis. Slots 7 and 8 belong to the controllers."""
 
 
 HIDDEN_VALUE = "***"
-"""Printed instead of a word that may be a key."""
+"""Text that is printed instead of a word that may be a key."""
 
 
 @dataclass(frozen=True, slots=True)
 class InvalidValue:
-    """Why a word is not a value of its kind; `instead` is the word that was probably meant."""
+    """The reason why a word is not a value of its type. `suggestion` is the word that was probably meant."""
 
     reason: str
     code: str = "bad-value"
@@ -39,7 +39,7 @@ def _always(value: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ValueType:
-    """A kind of value. `fits` tells whether a value is printed by this kind (used to choose among alternatives).
+    """A type of value. `fits` returns whether this type prints a value (used to choose among alternatives).
 
     `rest` takes the rest of the line with its blanks; `secret` values never appear in a diagnostic.
     """
@@ -72,13 +72,13 @@ PROTOCOLS = {
     "pim": 103,
     "sctp": 132,
 }
-"""Names of IP protocols that an ACL rule knows, with their numbers."""
+"""Numbers of the IP protocols that an ACL rule accepts by name."""
 
 _PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
 
 
 def address_number(text: str) -> int | None:
-    """The 32-bit number of a dotted address, or None."""
+    """Return the 32-bit number of a dotted address; None if the text is not one."""
     found = _DOTTED.fullmatch(text)
     if found is None:
         return None
@@ -89,12 +89,12 @@ def address_number(text: str) -> int | None:
 
 
 def dotted(number: int) -> str:
-    """The dotted form of a 32-bit number."""
+    """Return the dotted form of a 32-bit number."""
     return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
 
 
 def mask_length(text: str) -> int | None:
-    """Prefix length of a dotted mask or wildcard mask, or None when it is neither."""
+    """Return the prefix length of a dotted mask or wildcard mask; None if it is neither."""
     number = address_number(text)
     if number is None:
         return None
@@ -195,7 +195,7 @@ def _read_protocol(word: str) -> object:
 
 
 def hex_bytes(word: str) -> bytes | InvalidValue:
-    """The bytes of hexadecimal digits, with or without 0x."""
+    """Return the octets of hexadecimal digits, with or without 0x."""
     digits = word[2:] if word[:2] in ("0x", "0X") else word
     if not _HEX.fullmatch(digits):
         return InvalidValue("expected hexadecimal digits", "S-022")
@@ -272,14 +272,14 @@ def _read_card_type(word: str) -> object:
 
 
 def card_ports(card_type: str) -> int:
-    """Number of ports in a type such as ge-10-port; 0 when the name carries none."""
+    """Return the number of ports of a card type such as ge-10-port; 0 if the name has no number."""
     found = re.fullmatch(r"[a-z0-9-]*?-([0-9]{1,3})-port", card_type, re.ASCII)
     return int(found.group(1)) if found else 0
 
 
 @cache
 def number_type(low: int, high: int, step: int = 1) -> ValueType:
-    """Whole numbers from `low` to `high`, both included, in steps."""
+    """Return the type of whole numbers from `low` to `high`, both included, in steps."""
     steps = f" in steps of {step}" if step > 1 else ""
 
     def read(word: str) -> object:
@@ -333,4 +333,4 @@ TYPES: dict[str, ValueType] = {
         ),
     )
 }
-"""Every kind of value that is not a plain range of numbers, by name."""
+"""All value types except ranges of numbers, by name."""

@@ -138,7 +138,7 @@ def test_an_opener_in_a_file_with_indentation_ends_with_its_block() -> None:
 
 def test_a_warning_says_which_words_are_meant() -> None:
     text = "context a\n interface s multibind lastresort\n ip access-list l\n router ospf 1\n frob me\n"
-    assert [d.message.split(" is no ")[0] for d in parse(text).diagnostics] == [
+    assert [d.message.split(" is not a ")[0] for d in parse(text).diagnostics] == [
         "`interface s multibind`", "`ip access-list`", "`router`", "`frob`",
     ]  # fmt: skip
 
