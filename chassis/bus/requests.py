@@ -1,7 +1,8 @@
-"""Every request that an operator may make, by the process that answers it: the one table of them.
+"""The table of all requests of operators, by the process that answers them.
 
-Processes check what comes in against it (`chassis.bus.arguments.read`), `chassisctl` takes ranges, defaults and
-help texts from it, and `docs/bus.md` prints it. Line cards and ASPs are asked by their controller, on the bus.
+Processes check received requests against it (`chassis.bus.arguments.read`), `chassisctl` takes ranges, defaults
+and help texts from it, and `docs/bus.md` prints it. Line cards and ASPs get requests from their controller, on the
+bus.
 """
 
 from __future__ import annotations
@@ -29,19 +30,19 @@ from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH, MAX_IPV4_LENGTH
 
 MAX_CONFIGURATION: Final = 32 * 1024 * 1024
-"""Octets of the longest configuration that is taken."""
+"""Length (octets) of the longest configuration."""
 
 MAX_PING: Final = MAX_IPV4_LENGTH - HEADROOM - IPV4_HEADER_LENGTH - 8
-"""Octets of data of the largest echo request: with its headers it is a packet of a batch."""
+"""Data (octets) of the largest echo request: with its headers it fits a batch."""
 
 MAX_TIME: Final = 1e12
-"""Seconds of the monotonic clock, far beyond the life of any machine."""
+"""Latest time (s of the monotonic clock) that a request may name."""
 
 MAX_RATE: Final = 1e7
-"""Packets a second of the fastest flow, but for `max`."""
+"""Rate (packets/s) of the fastest flow, except `max`."""
 
 CLEAR: Final = ("all", "ike", "ipsec")
-"""What of a tunnel is negotiated anew: everything, or the SAs that the guide's two clear commands name."""
+"""SAs of a tunnel to negotiate again: all, or those that the guide's two clear commands name."""
 
 REKEY: Final = ("ipsec", "ike")
 SHOW: Final = ("sas", "statistics")
@@ -49,37 +50,37 @@ SHOW: Final = ("sas", "statistics")
 _NODE = Argument(TextType(64), "name of the node", required=True)
 _CARD = Argument(TextType(32), "the card, such as asp 1/1; not needed for a node of one process", "")
 _PORT = Argument(TextType(32), "the port, such as 3/11", required=True)
-_SINCE = Argument(NumberType(0, MAX_TIME, "seconds"), "only what came after this monotonic time", 0.0)
-_TUNNEL = Argument(TextType(), "name of the tunnel; of all where it is left out", "")
-_FLOW = Argument(TextType(64), "name of the flow; all of them where it is left out")
+_SINCE = Argument(NumberType(0, MAX_TIME, "seconds"), "only entries after this monotonic time", 0.0)
+_TUNNEL = Argument(TextType(), "name of the tunnel; all if it is left out", "")
+_FLOW = Argument(TextType(64), "name of the flow; all if it is left out")
 
 _SECONDS: Final[ArgumentType] = NumberType(0.001, 60, "seconds")
 
 _LINK = Spec(
-    "Set faults of what a port sends, and say which are in force.",
+    "Set the faults of the packets that a port sends; return the faults in force.",
     {
         "port": _PORT,
-        "far": Argument(FlagType(), "of what the Linux device at the other end sends instead"),
+        "far": Argument(FlagType(), "set them for the packets of the Linux device at the other end instead"),
         "down": Argument(FlagType(), "the link is down"),
-        "loss": Argument(QuantityType(0, 1, "1%"), "share of packets lost"),
-        "delay": Argument(QuantityType(0, 3600, "20ms"), "time under way"),
-        "jitter": Argument(QuantityType(0, 3600, "5ms"), "most that is added to the delay or taken from it"),
+        "loss": Argument(QuantityType(0, 1, "1%"), "share of packets that are lost"),
+        "delay": Argument(QuantityType(0, 3600, "20ms"), "delay of each packet"),
+        "jitter": Argument(QuantityType(0, 3600, "5ms"), "largest change of the delay, up or down"),
         "reorder": Argument(QuantityType(0, 1, "1%"), "share of packets that a later one overtakes"),
         "duplicate": Argument(QuantityType(0, 1, "1%"), "share of packets that arrive twice"),
-        "rate": Argument(QuantityType(0, 1e15, "100M"), "bits a second; 0 is no limit"),
-        "seed": Argument(IntType(0, 2**32), "start the faults' random numbers over from this seed"),
-        "clear": Argument(FlagType(), "end every fault first"),
+        "rate": Argument(QuantityType(0, 1e15, "100M"), "bits a second; 0 means no limit"),
+        "seed": Argument(IntType(0, 2**32), "restart the random numbers of the faults from this seed"),
+        "clear": Argument(FlagType(), "end all faults first"),
     },
 )
 _INJECT = Spec(
-    "Give a port the packets again that a capture says it received.",
+    "Give a port the packets of a capture again, as received.",
     {
         "port": _PORT,
         "file": Argument(PathType(), "the capture", required=True),
-        "seconds": Argument(NumberType(0, 1e9, "seconds"), "only those of its last such time; 0 for all", 0.0),
+        "seconds": Argument(NumberType(0, 1e9, "seconds"), "only packets of the last seconds; 0 for all", 0.0),
     },
 )
-_SNAPLEN = Argument(IntType(0, 65_535), "most octets that are kept of a packet; 0 for all", 0)
+_SNAPLEN = Argument(IntType(0, 65_535), "most octets of a packet that are kept; 0 for all", 0)
 
 
 def _capture(points: str, **more: Argument) -> Spec:
@@ -89,8 +90,8 @@ def _capture(points: str, **more: Argument) -> Spec:
             "what": Argument(TextType(64), points, required=True),
             "file": Argument(PathType(), "where to", required=True),
             "snaplen": _SNAPLEN,
-            "clear": Argument(FlagType(), "only frames that are neither protected nor IKE's nor ARP", False),
-            "ring": Argument(IntType(0, 2**50), "octets of which the last are kept; 0 for no bound", 0),
+            "clear": Argument(FlagType(), "only frames that are not ESP, AH, IKE or ARP", False),
+            "ring": Argument(IntType(0, 2**50), "octets of the last packets to keep; 0 for no limit", 0),
             **more,
         },
     )
@@ -106,15 +107,15 @@ def _capture_stop(what: str) -> Spec:
     )
 
 
-_APPEND = Argument(FlagType(), "go on with a file that is there", False)
+_APPEND = Argument(FlagType(), "continue an existing file", False)
 
 LAUNCHER: Final[Mapping[str, Spec]] = {
     "ps": Spec("The processes of the lab."),
     "status": Spec("The status of every node."),
-    "events": Spec("What the launcher noted.", {"since": _SINCE}),
+    "events": Spec("The launcher's events.", {"since": _SINCE}),
     "kill": Spec("Kill a card's process (SIGKILL).", {"node": _NODE, "card": _CARD}),
     "stop": Spec("Make a card hang (SIGSTOP).", {"node": _NODE, "card": _CARD}),
-    "continue": Spec("Let a hung card go on (SIGCONT).", {"node": _NODE, "card": _CARD}),
+    "continue": Spec("Resume a stopped card (SIGCONT).", {"node": _NODE, "card": _CARD}),
     "restart": Spec("Kill a card and start it again at once.", {"node": _NODE, "card": _CARD}),
     "exec": Spec(
         "Run a command in a Linux node.",
@@ -125,7 +126,7 @@ LAUNCHER: Final[Mapping[str, Spec]] = {
                 "one text for the shell, or a program with its arguments",
                 required=True,
             ),
-            "timeout": Argument(NumberType(0, 86_400, "seconds"), "longest that it may take", 30.0),
+            "timeout": Argument(NumberType(0, 86_400, "seconds"), "time limit of the command", 30.0),
         },
     ),
     "destroy": Spec("End the lab.", {"keep_state": Argument(FlagType(), "keep the nodes' state folders", False)}),
@@ -135,18 +136,18 @@ CONTROLLER: Final[Mapping[str, Spec]] = {
     "status": Spec("Cards, tunnels, ports and the last events."),
     "routes": Spec("The routes of a context.", {"context": Argument(TextType(), "name of the context", "local")}),
     "log": Spec("The log.", {"since": _SINCE}),
-    "events": Spec("What happened.", {"since": _SINCE}),
+    "events": Spec("The events of the node.", {"since": _SINCE}),
     "config": Spec("The configuration in force, keys included."),
     "apply": Spec(
-        "Put a configuration into force, whole or not at all.",
+        "Apply a configuration, completely or not at all.",
         {
             "text": Argument(TextType(MAX_CONFIGURATION), "the configuration", required=True),
             "file": Argument(TextType(4095), "name of its file, for messages", ""),
-            "dry": Argument(FlagType(), "only check it and say what would change", False),
+            "dry": Argument(FlagType(), "only check it and show the changes", False),
         },
     ),
     "trace": Spec(
-        "Mark the next packets that enter, so that every process on their way stamps them.",
+        "Mark the next packets that enter, so that every process on their path reports them.",
         {
             "count": Argument(IntType(1, 100), "number of packets", 1),
             "context": Argument(TextType(), "only packets that are looked up in this context"),
@@ -158,7 +159,7 @@ CONTROLLER: Final[Mapping[str, Spec]] = {
     ),
     "traces": Spec(
         "The stamps of traced packets.",
-        {"settled": Argument(FlagType(), "ask every card first for what it has not reported yet", False)},
+        {"settled": Argument(FlagType(), "first ask every card for stamps that it has not reported", False)},
     ),
     "ping": Spec(
         "Send echo requests.",
@@ -180,26 +181,26 @@ CONTROLLER: Final[Mapping[str, Spec]] = {
     "capture-stop": _capture_stop("or by what is captured"),
     "neighbours": Spec("Neighbours by ARP.", {"card": Argument(TextType(32), "of this line card only")}),
     "clear": Spec(
-        "Delete SAs and have them made anew.",
+        "Delete SAs, and negotiate them again.",
         {"tunnel": _TUNNEL, "what": Argument(WordType(CLEAR), "which SAs", "all")},
     ),
     "rekey": Spec(
-        "Make a tunnel's SAs anew before their time.",
+        "Rekey a tunnel's SAs before their lifetime ends.",
         {
             "tunnel": Argument(TextType(), "name of the tunnel", required=True),
             "what": Argument(WordType(REKEY), "which SAs", "ipsec"),
         },
     ),
     "ike": Spec(
-        "The IKE SAs, or what was counted about negotiations.",
+        "The IKE SAs, or the counters of negotiations.",
         {"tunnel": _TUNNEL, "what": Argument(WordType(SHOW), "which of the two", "sas")},
     ),
     "keys": Spec("The keys of IKE and IPsec SAs.", {"tunnel": _TUNNEL}),
     "queues": Spec("The priority queues of ASPs.", {"tunnel": _TUNNEL}),
     "sas": Spec("What was counted for each SA.", {"tunnel": _TUNNEL}),
     "bus": Spec(
-        "Control messages as they pass, until the operator goes.",
-        {"types": Argument(TextListType(), "only messages of these types; of all where it is empty", ())},
+        "Control messages as they are sent and received, until the client disconnects.",
+        {"types": Argument(TextListType(), "only messages of these types; all if it is empty", ())},
     ),
 }
 
@@ -210,14 +211,14 @@ TESTER: Final[Mapping[str, Spec]] = {
             "flow": _FLOW,
             "rate": Argument(
                 EitherType((NumberType(1e-3, MAX_RATE), WordType(("max",)))),
-                "packets a second instead of the flow's own",
+                "packets a second instead of the flow's rate",
             ),
-            "count": Argument(IntType(0, 2**62), "end after so many packets; 0 for never"),
+            "count": Argument(IntType(0, 2**62), "end after this number of packets; 0 for never"),
         },
     ),
     "stop": Spec("Stop flows.", {"flow": _FLOW}),
     "define": Spec(
-        "Make a flow, or make it anew.",
+        "Define a flow, or replace it.",
         {
             "flow": Argument(TextType(32), "name of the flow", required=True),
             "spec": Argument(ValuesType(), "its keys as in a lab file", required=True),
@@ -225,7 +226,7 @@ TESTER: Final[Mapping[str, Spec]] = {
     ),
     **{
         name: Spec(
-            "What became of flows, and what came that is none's.",
+            "Results of flows, and received packets that belong to no flow.",
             {
                 "flow": _FLOW,
                 "since": Argument(NumberType(0, MAX_TIME, "seconds"), "losses in a window from this time", 0.0),
@@ -241,8 +242,8 @@ TESTER: Final[Mapping[str, Spec]] = {
     "capture-stop": _capture_stop("the point"),
 }
 
-_STAMPS = Spec("Report the stamps that were not reported yet.")
-_NUMBER = Argument(IntType(0), "number of the tunnel; all of them where it is left out")
+_STAMPS = Spec("Report the stamps that are not reported yet.")
+_NUMBER = Argument(IntType(0), "number of the tunnel; all if it is left out")
 
 LINE_CARD: Final[Mapping[str, Spec]] = {
     "ping": Spec(
@@ -266,10 +267,10 @@ LINE_CARD: Final[Mapping[str, Spec]] = {
         {
             "number": Argument(IntType(1), "of the first packet", required=True),
             "count": Argument(IntType(1, 1000), "number of packets", 1),
-            "port": Argument(TextType(32), "that came in by this port; by any where it is empty", ""),
+            "port": Argument(TextType(32), "that entered by this port; any if it is empty", ""),
             "source": Argument(AddressType(), "from this address", 0),
             "destination": Argument(AddressType(), "to this address", 0),
-            "protocol": Argument(IntType(-1, 255), "of this IP protocol number; of any for -1", -1),
+            "protocol": Argument(IntType(-1, 255), "of this IP protocol number; -1 for any", -1),
         },
     ),
     "neighbours": Spec("Neighbours by ARP."),
@@ -282,12 +283,12 @@ LINE_CARD: Final[Mapping[str, Spec]] = {
 
 ASP: Final[Mapping[str, Spec]] = {
     "clear": Spec(
-        "Delete SAs and have them made anew.",
+        "Delete SAs, and negotiate them again.",
         {"tunnel": _NUMBER, "what": Argument(WordType(CLEAR), "which SAs")},
     ),
-    "rekey": Spec("Make SAs anew.", {"tunnel": _NUMBER, "what": Argument(WordType(REKEY), "which SAs")}),
+    "rekey": Spec("Rekey SAs.", {"tunnel": _NUMBER, "what": Argument(WordType(REKEY), "which SAs")}),
     "ike": Spec(
-        "IKE's own account.",
+        "IKE SAs and counters.",
         {
             "tunnel": _NUMBER,
             "what": Argument(WordType((*SHOW, "keys")), "of what", required=True),
