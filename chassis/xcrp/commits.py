@@ -1,8 +1,8 @@
-"""Commits and numbers that must be on disk before they take effect.
+"""Commits, and files of numbers, that must be on disk before they take effect.
 
-A commit is noted in the journal and acted on when the shell says that this is on disk; where it is not, the
-commit is refused with the reason. While a file of numbers is not on disk nothing reaches a card that may use them.
-A write that failed is said once and tried again.
+A commit is written to the journal, and takes effect when the shell reports that the write is on disk. If the write
+failed, the commit is refused with the reason. While a file of numbers is not on disk, no card gets records that
+may use them. A failed write is reported once and repeated.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The running configuration and the journal of its commits.
 
-A commit is on disk, in the journal, before anything is done about it and before anybody is told that it was done,
-so a controller that ends at any moment comes back with the old configuration or with the new one, whole. The
-journal is a file of lines, each one commit as JSON; a line without its end was never in force.
+A commit is on disk, in the journal, before it takes effect and before it is acknowledged. A controller that ends
+at any moment therefore restarts with the complete old or the complete new configuration. The journal is a file of
+lines, each one commit in JSON. A line without its end was never in force.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CUT_BACK_OCTETS = 1 << 26
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """A configuration that was put into force: the file's text as it was given, and its name."""
+    """A configuration that was put into force: the text of its file as given, and the file's name."""
 
     number: int
     file: str
@@ -42,10 +42,10 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class CheckedConfig:
-    """A text that was read and checked whole; `config` is what it means without the lines that are errors.
+    """A parsed and checked text. `config` is the configuration without the lines in error.
 
-    Whoever applies a text with an error is refused. A start-up file, and what the journal holds of it, is put in
-    force without those lines (rule 2 of docs/decisions.md).
+    An operator's `apply` of a text with an error is refused. A start-up file, also as the journal has it, is put
+    into force without those lines (rule 2 of docs/decisions.md).
     """
 
     config: Config
@@ -57,23 +57,23 @@ class CheckedConfig:
 
     @property
     def errors(self) -> tuple[Diagnostic, ...]:
-        """What is wrong with the lines that have no effect."""
+        """Return the diagnostics of the lines in error."""
         return tuple(found for found in self.diagnostics if found.severity == "error")
 
 
 @lru_cache(maxsize=4)
 def check(text: str, file: str, *, modern: bool = False) -> CheckedConfig:
-    """Read a configuration and check it whole. Never raises on any text.
+    """Parse a configuration and check it. Errors in the text do not raise; they are in the diagnostics.
 
-    `modern`: with the algorithms of today's peers. The latest few results are kept, for they are values: a text is
-    checked before it is applied and again when it is put into force, and thousands of tunnels take a second.
+    `modern`: accept the algorithms that the guide does not have. The last few results are cached, because a text
+    is checked before it is applied and again when it is put into force, which takes 1 s for thousands of tunnels.
     """
     parsed = parse(text, file, modern=modern)
     return CheckedConfig(parsed.config, parsed.diagnostics)
 
 
 def diagnostics_of(checked: CheckedConfig) -> list[dict[str, str | int | float | bool | bytes | None]]:
-    """The diagnostics as an operator's answer has them."""
+    """Return the diagnostics as in an operator's answer."""
     return [
         {
             "severity": found.severity,
@@ -90,9 +90,9 @@ def diagnostics_of(checked: CheckedConfig) -> list[dict[str, str | int | float |
 
 
 class Journal:
-    """The commits of a node, oldest first, as far as they are kept.
+    """The commits of a node that are kept, oldest first.
 
-    `problems` names each line that was left out at reading; what stood in it is not shown, for keys may have.
+    `problems` names each line that could not be read, without its text, because it may contain keys.
     """
 
     def __init__(self, data: bytes | None) -> None:
@@ -105,7 +105,9 @@ class Journal:
         for number, line in enumerate(lines, 1):
             commit = _read(line)
             if commit is None:
-                self.problems.append(f"line {number} of the journal ({len(line)} octets) is no commit: left out")
+                self.problems.append(
+                    f"line {number} of the journal ({len(line)} octets) is not a commit: left out"
+                )
             else:
                 self._add(commit, len(line) + 1)
         if torn:
@@ -169,7 +171,7 @@ def _read(line: bytes) -> Commit | None:
 
 
 def changes(old: Config, new: Config) -> list[dict[str, Any]]:
-    """What a commit changes, as an operator's answer has it; no key is in it."""
+    """Return the changes of a commit as in an operator's answer, without keys."""
     return [
         {"kind": change.kind, "path": [str(part) for part in change.path], "lines": list(change.lines)}
         for change in difference(old, new)
@@ -177,5 +179,5 @@ def changes(old: Config, new: Config) -> list[dict[str, Any]]:
 
 
 def text_of(config: Config) -> str:
-    """The configuration as commands, the way it would be saved: keys are in it."""
+    """Return the configuration as commands, as in a saved file, including keys."""
     return render(config)

@@ -1,8 +1,8 @@
 """The flash of a router: the PEM files of its contexts' PKI stores (guide 6.1), read once and checked.
 
-A file is `pki/CONTEXT/KIND/NAME.pem`, KIND one of `trusted` (certificates of authorities), `self` (our own, with
-what stands between them and the root) and `keys` (private keys). A certificate of ours belongs to the key of its
-name. What is wrong with a file is said with its path; nothing of what is in it ever is.
+A file is `pki/CONTEXT/KIND/NAME.pem`. KIND is `trusted` (certificates of authorities), `self` (certificates of
+this router, with intermediate ones) or `keys` (private keys). A certificate in `self` belongs to the key of the
+same name. An error message has the path of its file and never the content.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 TRUSTED, SELF, KEY = "trusted", "self", "key"
 
 FOLDERS: Final[Mapping[str, str]] = {"trusted": TRUSTED, "self": SELF, "keys": KEY}
-"""Folder of a context's store to the kind of its objects."""
+"""Kind of the objects, by folder of a context's store."""
 
 MAX_PEM_OCTETS = 1 << 18
-"""Octets of the largest file that is taken for PEM."""
+"""Size (octets) of the largest file that is read as PEM."""
 
 MAX_FLASH_FILES = 4096
-"""Files that one flash may hold."""
+"""Most files of one flash (count)."""
 
 
 @dataclass(frozen=True, slots=True)
 class FlashFile:
-    """A file as it was found: `path` is relative to the flash, `error` says why it could not be read.
+    """A file of the flash: `path` is relative to the flash, `error` is the reason if it could not be read.
 
     `exposed`: its group or others may read it.
     """
@@ -43,7 +43,7 @@ class FlashFile:
 
 @dataclass(frozen=True, slots=True)
 class FlashProblem:
-    """Something about a file of the flash; an error means that the file is as if it were not there."""
+    """An error or warning about a file of the flash. A file with an error is not used."""
 
     severity: str
     path: str
@@ -55,7 +55,7 @@ class FlashProblem:
 
 @dataclass(frozen=True, slots=True)
 class PkiObject:
-    """A good file: an object of a context's store."""
+    """A valid file: an object of a context's store."""
 
     context: str
     kind: str
@@ -65,7 +65,7 @@ class PkiObject:
 
 @dataclass(frozen=True, slots=True)
 class PkiStore:
-    """Every good file, by context, and what is wrong with the others."""
+    """The valid files by context, and the errors of the others."""
 
     items: Mapping[str, tuple[PkiObject, ...]] = field(default_factory=dict)
     problems: tuple[FlashProblem, ...] = ()
@@ -74,7 +74,7 @@ class PkiStore:
         return [item.name for item in self.items.get(context, ()) if item.kind == kind]
 
     def first_missing(self, context: str) -> str:
-        """What a context lacks for rsa-signature (guide 6.1): trusted, own certificate or its key; or nothing."""
+        """Return what a context lacks for rsa-signature (guide 6.1): a trusted or own certificate, or its key."""
         if not self.names(context, TRUSTED):
             return f"context {context} has no trusted certificate"
         own = self.names(context, SELF)
@@ -86,7 +86,7 @@ class PkiStore:
 
 
 def read_store(files: Iterable[FlashFile]) -> PkiStore:
-    """The PKI stores that these files are. Never raises on any bytes."""
+    """Return the PKI stores of these files. Invalid files do not raise; they are in `problems`."""
     items: dict[str, dict[tuple[str, str], PkiObject]] = {}
     problems: list[FlashProblem] = []
     publics: dict[tuple[str, str, str], object] = {}
@@ -97,7 +97,7 @@ def read_store(files: Iterable[FlashFile]) -> PkiStore:
             continue
         well_placed = len(parts) == 4 and parts[0] == "pki" and parts[2] in FOLDERS
         if not well_placed or not parts[3].endswith(".pem"):
-            text = "is no pki/CONTEXT/{trusted,self,keys}/NAME.pem and is not used"
+            text = "is not pki/CONTEXT/{trusted,self,keys}/NAME.pem and is not used"
             problems.append(FlashProblem("warning", file.path, text))
             continue
         item = PkiObject(parts[1], FOLDERS[parts[2]], parts[3].removesuffix(".pem"), file.data)
@@ -126,18 +126,22 @@ def read_store(files: Iterable[FlashFile]) -> PkiStore:
 
 
 class _BadPemError(Exception):
-    """The text says what is wrong with a file, without anything of it."""
+    """A file cannot be used; the text is the reason, without any content."""
 
 
 def _certificate(data: bytes, own: bool) -> object:
-    """The public numbers of the first certificate of a PEM file; None for another kind of key than RSA."""
+    """Return the public numbers of the first certificate of a PEM file.
+
+    Raises:
+        _BadPemError: the file is not a PEM certificate with an RSA key.
+    """
     if len(data) > MAX_PEM_OCTETS:
         raise _BadPemError("is too long for a PEM file")
     try:
         certificates = x509.load_pem_x509_certificates(data)
         public = certificates[0].public_key()
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
-        raise _BadPemError("is no PEM certificate that can be read") from None
+        raise _BadPemError("is not a readable PEM certificate") from None
     if not isinstance(public, rsa.RSAPublicKey):
         if own:
             raise _BadPemError("is a certificate of another kind of key than RSA")
@@ -146,7 +150,11 @@ def _certificate(data: bytes, own: bool) -> object:
 
 
 def _key(data: bytes) -> object:
-    """The public numbers of a private key."""
+    """Return the public numbers of a private key.
+
+    Raises:
+        _BadPemError: the file is not a PEM file with an RSA key without a passphrase.
+    """
     if len(data) > MAX_PEM_OCTETS:
         raise _BadPemError("is too long for a PEM file")
     try:
@@ -154,7 +162,7 @@ def _key(data: bytes) -> object:
     except TypeError:
         raise _BadPemError("is a private key with a passphrase") from None
     except (ValueError, UnsupportedAlgorithm):
-        raise _BadPemError("is no PEM private key that can be read") from None
+        raise _BadPemError("is not a readable PEM private key") from None
     if not isinstance(key, rsa.RSAPrivateKey):
         raise _BadPemError("is a private key of another kind than RSA")
     return key.private_numbers().public_numbers

@@ -1,4 +1,4 @@
-"""Reading the folder that is a router's flash."""
+"""Reader of the folder that is a router's flash."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from chassis.xcrp.flash import MAX_FLASH_FILES, MAX_PEM_OCTETS, FlashFile
 
 
 def read_folder(folder: Path) -> tuple[FlashFile, ...]:
-    """The files of a flash folder that belong to PKI stores, in order; one that can't be read says why."""
+    """Return the files of a flash folder that belong to PKI stores, in order, unreadable ones with the error."""
     found: list[FlashFile] = []
     try:
         paths = sorted(path for path in (folder / "pki").rglob("*") if not path.is_dir())
     except OSError as error:
         return (FlashFile("pki", error=error.strerror or str(error)),)
     if not folder.is_dir():
-        return (FlashFile(".", error="there is no such folder"),)
+        return (FlashFile(".", error="the folder does not exist"),)
     for path in paths[:MAX_FLASH_FILES]:
         name = path.relative_to(folder).as_posix()
         try:
-            # One octet more than is taken, so that a larger file is known for one.
+            # Read one octet more than the limit, so that a larger file is recognised.
             with open(regular_files.open_regular(path), "rb") as file:
                 data = file.read(MAX_PEM_OCTETS + 1)
                 exposed = bool(os.fstat(file.fileno()).st_mode & 0o077)

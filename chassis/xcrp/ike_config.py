@@ -1,7 +1,7 @@
-"""Negotiated tunnels: what their configuration must have before IKE can start, and which records their ASP needs.
+"""Negotiated tunnels: the configuration that IKE needs before it starts, and the records that their ASP needs.
 
-Names are looked up where S-062 says: the IKE policy in the context of the peer end point, access lists in that of
-the bound interface, all else for the whole router.
+Names are looked up by S-062: the IKE policy in the context of the peer end point, access lists in the context of
+the bound interface, all other names in the whole router.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ CERTIFICATE = "certificate"
 
 
 def policy_of(config: Config, tunnel: Tunnel) -> IkePolicy | None:
-    """The IKE policy of a tunnel, where it is defined."""
+    """Return the IKE policy of a tunnel; None if it is not defined."""
     context = config.contexts.get(tunnel.context)
     return context.ike_policies.get(tunnel.ike_policy) if context is not None and tunnel.ike_policy else None
 
 
 def proposals_of(config: Config, policy: IkePolicy) -> list[IkeProposal]:
-    """The proposals that a policy can use: those that are defined, of its version, and possible in it."""
+    """Return the proposals that a policy can use: defined, of its version, and valid for it."""
     found = [config.ike_proposals.get(line.name) for line in policy.proposals]
     return [one for one in found if one is not None and one.version == policy.version and one.exists]
 
 
 def methods(config: Config, policy: IkePolicy) -> set[str]:
-    """How this end may have to prove its identity: version 1 says it in the proposals, version 2 in the policy."""
+    """Return the authentication methods of this end: from the proposals in IKEv1, from the policy in IKEv2."""
     if policy.version == 2:
         return {policy.authentication}
     return {proposal.authentication for proposal in proposals_of(config, policy)}
 
 
 def config_error(config: Config, tunnel: Tunnel, flash: PkiStore) -> str:
-    """The first condition of a negotiated tunnel that its configuration leaves unmet, or empty (B-024, S-039)."""
+    """Return the first unmet condition of a negotiated tunnel, or empty (B-024, S-039)."""
     if not tunnel.ike_policy:
         return IKE_POLICY
     policy = policy_of(config, tunnel)
@@ -59,7 +59,7 @@ def _policy_error(config: Config, policy: IkePolicy, context: str, flash: PkiSto
         return f"{IKE_PROPOSAL}: {_none(policy.name, policy.proposals)}"
     key = policy.pre_shared_key
     if key is not None and key.form == "aaa":
-        # B-092: AAA knows the keys of on-demand peers only.
+        # B-092: AAA has the keys of on-demand peers only.
         return f"{AAA}: policy {policy.name} has its pre-shared key from AAA"
     wanted = methods(config, policy)
     if "pre-shared-key" in wanted and key is None:
@@ -87,14 +87,14 @@ def _entries_error(config: Config, tunnel: Tunnel) -> str:
 
 
 def _none(policy: str, lines: Sequence[ProposalRef]) -> str:
-    """Of a policy without a proposal that can be used."""
+    """Return the reason for a policy without a usable proposal."""
     if not lines:
         return f"policy {policy} names none"
     return f"none of policy {policy} is there ({', '.join(line.name for line in lines)})"
 
 
 def needed(config: Config, tunnel: Tunnel, numbers: dict[str, int], flash: PkiStore) -> Iterator[Key]:
-    """Keys of the records that the ASP of a negotiated tunnel gets, and no other ASP that has no use for them."""
+    """Return the keys of the records that only ASPs with this negotiated tunnel get."""
     policy = policy_of(config, tunnel)
     outer = numbers.get(tunnel.context, 0)
     if policy is not None:
@@ -103,7 +103,7 @@ def needed(config: Config, tunnel: Tunnel, numbers: dict[str, int], flash: PkiSt
             yield policy_key(IkeProposal, proposal.name)
         own = "rsa-signature" in methods(config, policy)
         for item in flash.items.get(tunnel.context, ()):
-            # In version 2 the peer may prove itself by a certificate where we do not.
+            # In IKEv2 the peer may use a certificate even if this end does not.
             if own or (policy.version == 2 and item.kind == TRUSTED):
                 yield (CertificateRecord.TYPE, outer, item.kind, item.name)
     inner = numbers.get(tunnel.interface_context, 0)

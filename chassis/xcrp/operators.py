@@ -1,7 +1,7 @@
 """The operators' commands at a controller: check arguments, send requests to cards, collect the answers.
 
-A request to cards is answered when each of them replied, died or ran out of time. `bus` is no command of the
-engine: its process shows what passes.
+A request to cards is answered when each card has replied, died or exceeded its time. The engine does not have the
+command `bus`: the shell shows the messages.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Operators:
         except ArgumentError as error:
             return [ToOperator(number, {}, refusal(name, error))]
         except Exception as error:
-            # A fault of this program: the operator is told, and the router goes on.
+            # A bug of this program: report it to the operator, and continue.
             text = f"{name}: {fault(error)}"
             self.state.log("error", "operator", text, now)
             return [ToOperator(number, {}, text)]
@@ -275,7 +275,7 @@ class Operators:
             return answer("")
         same = not changes and configuration.text_of(old) == configuration.text_of(new)
         if state.diagnostics is not None and state.diagnostics.refused:
-            # What is in force was read from a text with wrong lines: this one takes its place in the journal.
+            # The commit in force has a text with wrong lines: replace it in the journal by this one.
             same = False
         return self._commit(arguments["text"], arguments["file"], checked, same, answer, now)
 
@@ -372,7 +372,7 @@ class Operators:
         if arguments["ring"]:
             ask["ring"] = arguments["ring"]
         outputs = self.request_cards(number, [(self.usable(card), ask)], "capture", now, single=True)
-        # A card has one capture of a point: this one takes the place of another.
+        # A card has one capture for each point: this one replaces another.
         self._captures = {
             file: running
             for file, running in self._captures.items()
@@ -401,7 +401,7 @@ class Operators:
             more = {"interrupted": running.interrupted, **({"error": running.error} if running.error else {})}
             entry = self.node.cards.get(card)
             if entry is None or not entry.expects_heartbeats:
-                why = f"{card} is {entry.state.value if entry else 'no more'}"
+                why = f"{card} is {entry.state.value if entry else 'no longer configured'}"
                 return [ToOperator(number, {"stopped": False, "missed": 0, "error": why, **more})]
         ask: Attributes = {"what": point, "file": file}
         return self.request_cards(number, [(self.usable(card), ask)], "capture-stop", now, single=True, more=more)

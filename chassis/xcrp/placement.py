@@ -1,4 +1,4 @@
-"""On which ASP a tunnel's local end lives: by (context, local address), never by tunnel (S-102, S-106, S-108)."""
+"""Placement: the ASP of each local end of tunnels, by (context, local address) (S-102, S-106, S-108)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ Place = tuple[str, str]
 
 
 def working_asps(config: Config, context: str) -> tuple[str, ...]:
-    """The ASPs that give a context the Security service; none where group or pools are undefined or empty."""
+    """Return the ASPs that give a context the Security service; none if its group or pools are undefined or
+    empty."""
     owner = config.contexts.get(context)
     group = config.groups.get(owner.asp_group) if owner is not None and owner.asp_group else None
     if group is None:
@@ -24,9 +25,9 @@ def working_asps(config: Config, context: str) -> tuple[str, ...]:
 
 
 def place(config: Config, placed: Mapping[Place, str]) -> dict[Place, str]:
-    """The placement of every local end of the configuration, keeping of `placed` what still may stand.
+    """Return the ASP of every local end of the configuration. A valid placement in `placed` is kept.
 
-    A new place goes to the working ASP with the fewest places, the first of them in order.
+    A new local end goes to the working ASP with the fewest local ends, of several to the first in order.
     """
     working: dict[str, tuple[str, ...]] = {}
     result: dict[Place, str] = {}

@@ -1,4 +1,4 @@
-"""Settings of a node that its controller goes by: a lab may set each (S-112)."""
+"""Settings of a node that its controller uses (S-112): read from a lab file, with defaults and ranges."""
 
 from __future__ import annotations
 
@@ -16,22 +16,26 @@ _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 
 
 def seconds(value: Any) -> float:
-    """`100ms`, `1.5s`, `2m` or a number of seconds, as seconds; ValueError for anything else."""
+    """Return the seconds of `100ms`, `1.5s`, `2m` or a number of seconds.
+
+    Raises:
+        ValueError: the value is not a duration.
+    """
     if isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value) and value >= 0:
         return float(value)
     found = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if found is None:
-        raise ValueError(f"{value!r} is no duration such as 100ms or 2s")
+        raise ValueError(f"{value!r} is not a duration; expected 100ms or 2s")
     return float(found[1]) * _UNITS[found[2]]
 
 
 EXTENSIONS = ("modern",)
-"""What a node may be asked to know beyond the guide: the algorithms of today's peers."""
+"""Extensions beyond the guide that a lab may enable: `modern` enables algorithms that the guide does not have."""
 
 
 @dataclass(frozen=True, slots=True)
 class IkeSetting:
-    """One of IKE's settings: a duration (in seconds), number, part or switch, from `low` to `high`."""
+    """A setting of IKE: a duration (s), number, part (fraction) or switch, from `low` to `high`."""
 
     name: str
     kind: Literal["duration", "number", "part", "switch"]
@@ -69,11 +73,11 @@ IKE: tuple[IkeSetting, ...] = (
     IkeSetting("half-open-limit", "number", 1, 1_000_000, "unauthenticated negotiations that are held at all"),
     IkeSetting("half-open-limit-per-peer", "number", 1, 1_000_000, "unauthenticated negotiations of one address"),
 )
-"""Every setting of IKE, as labs write them; each ASP gets them as they were given."""
+"""All settings of IKE, as labs write them. Each ASP gets the given values."""
 
 
 def ike_setting_error(setting: IkeSetting, value: Any) -> str:
-    """What is wrong with the value of one of IKE's settings; empty if nothing is."""
+    """Return the error of the value of a setting of IKE; empty if it is valid."""
     if setting.kind == "switch":
         return "" if isinstance(value, bool) else f"{value!r} is neither true nor false"
     if setting.kind == "duration":
@@ -84,13 +88,13 @@ def ike_setting_error(setting: IkeSetting, value: Any) -> str:
         return (
             ""
             if setting.low <= number <= setting.high
-            else f"{value!r} is not {setting.low:g} s to {setting.high:g} s"
+            else f"{value!r} is out of range; expected {setting.low:g} s to {setting.high:g} s"
         )
     whole = setting.kind == "number"
     right = isinstance(value, int) if whole else isinstance(value, (int, float))
     if isinstance(value, bool) or not right or not setting.low <= value <= setting.high:
-        what = "number" if whole else "part"
-        return f"{value!r} is no {what} from {setting.low:g} to {setting.high:g}"
+        what = "whole number" if whole else "number"
+        return f"{value!r} is not a {what} from {setting.low:g} to {setting.high:g}"
     return ""
 
 
@@ -98,10 +102,10 @@ def ike_setting_error(setting: IkeSetting, value: Any) -> str:
 class ControllerSettings:
     """`heartbeat`, `kill_after` and `reconcile` are in seconds, `misses` counts heartbeats.
 
-    `refuse`: a start-up file with an error is not put in force at all. `discard`: a withdrawn tunnel route becomes
-    a discard route. `modern`: the configuration may name the algorithms of today's peers. `esn`: negotiated SAs
-    have sequence numbers of 64 bits. `cards` is what each card is told in its `Welcome`: the settings as the lab
-    gave them, as far as they are plain values and right.
+    `refuse`: a start-up file with an error is not applied at all. `discard`: a withdrawn tunnel route becomes a
+    discard route. `modern`: the configuration may use algorithms that the guide does not have. `esn`: negotiated
+    SAs have sequence numbers of 64 bits. `cards` are the settings in the `Welcome` of each card, as the lab gave
+    them; settings that are wrong or not plain values are left out.
     """
 
     heartbeat_interval: float = 0.1
@@ -116,12 +120,12 @@ class ControllerSettings:
 
     @property
     def silence(self) -> float:
-        """Seconds without a heartbeat after which a card is unusable."""
+        """Return the time (s) without a heartbeat after which a card is unusable."""
         return self.heartbeat_interval * self.heartbeat_misses
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> tuple[ControllerSettings, list[str]]:
-        """The settings in a lab's mapping, and what is wrong with it; a wrong value leaves the default."""
+        """Return the settings of a lab's mapping, and its errors; the default replaces a wrong value."""
         problems: list[str] = []
         values: dict[str, Any] = {}
         durations = {
@@ -151,7 +155,7 @@ class ControllerSettings:
                 values[attribute] = switch
         extensions = given.get("extensions", ())
         if not isinstance(extensions, (list, tuple)) or any(name not in EXTENSIONS for name in extensions):
-            problems.append(f"setting extensions: {extensions!r} is no list of {', '.join(EXTENSIONS)}")
+            problems.append(f"setting extensions: {extensions!r} is not a list of {', '.join(EXTENSIONS)}")
         else:
             values["modern"] = "modern" in extensions
         wrong: set[str] = set()

@@ -106,7 +106,7 @@ def test_signatures_need_the_whole_store(text: str) -> None:
 @pytest.mark.behaviour("B-054")
 def test_a_bad_file_is_an_event_with_its_name() -> None:
     node = booted(RSA, (FlashFile("pki/outer/self/a.pem", b"not this"), *flash()[::2]))
-    assert "flash pki/outer/self/a.pem: is no PEM certificate that can be read" in node.events()
+    assert "flash pki/outer/self/a.pem: is not a readable PEM certificate" in node.events()
     assert node.tunnel("T")["reason"] == "certificate: context outer has no certificate of its own"
 
 

@@ -68,7 +68,7 @@ def test_check_names_the_files_of_the_flash_that_are_wrong(tmp_path: Path) -> No
     (tmp_path / "flash-a/pki/local/keys/x.pem").write_text("no key at all")
     found = [one for one in checking.check(lab) if one.code == "pki"]
     assert [(one.severity, one.name, one.message) for one in found] == [
-        ("error", "pki/local/keys/x.pem", "is no PEM private key that can be read")
+        ("error", "pki/local/keys/x.pem", "is not a readable PEM private key")
     ]
 
 
@@ -76,8 +76,8 @@ def test_check_names_the_files_of_the_flash_that_are_wrong(tmp_path: Path) -> No
     ("flash-a", "flash-z", "there is no folder 'flash-z' beside the lab"),
     ("[modern]", "[modern, old]", "unknown extension 'old'"),
     ("dpd-retries: 2", "dpd-retries: 0", "'dpd-retries:' is a whole number, 1 to 1000"),
-    ("dpd-interval: 200ms", "dpd-interval: 1ms", "'dpd-interval:' 0.001 is not 0.005 s to 86400 s"),
-    ("rekey-margin-factor: 0.2", "rekey-margin-factor: 2", "'rekey-margin-factor:' 2 is no part from 0 to 0.9"),
+    ("dpd-interval: 200ms", "dpd-interval: 1ms", "0.001 is out of range; expected 0.005 s to 86400 s"),
+    ("rekey-margin-factor: 0.2", "rekey-margin-factor: 2", "2 is not a number from 0 to 0.9"),
     ("strict-lifetime: false", "strict-lifetime: 1", "'strict-lifetime:' 1 is neither true nor false"),
 ])  # fmt: skip
 def test_what_a_lab_cannot_ask_for(old: str, new: str, said: str, tmp_path: Path) -> None:

@@ -34,9 +34,9 @@ def test_what_a_store_lacks(left_out: str, flaw: str) -> None:
 
 
 @pytest.mark.parametrize(("file", "severity", "said"), [
-    (FlashFile("pki/outer/trusted/x.pem", b"nonsense"), "error", "is no PEM certificate that can be read"),
-    (FlashFile("pki/outer/trusted/x.pem", PRIVATE), "error", "is no PEM certificate that can be read"),
-    (FlashFile("pki/outer/keys/x.pem", PUBLIC), "error", "is no PEM private key that can be read"),
+    (FlashFile("pki/outer/trusted/x.pem", b"nonsense"), "error", "is not a readable PEM certificate"),
+    (FlashFile("pki/outer/trusted/x.pem", PRIVATE), "error", "is not a readable PEM certificate"),
+    (FlashFile("pki/outer/keys/x.pem", PUBLIC), "error", "is not a readable PEM private key"),
     (FlashFile("pki/outer/keys/x.pem", b"\xff" * (1 << 19)), "error", "is too long for a PEM file"),
     (FlashFile("pki/outer/keys/x.pem", error="Permission denied"), "error", "Permission denied"),
     (FlashFile("pki/outer/keys/x.pem", PRIVATE, exposed=True), "warning", "chmod 600"),
@@ -90,4 +90,4 @@ def test_a_folder_is_read_with_the_rights_of_its_files(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_not_there_is_said() -> None:
     (file,) = read_folder(Path("/nonexistent"))
-    assert file.error == "there is no such folder"
+    assert file.error == "the folder does not exist"
