@@ -1,12 +1,13 @@
-"""The rules of every run; a check raises a `Violation` at the moment of the first offence.
+"""The rules of every run. A check raises a `Violation` as soon as a rule is violated.
 
 1. No packet of a flow whose route is a tunnel is in clear on a wire between routers.
 2. No sender uses a sequence number twice for one (destination, protocol, SPI); no packet is delivered twice.
-3. A configuration is never half applied: at every moment every card holds records of one variant only, and what
-   was acknowledged stays, whatever happens to the controller.
-4. A controller that comes back flushes nothing that is still right.
-5. Nothing of an epoch that is over leaves a process that knows it (see `CardProcess`).
-6. After the last fault everything comes back: cards, tunnels, flows.
+3. A configuration is applied completely or not at all: at every moment each card holds records of one variant
+only,
+   and an acknowledged commit stays, whatever happens to the controller.
+4. A restarted controller does not remove records that are still right.
+5. A process sends nothing of an epoch that it knows to be over (see `CardProcess`).
+6. After the last fault all cards, tunnels and flows recover.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from chassis.sim.wires import WireEnd
 from chassis.sim.world import Simulation
 
 Identify = Callable[[bytes | bytearray | memoryview, int], tuple[int, int, int] | None]
-"""(flow, start, sequence number) of the frame at an offset of a body, None where it is of no flow."""
+"""Returns (flow, start, sequence number) of the frame at an offset of a body; None if it belongs to no flow."""
 
 _DESTINATION_ESP = Struct("!III")
 _AH = Struct("!BB2xII")
@@ -43,7 +44,7 @@ _WORD = Struct("!I")
 _NUMBERED = frozenset({PROTOCOL_ESP, PROTOCOL_AH})
 _IP_AT = 14
 _STEADY_RECORDS = (CardStateRecord, TunnelRecord, CircuitRecord, RouteRecord, LocalAddressRecord)
-"""Records that a restart of the controller alone changes nothing of."""
+"""Types of records that a restart of only the controller does not change."""
 
 Sender = tuple[str, int, int, int]
 """(node, destination, protocol, SPI)"""
@@ -51,7 +52,7 @@ Sender = tuple[str, int, int, int]
 
 @dataclass(slots=True)
 class _Commits:
-    """Numbers of the commits of one node: 0 is the configuration that it starts with."""
+    """Numbers of the commits of one node; 0 is its first configuration."""
 
     tried: int = 0
     acknowledged: int = 0
@@ -59,13 +60,13 @@ class _Commits:
 
 @dataclass(slots=True)
 class Traffic:
-    """What testers sent and were given: (flow, start, sequence number) of each packet."""
+    """Packets that testers sent and received: (flow, start, sequence number) of each."""
 
     sent: dict[tuple[int, int, int], None] = field(default_factory=dict)
     delivered: set[tuple[int, int, int]] = field(default_factory=set)
 
     def lost(self, since: int = 0) -> int:
-        """How many of the packets after the first `since` ones did not arrive."""
+        """Return how many of the packets after the first `since` did not arrive."""
         delivered = self.delivered
         return sum(key not in delivered for number, key in enumerate(self.sent) if number >= since)
 
@@ -77,7 +78,7 @@ class Checks:
         self.world = world
         self.traffic = Traffic()
         self.protected = 0
-        """Protected packets seen between routers."""
+        """Protected packets seen between routers (count)."""
         self._identify = identify
         self._numbers: dict[Sender, set[int]] = {}
         self._entry: dict[int, tuple[str, str]] = {}
@@ -87,7 +88,7 @@ class Checks:
     # wires
 
     def from_tester(self, end: WireEnd, batch: Batch) -> None:
-        """Frames that a tester sends to a router."""
+        """Check frames that a tester sends to a router."""
         identify, sent, at = self._identify, self.traffic.sent, 0
         for length in batch.lengths:
             key = identify(batch.body, at)
@@ -98,7 +99,7 @@ class Checks:
             at += length
 
     def to_tester(self, end: WireEnd, batch: Batch) -> None:
-        """Frames that a router gives to a tester: each packet of a flow once."""
+        """Check frames that a router sends to a tester: each packet of a flow once."""
         identify, delivered, at = self._identify, self.traffic.delivered, 0
         for length in batch.lengths:
             key = identify(batch.body, at)
@@ -111,13 +112,13 @@ class Checks:
             at += length
 
     def between_routers(self, end: WireEnd, batch: Batch) -> None:
-        """Frames that a router sends to another one."""
+        """Check frames that a router sends to another one."""
         body, at = batch.body, _IP_AT
         for length in batch.lengths:
             if body[at - 2] == 8 and body[at - 1] == 0:
                 protocol = body[at + 9]
                 if protocol in _NUMBERED:
-                    # A later fragment has no header of the protocol.
+                    # A later fragment has no ESP or AH header.
                     if not (body[at + 6] & 0x1F or body[at + 7]):
                         self._check_protected(end, body, at, protocol)
                 elif protocol == PROTOCOL_UDP:
@@ -167,7 +168,7 @@ class Checks:
     # configuration and replication
 
     def check_replicated(self, card: CardProcess) -> None:
-        """A card's records changed."""
+        """Check a card's records after a change."""
         records: Mapping[Key, Record] = card.engine.replica.records
         variants = card.home.model.variants
         if len(variants) > 1 and not any(_holds_variant(variant.marks, records) for variant in variants):
@@ -183,7 +184,7 @@ class Checks:
             )
 
     def freeze_records(self, node: SimNode) -> None:
-        """From here on only the controller of this node fails: what its cards hold must stay."""
+        """Note that from now on only the controller of this node fails: the records of its cards must stay."""
         self._frozen[node.model.name] = {
             card.card: _steady_records(card.engine.replica.records) for card in node.cards.values()
         }
@@ -192,18 +193,18 @@ class Checks:
         self._frozen.pop(node.model.name, None)
 
     def begin_commit(self, node: SimNode) -> int:
-        """A commit begins: its number. Its variant is the number modulo the number of variants."""
+        """Return the number of a commit that begins. Its variant is the number modulo the number of variants."""
         commits = self._commits.setdefault(node.model.name, _Commits())
         commits.tried += 1
         return commits.tried
 
     def acknowledge_commit(self, node: SimNode, number: int) -> None:
-        """A commit was reported as done."""
+        """Note that a commit was acknowledged."""
         commits = self._commits[node.model.name]
         commits.acknowledged = max(commits.acknowledged, number)
 
     def check_configuration(self, node: SimNode) -> None:
-        """Called when a node is at rest: what its cards hold is the last acknowledged commit or a later one."""
+        """Check, when a node is idle, that its cards hold the last acknowledged commit or a later one."""
         variants = node.model.variants
         if len(variants) < 2:
             return
@@ -218,7 +219,7 @@ class Checks:
 
 
 def best_routes(records: Mapping[Key, Record], destination: int, context: int | None) -> list[RouteRecord]:
-    """The longest match in a context, or in each context where none is given."""
+    """Return the longest match in a context, or in each context if none is given."""
     best: dict[int, RouteRecord] = {}
     for record in records.values():
         if isinstance(record, RouteRecord) and (context is None or record.context == context):

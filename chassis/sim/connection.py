@@ -19,7 +19,7 @@ Waiting = tuple[int, Callable[[Any], None], Any]
 
 
 class Receiver(Protocol):
-    """What a connection needs of the process at its far end."""
+    """The interface of the receiving process that a connection uses."""
 
     @property
     def alive(self) -> bool: ...
@@ -33,7 +33,7 @@ class Receiver(Protocol):
 
 
 class SimConnection:
-    """A connection from one process to one start of another, which calls `handle` with each item.
+    """A connection from one process to one boot of another, which calls `handle` with each item.
 
     `rank` orders the inbox of a stopped process: lower ranks are handled first. `depth` is the most items that may
     be under way (count); `send` refuses more.
@@ -108,7 +108,7 @@ class SimConnection:
 
 
 def brief(item: Any) -> str:
-    """One short line about a message or a batch, the same in every run of it."""
+    """Return a short line about a message or a batch, equal in equal runs."""
     if isinstance(item, Batch):
         return f"{item.step.name} batch of {len(item)} from {item.card or 'the wire'}, epoch {item.epoch}"
     if isinstance(item, tuple) and item and callable(item[0]):

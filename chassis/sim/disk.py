@@ -13,27 +13,27 @@ BOOTS = "boots.json"
 
 
 class Disk:
-    """Files by name. A write is whole and on disk, or fails and leaves what was there.
+    """Files by name. A write is complete and on disk, or fails and changes nothing.
 
-    `room` counts the writes that still find room: infinity on a disk that is never full.
+    `room` is the number of writes that still succeed; infinity on a disk that never becomes full.
     """
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.room = inf
         self.refused = 0
-        """Writes that found no room."""
+        """Writes that failed because the disk was full (count)."""
 
     @property
     def full(self) -> bool:
         return self.room <= 0
 
     def state(self) -> dict[str, bytes]:
-        """What a controller reads that starts: all but the launcher's own file."""
+        """Return the files that a starting controller reads: all but the launcher's file."""
         return {name: data for name, data in self.files.items() if name != BOOTS}
 
     def write(self, output: Persist | Append) -> str:
-        """Carry out a write; why it is not on disk, or nothing."""
+        """Carry out a write; return why it is not on disk, or empty."""
         if self.full:
             self.refused += 1
             return FULL

@@ -1,6 +1,6 @@
-"""Ends that fall inside a call of an engine: between two outputs, or between two writes to mapped memory.
+"""Failpoints: a process ends inside a call of its engine, between two outputs or two writes to mapped memory.
 
-`OutputFailpoint` stands before an engine and passes every call on until the one whose outputs it cuts.
+`OutputFailpoint` wraps an engine and passes every call on until the call whose outputs it cuts.
 `TornWriteFailpoint` runs the calls under a line tracer that watches the module that writes, and ends the
 process at a line drawn beforehand. Some of the words that this line changed get their old values, as after an
 interrupted copy.
@@ -44,10 +44,10 @@ class _FailpointReached(BaseException):
 
 
 class OutputFailpoint:
-    """Stands before an engine and ends its outputs early, with a `Die` or a `Halt`.
+    """Wraps an engine and ends its outputs early, with a `Die` or a `Halt`.
 
-    `outputs` is how many outputs are still carried out; only calls that give packets, files or messages to
-    cards count. `halt` is for how long the process is stopped (s); 0 kills it.
+    `outputs` is the number of outputs that are still carried out; only calls that give packets, files or messages
+    to cards count. `halt` is for how long the process is stopped (s); 0 kills it.
     """
 
     def __init__(self, engine: Any, outputs: int, *, halt: float = 0.0, chance: Callable[[], float]) -> None:
@@ -95,8 +95,7 @@ class OutputFailpoint:
 
 
 class TornWriteFailpoint:
-    """Stands before an engine that writes to mapped memory; ends the process at the `lines`-th line of
-    `module`.
+    """Wraps an engine that writes to mapped memory, and ends the process at the `lines`-th line of `module`.
 
     `memory` is the mapped memory, which stays after the process.
     """

@@ -65,7 +65,7 @@ class Faults:
 
 @dataclass(frozen=True, slots=True)
 class FaultCounts:
-    """How many faults a schedule carried out."""
+    """Faults that a schedule carried out (count)."""
 
     kills: int
     stops: int
@@ -145,7 +145,7 @@ class Schedule:
         count = count or self._burst
         for tester in self._run.testers:
             for flow in tester.model.flows:
-                # One that still runs is not started again: what is asked for then is not sent.
+                # A flow that still runs is not started again: its packets of this burst are not sent.
                 self._at(when + 0.01 * self._random.random(), tester.burst, flow, self._faults.rate, count)
 
     def _send_first_packets(self, when: float) -> None:
@@ -170,7 +170,7 @@ class Schedule:
     def _end_process(self, node: SimNode, card: str, kind: str) -> None:
         process = node.process(card)
         if process is None or not process.alive or process.stopped:
-            # It has ended already: another process of the node takes its place.
+            # It has ended already: choose another process of the node.
             process = next((p for p in node.cards.values() if not p.stopped), None)
             if process is None:
                 return
@@ -231,7 +231,7 @@ class Schedule:
         else:
             self._kill(process)
 
-    # everything else
+    # quiet slots, commits and wires
 
     def _plan_quiet(self, when: float, length: float) -> None:
         node = self._random.choice(self._run.nodes)

@@ -1,4 +1,4 @@
-"""A lab in the simulator: its routers, testers and wires, and what the schedule of faults may ask of them."""
+"""A lab in the simulator: its routers, testers and wires, and the actions for the schedule of faults."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from chassis.sim.wires import MAX_REPLAY_BATCHES, WireEnd, link
 from chassis.sim.world import Simulation
 
 CODEC_SAMPLE = 8
-"""One of so many seeds has every message on the bus encoded and decoded."""
+"""One of this number of seeds encodes and decodes every message on the bus (count)."""
 
 CODEC_REMAINDER = 0
-"""Remainder of the seeds that are encoded."""
+"""Remainder of the seeds that encode messages."""
 
 Trace = Callable[[float, str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class LabModel:
-    """A lab as the simulator runs it: engines come as functions that make them.
+    """A lab for the simulator, with functions that make the engines.
 
-    `links` are pairs of (node, port). `identify` says which packet of which flow a frame is.
+    `links` are pairs of (node, port). `identify` returns flow and number of the packet in a frame.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Run:
         for tester in self.testers:
             tester.start()
 
-    # what the schedule asks for
+    # actions of the schedule
 
     def commit(self, node: SimNode) -> None:
         """Apply the next configuration to a node."""

@@ -43,30 +43,30 @@ from chassis.sim.wires import RECONNECT_INTERVAL, WireEnd
 from chassis.sim.world import Simulation
 
 FABRIC_QUEUE = 192
-"""Batches that a fabric connection takes before it drops: the real one's two queues of 64, and what waits at the
-sender, joined into larger batches."""
+"""Most batches on a fabric connection (count): the real one's two queues of 64, and the coalesced batches that
+wait at the sender."""
 
 MAX_BATCHES_PER_TURN = 64
-"""Most batches that a card takes before the controller's next message gets its turn: what 10 ms are enough for."""
+"""Most batches that a card handles between two control messages (count): about 10 ms of work."""
 
 CONTROL_QUEUE = 20_000
 
 BOOT_DELAYS = (0.01, 0.06)
-"""Seconds from the fork of a process to its first output, least and most."""
+"""Least and most time (s) from the fork of a process to its first output."""
 
 DETECT_DELAYS = (0.0003, 0.005)
-"""Seconds in which the launcher notices a death, least and most."""
+"""Least and most time (s) until the launcher notices a death."""
 
 START_RETRY_INTERVAL = 1.0
-"""Seconds after which the launcher tries again to start a process."""
+"""Time (s) after which the launcher tries again to start a process."""
 
 CONTROLLER_SILENCE_TIMEOUT = 2.0
-"""Seconds of silence after which the launcher ends a controller."""
+"""Silence (s) of a controller after which the launcher kills it."""
 
 
 @dataclass(slots=True)
 class CardStart:
-    """What a card's engine is made from. `memory` is its mapped memory, all zero when `fresh`."""
+    """Arguments of a card's engine. `memory` is its mapped memory, all zero if `fresh`."""
 
     node: str
     card: str
@@ -77,12 +77,12 @@ class CardStart:
     counters: Counters
     random: Callable[[int], bytes]
     others: Callable[[], list[memoryview]] = list
-    """The mapped memory of the node's other cards that have any."""
+    """Mapped memory of the node's other cards, by card."""
 
 
 @dataclass(slots=True)
 class ControllerStart:
-    """What a controller's engine is made from: its state folder and the time."""
+    """Arguments of a controller's engine: its state folder and the time."""
 
     node: str
     boot: int
@@ -92,7 +92,8 @@ class ControllerStart:
 
 @dataclass(frozen=True, slots=True)
 class CardModel:
-    """A card of a router: how its engine is made, its ports, the size of its mapped memory (0: none).
+    """A card of a router: the function that makes its engine, its ports, the octets of its mapped memory (0:
+    none).
 
     `ike_engine` makes the engine of the IKE process of an ASP.
     """
@@ -106,8 +107,8 @@ class CardModel:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A configuration that is applied during a run. `marks` says of a record whether it is this variant's (True),
-    another one's (False), or the same in all (None)."""
+    """A configuration that is applied during a run. `marks` returns whether a record belongs to this variant
+    (True), to another one (False), or to all (None)."""
 
     text: str
     marks: Callable[[Record], bool | None]
@@ -115,9 +116,10 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class NodeModel:
-    """A router. `restart_delay` in seconds, None for never; `module` is the file of what writes mapped memory.
+    """A router. `restart_delay` is in seconds (None: never); `module` is the file of the code that writes mapped
+    memory.
 
-    `variants` are the configuration that it starts with and the others that are applied in turn.
+    `variants` are its first configuration and the others, which are applied in turn.
     """
 
     name: str
@@ -138,15 +140,15 @@ class CardProcess(Process):
         self.home = home
         self.model = model
         self.control: SimConnection | None = None
-        """The connection to the controller, None while there is none."""
+        """The connection to the controller; None while it does not exist."""
         self.peers: dict[str, SimConnection] = {}
         self.connected_to: Process | None = None
         self.ike_process: IkeProcessModel | None = None
         self.fenced_by_stall = False
-        """It was stalled for so long that nothing may leave it until its next welcome."""
+        """The process was stalled so long that it must not send anything until its next welcome."""
         self.stall_seconds = 0.0
         self.handles_stale_batch = False
-        """The batch that it handles has an epoch that the process knows to be over."""
+        """The process handles a batch with an epoch that it knows to be over."""
         self.handlers |= {
             ToController: self._to_controller,
             ToFabric: self._to_fabric,
@@ -158,7 +160,7 @@ class CardProcess(Process):
             Exit: lambda output: self.kill(),
         }
 
-    # what comes in
+    # input
 
     def on_control(self, message: Any) -> None:
         engine = self.engine
@@ -178,7 +180,7 @@ class CardProcess(Process):
         finally:
             self.handles_stale_batch = False
 
-    # what goes out
+    # output
 
     def _to_controller(self, output: ToController) -> None:
         if self.control is not None:
@@ -244,7 +246,7 @@ class CardProcess(Process):
         text = f"{output.request.name} is not simulated"
         self._to_controller(ToController(Reply(output.request.number, {}, text)))
 
-    # standing still
+    # stalls
 
     def on_resumed(self, seconds: float) -> None:
         self.stall_seconds = seconds if self.engine.epoch else 0.0
@@ -332,7 +334,7 @@ class ControllerProcess(Process):
         self.home.watch_stopped(self)
 
     def on_card_message(self, process: CardProcess, message: Any) -> None:
-        """A message of a card, by the connection of one of its processes."""
+        """Handle a message of a card, from the connection of one of its processes."""
         if type(message) is Hello:
             self._processes[process.card] = process
             self.cards[process.card] = SimConnection(
@@ -385,7 +387,7 @@ class SimNode:
         self.model = model
         self.on_replicated = on_replicated
         self.codec = codec
-        """Whether every message on this node's bus is encoded and decoded."""
+        """True: every message on this node's bus is encoded and decoded."""
         self.silence = model.heartbeat * (model.misses - 1)
         self.controller: ControllerProcess | None = None
         self.cards: dict[str, CardProcess] = {}
@@ -412,13 +414,13 @@ class SimNode:
             self._fork(card)
 
     def process(self, card: str) -> Process | None:
-        """The running process of a card, if there is one."""
+        """Return the running process of a card; None if it does not run."""
         return self.controller if card == "xcrp" else self.cards.get(card)
 
     # the launcher
 
     def on_launcher_request(self, output: ToLauncher) -> None:
-        """The controller sent a request to the launcher."""
+        """Carry out a request of the controller to the launcher."""
         if output.request == "event":
             self.events.append(str(output.values["text"]))
         if output.request == "kill":
@@ -586,7 +588,7 @@ class SimNode:
     def operate(
         self, command: str, arguments: dict[str, Any], answered: Callable[[dict[str, Any], str], None]
     ) -> bool:
-        """Give the controller a command; return False if there is none. A killed controller never answers."""
+        """Give the controller a command; return False if it does not run. A killed controller never answers."""
         controller = self.controller
         if controller is None:
             return False

@@ -1,4 +1,7 @@
-"""One simulated run of a lab: the same engines as in the product, in one process, on a clock of its own."""
+"""One simulated run of a lab: the real engines in one process, with a simulated clock.
+
+In: a lab, a seed and a number of minutes. Out: the result, with the first violated rule of `chassis.sim.checks`.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,11 @@ from chassis.sim.world import Violation
 
 @dataclass(frozen=True, slots=True)
 class SimOutcome:
-    """What a run came to. `rule` is empty when nothing was violated; `time` is when, in simulated seconds.
+    """The result of a run. `rule` is empty if no rule was violated; `time` is the time of the violation (simulated
+    s).
 
-    `down` are tunnels that were down before the first fault, with the reason: nothing was asked of them.
-    `fingerprint` is equal for two runs that went the same way, event by event.
+    `down` are tunnels that were down before the first fault, with the reason: they are not checked.
+    `fingerprint` is equal for two runs with the same events in the same order.
     """
 
     seed: int
@@ -47,12 +51,12 @@ def simulate(
     faults: Faults | None = None,
     trace: Trace | None = None,
 ) -> SimOutcome:
-    """Run a lab for so many simulated minutes with the faults that a seed draws.
+    """Run a lab for a number of simulated minutes, with faults drawn from a seed.
 
-    The run ends at the first violation. `trace(seconds, line)`, where given, is told of every event.
+    The run ends at the first violation. `trace(seconds, line)`, if given, is called for every event.
 
     Raises:
-        ValueError: so few minutes have no room for booting, faults and recovery.
+        ValueError: the minutes are too few for boot, faults and recovery.
     """
     if not MIN_RUN_TIME <= minutes * 60 < inf:
         raise ValueError(f"a run takes {MIN_RUN_TIME / 60:g} simulated minutes or more, not {minutes:g}")

@@ -14,7 +14,7 @@ from chassis.sim.world import Simulation
 
 @dataclass(frozen=True, slots=True)
 class TesterModel:
-    """A tester: how its engine is made, its ports, the names of the flows that begin here."""
+    """A tester: the function that makes its engine, its ports, the names of the flows that it sends."""
 
     name: str
     make: Callable[[], Any]
@@ -23,7 +23,7 @@ class TesterModel:
 
 
 class TesterProcess(Process):
-    """A tester's process."""
+    """The process of a tester."""
 
     def __init__(self, world: Simulation, model: TesterModel) -> None:
         super().__init__(world, model.name, "tester", 1, 999)

@@ -48,7 +48,7 @@ class WireEnd:
     def __str__(self) -> str:
         return f"{self.node}:{self.port}"
 
-    # life and death of the processes at both ends
+    # start and end of the processes at both ends
 
     def attach(self, process: Process) -> None:
         """A process that drives this port has started: connect both directions."""
