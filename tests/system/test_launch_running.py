@@ -296,17 +296,6 @@ def test_faults_of_a_link_to_a_linux_node_hold_both_ways_or_one_way_from_either_
     assert programs("launch.main", "destroy").stdout == "linux: ended\n"
 
 
-def test_a_lab_that_does_not_get_up_says_why_and_is_ended(programs: Programs) -> None:
-    if why := available():
-        pytest.skip(f"this machine lets us make no namespaces: {why}")
-    lab = programs.folder / "lab.yaml"
-    lab.write_text("name: bad\ntopology:\n  nodes:\n    h: {kind: linux, exec: [echo no luck; false]}\n")
-    done = programs("launch.main", lab, "--detach")
-    assert done.returncode == 1
-    assert "h: exec 'echo no luck; false' ended with 1: no luck" in done.stderr
-    eventually(lambda: programs("launch.main", "list").stdout == "no lab runs\n", "it is ended")
-
-
 def test_a_linux_node_that_fails_says_why_beside_a_router_that_is_asked_meanwhile(programs: Programs) -> None:
     if why := available():
         pytest.skip(f"this machine lets us make no namespaces: {why}")

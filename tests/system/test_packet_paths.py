@@ -49,48 +49,29 @@ def way(lab: LabClient, flow: str) -> list[str]:
     return [re.sub(r"circuit \d+", "circuit N", step) for step in ways.pop()]
 
 
-@pytest.mark.behaviour("B-010")
-@pytest.mark.parametrize(("flow", "first", "last", "near", "far"), [
-    ("circuit-forward", "t1:1 out", "t2:1 in", ("a", "3/1", "3/11"), ("b", "3/12", "3/1")),
-    ("circuit-reverse", "t2:1 out", "t1:1 in", ("b", "3/1", "3/12"), ("a", "3/11", "3/1")),
+@pytest.mark.parametrize(("tester", "peer", "near", "far"), [
+    ("t1", "t2", ("a", "3/1", "3/11"), ("b", "3/12", "3/1")),
+    ("t2", "t1", ("b", "3/1", "3/12"), ("a", "3/11", "3/1")),
 ])  # fmt: skip
-def test_a_circuit_based_tunnel_goes_by_its_circuit(
-    lab: LabClient, flow: str, first: str, last: str, near: tuple[str, str, str], far: tuple[str, str, str]
-) -> None:
-    asps = {node: lab.node(node).tunnel("circuit")["asp"].removeprefix("asp ") for node in ("a", "b")}
-    assert way(lab, flow) == [
-        first,
-        f"{near[0]} {near[1]} in",
-        f"{near[0]} {asps[near[0]]} encapsulate",
-        f"{near[0]} 3 circuit N",
-        f"{near[0]} {near[2]} out",
-        f"{far[0]} {far[1]} in",
-        f"{far[0]} {asps[far[0]]} decapsulate",
-        f"{far[0]} 3 circuit N",
-        f"{far[0]} {far[2]} out",
-        last,
-    ]
-
-
-@pytest.mark.behaviour("B-011")
-@pytest.mark.parametrize(("flow", "first", "last", "near", "far"), [
-    ("economical-forward", "t1:1 out", "t2:1 in", ("a", "3/1", "3/11"), ("b", "3/12", "3/1")),
-    ("economical-reverse", "t2:1 out", "t1:1 in", ("b", "3/1", "3/12"), ("a", "3/11", "3/1")),
+@pytest.mark.parametrize(("tunnel", "circuit"), [
+    pytest.param("circuit", ["3 circuit N"], marks=pytest.mark.behaviour("B-010")),
+    pytest.param("economical", [], marks=pytest.mark.behaviour("B-011")),
 ])  # fmt: skip
-def test_an_economical_tunnel_goes_by_no_circuit(
-    lab: LabClient, flow: str, first: str, last: str, near: tuple[str, str, str], far: tuple[str, str, str]
+def test_a_circuit_based_tunnel_goes_by_its_circuit_and_an_economical_one_by_none(
+    lab: LabClient,
+    tunnel: str,
+    circuit: list[str],
+    tester: str,
+    peer: str,
+    near: tuple[str, ...],
+    far: tuple[str, ...],
 ) -> None:
-    asps = {node: lab.node(node).tunnel("economical")["asp"].removeprefix("asp ") for node in ("a", "b")}
-    assert way(lab, flow) == [
-        first,
-        f"{near[0]} {near[1]} in",
-        f"{near[0]} {asps[near[0]]} encapsulate",
-        f"{near[0]} {near[2]} out",
-        f"{far[0]} {far[1]} in",
-        f"{far[0]} {asps[far[0]]} decapsulate",
-        f"{far[0]} {far[2]} out",
-        last,
-    ]
+    asps = {node: lab.node(node).tunnel(tunnel)["asp"].removeprefix("asp ") for node in ("a", "b")}
+    steps = [f"{tester}:1 out"]
+    for (node, entry, exit_), turn in ((near, "encapsulate"), (far, "decapsulate")):
+        passed = (f"{entry} in", f"{asps[node]} {turn}", *circuit, f"{exit_} out")
+        steps += [f"{node} {step}" for step in passed]
+    assert way(lab, f"{tunnel}-{'forward' if tester == 't1' else 'reverse'}") == [*steps, f"{peer}:1 in"]
 
 
 def test_captures_of_the_fabric_and_the_wire_confirm_both_ways(lab: LabClient) -> None:

@@ -314,25 +314,20 @@ def test_commands_go_to_ike_and_answers_to_the_controller() -> None:
     assert side.heard(Reply)[0].error.startswith("ike: argument 'what' is 'secrets', not one of")
     alone = Side(static(), connected=False)
     alone.take(alone.asp.receive(Request(1, "clear", {}), alone.now))
-    assert alone.heard(Reply)[0].error == f"IKE is not there on {ASP}"
+    assert alone.heard(Reply)[0].error == f"IKE is not running on {ASP}"
 
 
-def test_a_command_for_all_tunnels_is_shared() -> None:
+@pytest.mark.parametrize(
+    ("what", "renewed"), [({}, 1), ({"what": "all"}, 1), ({"what": "ipsec"}, 1), ({"what": "ike"}, 0)]
+)
+def test_a_command_for_all_tunnels_is_shared_and_manual_keys_have_no_ike_sa(
+    what: dict[str, str], renewed: int
+) -> None:
     manual = {record.key: record for record in records()}
     made = [manual[record.key] if record.key == ("tunnel", ECONOMICAL) else record for record in static()]
     side = Side(made)
-    side.take(side.asp.receive(Request(5, "clear", {}), side.now))
-    assert side.told(IkeRequest) == [IkeRequest(5, "clear", {})]
-    side.ike(IkeReply(5, {"cleared": 1}))
-    assert side.heard(Reply) == [Reply(5, {"cleared": 1, "manual": 1})]
-
-
-@pytest.mark.parametrize(("what", "renewed"), [("all", 1), ("ipsec", 1), ("ike", 0)])
-def test_a_tunnel_with_manual_keys_has_no_ike_sa_to_clear(what: str, renewed: int) -> None:
-    manual = {record.key: record for record in records()}
-    made = [manual[record.key] if record.key == ("tunnel", ECONOMICAL) else record for record in static()]
-    side = Side(made)
-    side.take(side.asp.receive(Request(5, "clear", {"what": what}), side.now))
+    side.take(side.asp.receive(Request(5, "clear", what), side.now))
+    assert side.told(IkeRequest) == [IkeRequest(5, "clear", what)]
     side.ike(IkeReply(5, {"cleared": 1}))
     assert side.heard(Reply) == [Reply(5, {"cleared": 1, **({"manual": renewed} if renewed else {})})]
 

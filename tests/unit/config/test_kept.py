@@ -209,9 +209,10 @@ def test_what_is_typed_and_answered_around_a_configuration_is_no_line_of_it() ->
     assert not refused.diagnostics
 
 
-def test_a_kept_line_can_not_become_two() -> None:
+@pytest.mark.parametrize("text", ["frob\rcontext b\n", "port ethernet 7/1\n description x\rcontext b\n"])
+def test_a_line_can_not_become_two(text: str) -> None:
     """Programs that take a carriage return for the end of a line would read its rest as a command."""
-    assert "\r" not in render(parse("frob\rcontext b\n").config)
+    assert "\r" not in render(parse(text).config)
 
 
 def test_secrets_in_unknown_lines_are_not_shown() -> None:
