@@ -29,8 +29,8 @@ HIGHER_ADDRESS_START_DELAY = 0.3
 """Delay (s) before the end with the higher address initiates, if both ends may: simultaneous starts get rare."""
 
 SIMULTANEOUS_START_INTERVAL = 1.0
-"""Largest network delay (s) of a first message. IKE SAs of both ends count as simultaneous if one began at most
-this long after the other was established."""
+"""Largest network delay (s) of a first message. IKE SAs of both ends count as simultaneous if one was
+initiated at most this long after the other was established."""
 
 BACKOFF_RESET_DELAY = 30.0
 """Time (s) after which an established IKE SA resets the back-off."""
@@ -278,12 +278,12 @@ class ConnectionManager:
                 continue
             session = state.session or owner
             if new is None:
-                gone = (
+                reason = (
                     "the rule was removed"
                     if entry_and_rule(child.entry)[0] in seqs
                     else "the policy entry was removed"
                 )
-                self._manager.run(owner, owner.delete_child, child.serial, gone, now)
+                self._manager.run(owner, owner.delete_child, child.serial, reason, now)
             elif old is not None and old.rules != new.rules and state.newest_child(child.entry) is child:
                 self._manager.run(session, session.negotiate, new, child.serial, now)
         self._request_missing_children(state, now)
@@ -314,9 +314,9 @@ class ConnectionManager:
         If both ends initiated at the same time, keep the one that the end with the lower address initiated. Else
         keep the newer one: the peer initiated again, so it has lost the older one.
         """
-        began = self._manager.table.started_at.get(new.spi, now)
+        started_at = self._manager.table.started_at.get(new.spi, now)
         simultaneous = (
-            new.initiator != old.initiator and began <= state.established_at + SIMULTANEOUS_START_INTERVAL
+            new.initiator != old.initiator and started_at <= state.established_at + SIMULTANEOUS_START_INTERVAL
         )
         if new.version == 1 and not simultaneous:
             # IKEv1 rekeys by a new phase 1 next to the old one, which ends by its lifetime.
@@ -548,13 +548,13 @@ class ConnectionManager:
         if ike:
             self._manager.run(session, session.rekey, now)
             return 1
-        begun = 0
+        started = 0
         for entry in state.connection.entries:
             newest = state.newest_child(entry.number)
             if newest is not None:
                 self._manager.run(session, session.negotiate, entry, newest.serial, now)
-                begun += 1
-        return begun
+                started += 1
+        return started
 
     # inside
 

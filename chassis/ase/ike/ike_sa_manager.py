@@ -24,7 +24,7 @@ VERSION_AT: Final = 17
 """Offset of the octet whose upper half is the major version (RFC 7296 3.1)."""
 
 InitKey = tuple[int, int, int, int, bytes]
-"""(context, our address, the peer's address and port, mark) of a message that begins an IKE SA."""
+"""(context, our address, the peer's address and port, mark) of the first message of an IKE SA."""
 
 
 MAX_STALE_TIMERS = 256

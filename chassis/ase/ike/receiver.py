@@ -210,8 +210,8 @@ class IkeReceiver:
             self._malformed(error, header, session, path, data, now)
             return
         if session is None:
-            begin = self._respond_v1 if header.major == 1 else self._respond_v2
-            session = begin(data, header, path, now)
+            respond = self._respond_v1 if header.major == 1 else self._respond_v2
+            session = respond(data, header, path, now)
         if session is None:
             manager.count_message("received", data)
         else:

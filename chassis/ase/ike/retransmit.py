@@ -119,7 +119,7 @@ class ReplyCacheV2:
     """The last response: a repeated request gets it again, octet for octet (RFC 7296 2.1).
 
     An encrypted request is recognised by its message ID, once its integrity is verified. `clear` is the request
-    where it came in clear, which only its octets identify; else it is empty.
+    if it was received in clear, which only its octets identify; else it is empty.
     """
 
     message_id: int

@@ -246,7 +246,7 @@ class IsakmpSa(Session):
         self.pending_successor: IsakmpSa | None = None
         """The one that this end negotiates to replace this one."""
         self.last_received = -inf
-        """When the last authentic message of the peer came in."""
+        """When the last authentic message of the peer was received (s)."""
         self.peer_lost_state = False
         """The peer no longer has this SA: it is dead, or sent INITIAL-CONTACT."""
         self._reply_cache = ReplyCacheV1()
@@ -254,7 +254,7 @@ class IsakmpSa(Session):
         self._pending_failure: FailureReason | None = None
         self._establish_deadline = inf
         self.created_at = 0.0
-        """When its first message was sent or came in."""
+        """When its first message was sent or received (s)."""
         self.established_at = inf
         self.soft = self.hard = inf
         """Soft lifetime: when a successor is next attempted. Hard lifetime: when this SA ends."""
@@ -579,10 +579,10 @@ class IsakmpSa(Session):
                 one.host.reschedule(one)
 
     def on_initial_contact(self, now: float) -> None:
-        """Delete what was made before this SA began: the peer sent INITIAL-CONTACT, so it has lost that.
+        """Delete SAs that are older than this one: the peer sent INITIAL-CONTACT, so it has lost them.
 
-        If both ends initiate at the same time, both may send it: SAs that were established after this one began
-        are kept.
+        If both ends initiate at the same time, both may send it: SAs that were established after the first message
+        of this one are kept.
         """
         younger = False
         for older in (*self.sibling_sessions(), *self.orphaned_sessions()):

@@ -103,7 +103,7 @@ class Phase1Exchange(ABC):
             configured = _MODE_NAMES[answering[0].policy.mode]
             values = {"received": _MODE_NAMES[mode], "configured": configured}
             row: Row = ("ikev1-p1-xchange-type-mismatch", values)
-            text = f"the peer begins in {mode} mode, {configured} is configured"
+            text = f"the peer initiates {mode} mode, but {configured} is configured"
             notify = NotifyTypeV1.UNSUPPORTED_EXCHANGE_TYPE
             raise NegotiationError("exchange mode", text, rows=(row,), notify=notify)
         self.phase1.group = group
@@ -358,7 +358,7 @@ class Phase1Exchange(ABC):
         )
 
     def _row_prefix(self) -> str:
-        """Return how the ids of the guide's lines about identities in certificates begin."""
+        """Return the prefix of the ids of the guide's texts about identities in certificates."""
         by_identity_alone = not self.sa.initiator and self.phase1.mode == ExchangeType.AGGRESSIVE_MODE
         return "ikev1-cert-id-dialin" if by_identity_alone else "ikev1-cert-id"
 

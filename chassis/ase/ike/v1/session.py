@@ -1,7 +1,7 @@
 """`SessionV1`: one ISAKMP SA of IKEv1 as the engine calls it (`chassis.ase.ike.host.Session`).
 
 Received messages go to the exchange that they belong to; timers, commands of the operator and reports of the data
-engine come in here. IKEv1 cannot rekey an ISAKMP SA: `rekey` begins a new phase 1 of the same connection, which
+engine come in here. IKEv1 cannot rekey an ISAKMP SA: `rekey` starts a new phase 1 of the same connection, which
 takes over the CHILD SAs.
 """
 

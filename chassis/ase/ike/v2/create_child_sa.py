@@ -146,7 +146,7 @@ class ChildNegotiation:
         self._sa = sa
 
     def offer(self, entry: PolicyEntry, *, with_group: bool) -> ChildOffer:
-        """Return an offer for a policy entry, with SPIs that the caller releases if it comes to no CHILD SA.
+        """Return an offer for a policy entry, with SPIs that the caller releases if the negotiation fails.
 
         Raises:
             NegotiationError: the entry has no usable proposal.
@@ -179,7 +179,7 @@ class ChildNegotiation:
         """Return the policy entry that the peer's selectors are for, and its first suite that matches.
 
         An entry without a CHILD SA comes before one that has one, one that is not narrowed before one that is. The
-        caller releases the SPIs if it comes to no CHILD SA.
+        caller releases the SPIs if the negotiation fails.
 
         Raises:
             NegotiationError: no entry has the selectors, or none of those that have them has a matching suite.

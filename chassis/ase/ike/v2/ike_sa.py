@@ -256,7 +256,7 @@ class NatStatus:
 
 @dataclass(slots=True)
 class CurrentRequest:
-    """The peer's request that is being handled: its path, its exchange, its octets if it came in clear."""
+    """The peer's request that is being handled: its path, its exchange, its octets if it was received in clear."""
 
     path: NetworkPath
     exchange_type: int = ExchangeType.INFORMATIONAL

@@ -406,7 +406,7 @@ class SessionV2(IkeSa):
             if not pending.task.liveness_check or self.last_received < retransmission.due - probing:
                 self.on_no_response(now)
                 return False
-            # Packets of the peer came in meanwhile: it is alive, and only the response to the probe is missing.
+            # The peer sent packets meanwhile: it is alive, and only the response to the probe is missing.
             retransmission.set_fixed_interval(settings.dpd_interval, settings.dpd_retries, now)
         self.host.count("retransmissions")
         self.send_datagrams(retransmission.datagrams, self.path, now)
