@@ -65,7 +65,8 @@ class CardBase:
         self.up: dict[str, bool] = {}
         """Whether packets may be sent to a card: it is usable, and its fabric connection is open."""
         self.fenced = False
-        """Nothing may leave: this process was stalled so long that it may have been replaced."""
+        """True: this card must not send anything, because it was stalled so long that it may have been
+        replaced."""
         self.counters = counters or Counters()
         """Counters of this card; `drop CAUSE` counts packets dropped."""
         self._states: dict[str, CardStateRecord] = {}

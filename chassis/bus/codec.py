@@ -1,7 +1,7 @@
-"""Control messages and records as MessagePack: one encoder, one decoder, both made from the types.
+"""MessagePack encoding of control messages and records; encoder and decoder are generated from the types.
 
-A dataclass is an array: its name where several types could stand, then its fields in order. Decoding checks
-every value against the field's type, so that what comes out is what the types say or `DecodeError`.
+A dataclass is an array: its name, if several types are possible, then its fields in order. Decoding checks every
+value against the type of its field, and raises `DecodeError` for a value of another type.
 
 A field may be a scalar, one of several scalars (`Literal`, `int | None`), a dataclass, one of several dataclasses,
 a dataclass or None, a tuple of these, or a map. A field with `metadata={"wire": False}` stays off the wire
@@ -28,11 +28,11 @@ Encoder = Callable[[Any], Any]
 Decoder = Callable[[Any], Any]
 
 MAX_MESSAGE = 16 * 1024 * 1024
-"""Longest control message that is decoded, in bytes."""
+"""Length (octets) of the longest control message that is decoded."""
 
 
 DEEPEST = 8
-"""Levels of maps and lists in a value: IKE's account of a tunnel, its IKE SAs and their pairs needs six."""
+"""Most levels of maps and lists in a value. The answer to `ike`, with IKE SAs and their CHILD SAs, has six."""
 
 
 def _plain(value: Any) -> Any:
@@ -228,19 +228,19 @@ _codec = _Codec()
 
 
 class EncodeError(ValueError):
-    """A message that the bus can't carry; the text says why, without its values."""
+    """A message cannot be encoded; the text is the reason, without the values."""
 
 
 def _packed(kind: str, value: Any) -> bytes:
-    """Bytes that `decode` takes again, as far as length and MessagePack go.
+    """Encode a value within the limits of length and MessagePack.
 
     Raises:
-        EncodeError: there are none.
+        EncodeError: the value cannot be encoded, or is too long.
     """
     try:
         data: bytes = msgpack.packb(value)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        # Not the error's own text: it may quote what is a key.
+        # Leave out the error's text: it may contain a key.
         raise EncodeError(f"{kind}: what is in it can't be carried ({type(error).__name__})") from None
     if len(data) > MAX_MESSAGE:
         raise EncodeError(f"{kind}: {len(data)} bytes are too many")
@@ -248,7 +248,7 @@ def _packed(kind: str, value: Any) -> bytes:
 
 
 def carrier(union: Any) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
-    """(encoder, decoder) of one of several message types, for a link of their own; errors as in `decode`."""
+    """Return (encoder, decoder) for several message types, for another link; raises as `encode` and `decode`."""
     pack, unpack = _codec.of(union)
 
     def encode(message: Any) -> bytes:
@@ -273,19 +273,19 @@ RECORD_TYPES: tuple[type, ...] = get_args(records.Record)
 
 
 def encode(message: Message) -> bytes:
-    """The bytes of a control message.
+    """Return the encoded control message.
 
     Raises:
-        EncodeError: it has a value that the bus can't carry, or is too long.
+        EncodeError: it has a value that cannot be encoded, or is too long.
     """
     return _packed(type(message).__name__, _pack_message(message))
 
 
 def decode(data: bytes | memoryview) -> Message:
-    """The control message in these bytes.
+    """Return the decoded control message.
 
     Raises:
-        DecodeError: the bytes are not a message of this protocol; the text says which part is wrong.
+        DecodeError: the octets are not a message of this protocol; the text names the wrong part.
     """
     if len(data) > MAX_MESSAGE:
         raise DecodeError("control message", f"{len(data)} bytes are too many")
@@ -298,12 +298,12 @@ def decode(data: bytes | memoryview) -> Message:
 
 
 def encode_record(record: Record) -> bytes:
-    """The bytes of one record, as the controller stores it and for comparing two; errors as in `encode`."""
+    """Return one encoded record, as the controller stores and compares it; raises as `encode`."""
     return _packed(type(record).__name__, _pack_record(record))
 
 
 def decode_record(data: bytes | memoryview) -> Record:
-    """The record in these bytes; `DecodeError` where there is none."""
+    """Return the decoded record; raises as `decode`."""
     try:
         value = msgpack.unpackb(data, strict_map_key=True)
     except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as error:

@@ -1,7 +1,7 @@
 """Names of the bus's endpoints: Unix sockets in the lab's run folder.
 
-The fabric endpoint of a card carries its boot number, so that nothing meant for a dead process can reach its
-successor. A Unix socket's path ends at 107 bytes, which is why the run folder must be short.
+The fabric endpoint of a card has its boot number, so that messages for a dead process do not reach the next one.
+The path of a Unix socket has 107 octets at most, so the path of the run folder must be short.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ MAX_PATH = 107
 
 
 def compact(card: str) -> str:
-    """`asp 1/1` as part of a file's name: `asp1-1`."""
+    """Return a card's name as a part of a file name: `asp1-1` for `asp 1/1`."""
     return card.replace(" ", "").replace("/", "-")
 
 
@@ -25,20 +25,20 @@ def _ipc(path: Path) -> str:
 
 
 def control(run: Path, node: str) -> str:
-    """The controller's ROUTER."""
+    """Return the endpoint of the controller's ROUTER socket."""
     return _ipc(run / f"{node}.c")
 
 
 def fabric(run: Path, node: str, card: str, boot: int) -> str:
-    """The data socket of one start of a card."""
+    """Return the endpoint of the fabric socket of one boot of a card."""
     return _ipc(run / f"{node}.{compact(card)}.{boot}")
 
 
 def wire(run: Path, node: str, port: str) -> str:
-    """The receiving end of a port's wire."""
+    """Return the endpoint of the receiving end of a port's wire."""
     return _ipc(run / f"w.{node}.{port.replace('/', '-')}")
 
 
 def operator(run: Path, node: str) -> Path:
-    """The operator socket of a controller or tester."""
+    """Return the path of the operator socket of a controller or tester."""
     return run / f"{node}.sock"

@@ -1,6 +1,6 @@
 """Messages of the control bus, card to controller and back.
 
-The set is closed: what is not here does not decode. Times are seconds of the machine's monotonic clock.
+Other types do not decode. Times are in seconds of the machine's monotonic clock.
 `docs/bus.md` is printed from these types.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from chassis.bus.records import Key, Record
 
 PROTOCOL = 2
-"""Version of the control protocol, said in the `Hello`; a controller refuses another one with `Goodbye`."""
+"""Version of the control protocol, sent in the `Hello`; a controller refuses another one with `Goodbye`."""
 
 Value = str | int | float | bool | bytes | None
 Attributes = dict[str, "Value | list[Value] | list[dict[str, Value]] | dict[str, Value]"]
@@ -19,7 +19,7 @@ Attributes = dict[str, "Value | list[Value] | list[dict[str, Value]] | dict[str,
 
 @dataclass(frozen=True, slots=True)
 class SaReport:
-    """An SA as its ASP reports it: everything but the keys."""
+    """An SA as its ASP reports it, without keys."""
 
     tunnel: int
     serial: int
@@ -44,10 +44,10 @@ class PeerNetworks:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """First message of a card on every connection: who it is and what it still holds.
+    """First message of a card on every connection: its name and boot, and the state that it holds.
 
-    `epoch` and `version` are 0 in a new process. `fresh` says that an ASP found no mapped SA state, so that
-    its sequence numbers must go on from the controller's lease.
+    `epoch` and `version` are 0 in a new process. `fresh`: the ASP found no mapped SA state, so its sequence
+    numbers must continue from the controller's lease.
     """
 
     protocol: int
@@ -65,7 +65,7 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """`loop_lag` is by how much the sender's loop was late (s); `version` is that of the records that it holds."""
+    """`loop_lag` is the delay (s) of the sender's loop; `version` is that of the records that it holds."""
 
     card: str
     epoch: int
@@ -87,7 +87,7 @@ class PortEvent:
 class NeighbourEvent:
     """A neighbour was resolved (6-byte `mac`) or lost (empty `mac`).
 
-    Anyone on a network can say that there is one, so a card tells of so many in a second, and counts the others.
+    Any host can claim addresses, so a card limits these reports per second, and counts the others.
     """
 
     port: str
@@ -99,8 +99,8 @@ class NeighbourEvent:
 class TunnelEvent:
     """An ASP's report about a tunnel: whether its SAs can carry packets, and if not, why.
 
-    Of a negotiated tunnel `identity` is the peer's as it proved it, and `selectors` are the peer's networks as
-    negotiated, for traffic-selector routes: address and prefix length in turn.
+    For a negotiated tunnel, `identity` is the authenticated identity of the peer, and `selectors` are the peer's
+    negotiated networks for traffic-selector routes: address and prefix length in turn.
     """
 
     tunnel: int
@@ -124,7 +124,7 @@ class SaEvent:
 
 @dataclass(frozen=True, slots=True)
 class LogRecord:
-    """`text` is final; `id` names the row of the guide's tables, or a kind of our lines; never carries a key."""
+    """`text` is final; `id` names a row of the guide's tables or a kind of this program. No field has a key."""
 
     time: float
     severity: str
@@ -136,7 +136,7 @@ class LogRecord:
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Trace number, step as it is printed (`3/1 in`, `1/1 encapsulate`), time in seconds."""
+    """Trace number, printed step (`3/1 in`, `1/1 encapsulate`), and time (s)."""
 
     number: int
     step: str
@@ -150,7 +150,7 @@ class TraceStamps:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Answer to the `Request` of that number: `error` is empty when it was done. `last` closes the request."""
+    """Answer to the `Request` of that number. `error` is empty after success; `last` ends the request."""
 
     number: int
     result: Attributes
@@ -163,7 +163,8 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """Admits a card under an epoch. Interval in seconds; `misses` intervals without a heartbeat end it."""
+    """Admits a card with an epoch. The interval is in seconds; after `misses` intervals without a heartbeat it
+    fails."""
 
     epoch: int
     version: int
@@ -174,7 +175,7 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Part `part` (from 1) of `parts` of everything that the card needs at `version`."""
+    """Part `part` (from 1) of `parts` of all records that the card needs at `version`."""
 
     version: int
     part: int
@@ -199,7 +200,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Goodbye:
-    """The card has no place in the configuration, or no longer: it ends."""
+    """The configuration does not have the card (any more); its process ends."""
 
     reason: str
 

@@ -1,7 +1,7 @@
 """Traffic classes of packets: 0 the highest, 3 the lowest (guide 8.5, table 3; S-040).
 
-The same four everywhere: they are the priority queues of an SA, and what a full queue of the fabric drops goes by
-them. A packet's class is that of its DSCP, or of the priority descriptor (PD) that the ingress line card gave it.
+The priority queues of an SA and the drops of a full fabric connection use the same four classes. The class of a
+packet comes from its DSCP, or from the priority descriptor (PD) that the ingress line card gave it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ CLASS_COUNT: Final = 4
 LOWEST_CLASS: Final = CLASS_COUNT - 1
 
 _SERVICE: Final = HEADROOM + 1
-"""Where the type of service (DSCP and ECN) of a packet in a batch stands, from the beginning of its headroom."""
+"""Offset (octets) of a packet's type of service (DSCP and ECN) from the beginning of its headroom."""
 
 
 def class_of(value: int) -> int:
-    """The class of a six-bit DSCP or PD value: two class selectors each, the higher value the higher class."""
+    """Return the class of a six-bit DSCP or PD value: two class selectors per class, a higher value is more
+    urgent."""
     return LOWEST_CLASS - (value >> 4)
 
 
@@ -30,16 +31,16 @@ _OF_DESCRIPTOR: Final = bytes(class_of(value & 0x3F) for value in range(256))
 
 
 def classes_of(body: bytearray | memoryview, lengths: array[int], descriptors: bytes = b"") -> bytes:
-    """The class of each packet of a batch, whose packets have their headroom before them.
+    """Return the class of each packet of a batch.
 
-    `descriptors`, where there are any, are the packets' PD values, which go before their DSCP. A packet without a
-    whole IPv4 header has a class too: any, since nothing will come of it.
+    `descriptors`, if not empty, are the packets' PD values, which override their DSCP. A packet without a complete
+    IPv4 header gets an arbitrary class; it is dropped later.
     """
     if descriptors:
         return descriptors.translate(_OF_DESCRIPTOR)
     first = lengths[0]
     if first > _SERVICE and lengths.count(first) == len(lengths):
-        # Packets of one size: their octets stand at equal distances, and no packet needs a look of its own.
+        # Packets of one size: their octets are at equal distances, so one slice reads them all.
         return bytes(memoryview(body)[_SERVICE::first]).translate(_OF_SERVICE)
     last = len(body) - 1
     starts = accumulate(lengths, initial=_SERVICE)
@@ -47,5 +48,5 @@ def classes_of(body: bytearray | memoryview, lengths: array[int], descriptors: b
 
 
 def alike(body: bytearray | memoryview, lengths: array[int], descriptors: bytes = b"") -> bytes:
-    """All packets in one class: for a queue that looks into none of them, where the last to come goes first."""
+    """Return one class for all packets: for a queue that drops the latest packets first."""
     return bytes([LOWEST_CLASS]) * len(lengths)

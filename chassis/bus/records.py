@@ -1,7 +1,7 @@
-"""Records: what the controller's replicated state is made of.
+"""Records: the items of the controller's replicated state.
 
-The controller keeps one set of records and gives each card the part that it needs, as a snapshot and then as
-deltas (`chassis.bus.replication`). A record is a value: it is replaced whole, by key, never changed in place.
+The controller has one set of records and sends each card the part that it needs, as a snapshot and then as deltas
+(`chassis.bus.replication`). A record is a value: it is replaced as a whole, by key, and never changed in place.
 
 Addresses are unsigned 32-bit numbers, prefixes an address and a length, context, circuit and tunnel numbers
 are the controller's. Keys of SAs never appear in a `repr`.
@@ -22,7 +22,7 @@ Key = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class CardStateRecord:
-    """One card of the node: which start of it is admitted, and whether packets may be given to it."""
+    """One card of the node: its admitted boot, and whether packets may be sent to it."""
 
     card: str
     kind: str
@@ -98,12 +98,12 @@ class PortRecord:
 
     @property
     def networks(self) -> tuple[tuple[int, int], ...]:
-        """(address, prefix length) of each address, the primary one first."""
+        """Return (address, prefix length) of each address, the primary one first."""
         others = tuple(zip(self.secondary[::2], self.secondary[1::2], strict=False))
         return ((self.address, self.prefix_length), *others) if self.address else others
 
     def address_towards(self, other: int) -> int:
-        """The address of the port in whose network another one is, else the primary one."""
+        """Return the address of the port in the same network as another address; otherwise the primary one."""
         for own, length in self.networks:
             if (own ^ other) >> (32 - length) == 0:
                 return own
@@ -135,7 +135,7 @@ class CircuitRecord:
 
 @dataclass(frozen=True, slots=True)
 class NextHop:
-    """One way out of a route.
+    """One next hop of a route.
 
     `kind`: port (with `card`, `port` and `address`; address 0 means the destination itself, a connected
     network), tunnel (with `tunnel`), local, or discard. Lower cost is tried first.
@@ -184,12 +184,12 @@ class LocalAddressRecord:
 class LeaseRecord:
     """What the controller grants to one `seq` entry of a tunnel with manual keys.
 
-    `start` and `end` bound the sequence numbers that the ASP may send without asking: where the ASP's mapped SA
-    state is missing it goes on from `start`. A `start` of 0 says that the controller lost count: only the mapped
-    SA state of the node's ASPs knows where to go on.
+    `start` and `end` limit the sequence numbers that the ASP may send without another lease. An ASP without mapped
+    SA state continues from `start`. A `start` of 0: the controller does not know the next number, only the mapped
+    SA state of the node's ASPs has it.
 
-    `assignment` numbers the controller's having a manual SA at one place: it changes with ASP, context, address
-    and SPI. `hold` says why the SA may not be used there yet, or no longer; empty where it may.
+    `assignment` is the number of the SA's assignment to an ASP; it changes with ASP, context, address and SPI.
+    `hold` is the reason why the SA must not be used there; empty if it may be used.
     """
 
     seq: int
@@ -201,15 +201,15 @@ class LeaseRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TunnelRecord:
-    """A tunnel as line cards and ASPs need it: its configuration, where it is, and whether it can be used.
+    """A tunnel for line cards and ASPs: its configuration, its cards, and whether it can be used.
 
     `circuit` is 0 for an economical tunnel and for a circuit-based one without a home; `home` is the line card
     that holds the circuit. `context`, `outer_context`, `local` and `remote` are the numbers of what `config`
-    names: inner packets are looked up in `context`, outer ones in `outer_context`. `leases` go with the entries
-    that have one. `up` is the controller's word on whether the tunnel's conditions are met, `reason` why not.
+    names: inner packets are looked up in `context`, outer ones in `outer_context`. `leases` belong to the entries
+    that have one. `up`: the controller found all conditions met; `reason` is the first unmet one.
 
-    `wanted` says that the configuration is whole and not shut down: the SAs of a static tunnel are kept through a
-    time without a way to the peer (`up` false), and deleted when it is no longer wanted.
+    `wanted`: the configuration is complete and not shut down. The SAs of a static tunnel are kept while the peer
+    has no route (`up` false), and deleted when the tunnel is no longer wanted.
     """
 
     number: int
@@ -239,7 +239,7 @@ class TunnelRecord:
 
 
 Policy = Acl | IkeProposal | IkePolicy | IpsecProposal | IpsecPolicy | ManualSa
-"""What a `PolicyRecord` holds."""
+"""Types of the value of a `PolicyRecord`."""
 
 POLICY_KINDS: dict[type, str] = {
     Acl: "acl",
@@ -262,8 +262,8 @@ def policy_key(kind: type, name: str, context: int = 0) -> Key:
 
 @dataclass(frozen=True, slots=True)
 class PolicyRecord:
-    """An access list, proposal, policy or manual SA of the configuration (`chassis.model`), without what matters
-    to its text only. `context` is 0 for what the whole router has."""
+    """An access list, proposal, policy or manual SA of the configuration (`chassis.model`), without the fields
+    that only its text needs. `context` is 0 for an object of the whole router."""
 
     context: int
     value: Policy
@@ -276,7 +276,7 @@ class PolicyRecord:
 @dataclass(frozen=True, slots=True)
 class CertificateRecord:
     """An object of a context's PKI store: `kind` is trusted, self or key; `pem` is the file. A self certificate
-    belongs to the key of its name."""
+    belongs to the key of the same name."""
 
     context: int
     name: str

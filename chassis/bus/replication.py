@@ -1,8 +1,8 @@
-"""Replication: the controller's records down to every card, as a snapshot and then as deltas in order.
+"""Replication of the controller's records to every card: a snapshot, then deltas in order.
 
-`Publisher` is the controller's end, `Replica` a card's. There is no other way for state to reach a card, so
-first boot, a killed card, a hung one and a controller that came back are the same few lines. A snapshot never
-flushes: the replica compares it with what it holds and reports only what differs.
+`Publisher` is the controller's end, `Replica` the card's. All state reaches a card this way, so the first boot, a
+killed card, a hung card and a restarted controller need no code of their own. A snapshot does not flush: the
+replica compares it with its records and reports only the differences.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from chassis.bus.messages import Delta, Snapshot
 from chassis.bus.records import Key, Record
 
 MAX_RECORDS_PER_PART = 250
-"""Most records of one part of a snapshot: reading one takes a card a few milliseconds."""
+"""Most records of one part of a snapshot (count). A card reads a part in a few milliseconds."""
 
 Wants = Callable[[str, Record], bool]
-"""Whether a card needs a record."""
+"""Returns whether a card needs a record."""
 
 
 @dataclass(slots=True)
@@ -27,13 +27,13 @@ class _Subscriber:
 
 
 class Publisher:
-    """The records as the controller wants them, and what each card holds of them.
+    """The controller's records, and which of them each card has.
 
     `put` and `delete` only note what changed; `flush` raises the version once and gives each card its delta.
     """
 
     def __init__(self, wants: Wants, version: int) -> None:
-        """`version`: where this controller starts counting, above any that one before it can have used."""
+        """`version`: first version of this controller, above those of all controllers before it."""
         self.version = version
         self.records: dict[Key, Record] = {}
         self._wants = wants
@@ -41,7 +41,7 @@ class Publisher:
         self._cards: dict[str, _Subscriber] = {}
 
     def put(self, record: Record) -> bool:
-        """Have this record in place of the one with its key; says whether that changes anything."""
+        """Replace the record with this key; return whether anything changed."""
         key = record.key
         if self.records.get(key) == record:
             return False
@@ -56,7 +56,7 @@ class Publisher:
         return True
 
     def replace(self, wanted: Iterable[Record]) -> int:
-        """Have exactly these records; returns how many changed."""
+        """Replace all records; return the number of changed ones."""
         changed = 0
         keep = set()
         for record in wanted:
@@ -71,14 +71,14 @@ class Publisher:
         self._cards.pop(card, None)
 
     def sent(self, card: str) -> int:
-        """The version that a card has once it has taken all that was sent to it; 0 for one that gets nothing."""
+        """Return the version that was last sent to a card; 0 for a card that gets no records."""
         subscriber = self._cards.get(card)
         return 0 if subscriber is None else subscriber.version
 
     def snapshot(self, card: str) -> list[Snapshot]:
-        """Everything that this card needs, in parts; from here on `flush` keeps it up to date.
+        """Return all records that a card needs, in parts; `flush` keeps the card up to date afterwards.
 
-        Call it after `flush`, so that nothing noted is both in the snapshot and in the next delta.
+        Call `flush` first, so that no change is both in the snapshot and in the next delta.
         """
         records = [record for record in self.records.values() if self._wants(card, record)]
         self._cards[card] = _Subscriber(self.version, {record.key for record in records})
@@ -89,7 +89,7 @@ class Publisher:
         ]
 
     def flush(self) -> list[tuple[str, Delta]]:
-        """The deltas that bring every subscribed card up to date, in the order in which changes were noted."""
+        """Return the deltas that bring every subscribed card up to date, in the order of the changes."""
         if not self._dirty:
             return []
         self.version += 1
@@ -113,7 +113,7 @@ class Publisher:
 
 @dataclass(frozen=True, slots=True)
 class RecordChange:
-    """What a snapshot or delta changed on a card: new or different records, and those that are no more."""
+    """The changes of a snapshot or delta on a card: new or different records, and removed ones."""
 
     put: tuple[Record, ...]
     deleted: tuple[Record, ...]
@@ -130,7 +130,8 @@ class Replica:
         self._pending = 0
 
     def snapshot(self, message: Snapshot) -> RecordChange | None:
-        """Take one part; the change when it was the last one, else None. A part out of order starts over."""
+        """Add one part; return the change after the last part, otherwise None. A part out of order starts
+        again."""
         if message.part == 1:
             self._parts, self._pending = [], message.version
         elif message.part != self._expected or message.version != self._pending:
@@ -150,7 +151,7 @@ class Replica:
         return RecordChange(put, deleted)
 
     def delta(self, message: Delta) -> RecordChange | None:
-        """Take a delta; None when it does not follow what is held: the card must say hello for a snapshot."""
+        """Apply a delta; return None if it does not follow the version held. The card must then send a hello."""
         if self.version == 0 or message.from_version != self.version:
             return None
         deleted = []
