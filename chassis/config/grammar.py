@@ -32,8 +32,8 @@ class SyntaxWord:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of several keywords, kept in a field. `options` maps every accepted spelling to its value, `extensions`
-    those that are known only with the modern algorithms."""
+    """One of several keywords, stored in a field. `options` maps every accepted spelling to its value,
+    `extensions` those that are accepted only with the modern algorithms."""
 
     field: str
     options: tuple[tuple[str, str | int], ...]
@@ -45,7 +45,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """A value, kept in a field."""
+    """A value, stored in a field."""
 
     field: str
     type: ValueType
@@ -53,7 +53,7 @@ class Param:
 
 @dataclass(frozen=True, slots=True)
 class OptionalPart:
-    """Elements that may be left out."""
+    """Optional elements."""
 
     items: tuple[Element, ...]
 
@@ -107,7 +107,11 @@ def _choice(field: str, text: str) -> Choice:
 
 @cache
 def parse_syntax(text: str) -> tuple[Element, ...]:
-    """The elements of a syntax in the notation above; ValueError when it is malformed."""
+    """Return the elements of a syntax in the notation above.
+
+    Raises:
+        ValueError: the syntax is malformed.
+    """
     tokens = list(_TOKEN.finditer(text))
     position = 0
 
@@ -173,12 +177,12 @@ class Command:
 
     @cached_property
     def elements(self) -> tuple[Element, ...]:
-        """The syntax that is printed back."""
+        """Return the syntax that is printed back."""
         return parse_syntax(self.syntax)
 
     @cached_property
     def keywords(self) -> str:
-        """The leading keywords, by which the command is spoken of."""
+        """Return the leading keywords, which messages use as the command's name."""
         words: list[str] = []
         for element in self.elements:
             if not isinstance(element, SyntaxWord):
@@ -188,22 +192,22 @@ class Command:
 
     @cached_property
     def fields(self) -> tuple[str, ...]:
-        """The names of the values that the command takes, each once."""
+        """Return the names of the command's values, each once."""
         return tuple(dict.fromkeys(leaf.field for leaf in _leaves(self.elements)))
 
     @cached_property
     def has_secret(self) -> bool:
-        """Whether a line of the command may hold a key or a password hash."""
+        """Return whether a line of the command may contain a key or a password hash."""
         return any(isinstance(leaf, Param) and leaf.type.secret for leaf in _leaves(self.elements))
 
     def begins(self, text: str) -> bool:
-        """Whether a line is the command or its no form: it begins with the command's leading keywords."""
+        """Return whether a line begins with the command's leading keywords, or those of its `no` form."""
         text = text.removeprefix("no ")
         return text == self.keywords or text.startswith(f"{self.keywords} ")
 
     @cached_property
     def no_forms(self) -> tuple[str, ...]:
-        """Every accepted no form, in the notation of the syntax."""
+        """Return all accepted `no` forms, in the notation of the syntax."""
         if self.no is not None:
             return self.no
         if self.kind != "config":
@@ -221,7 +225,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """A configuration mode: its prompt, the mode around it, and the word for its objects in paths and texts."""
+    """A configuration mode: its prompt, its enclosing mode, and the word for its objects in paths and texts."""
 
     name: str
     prompt: str
@@ -255,11 +259,11 @@ MODES: dict[str, Mode] = {
         Mode("port", "(config-port)#", "global", "port", "a port"),
     )
 }
-"""Every mode, by name. Mode "any" in a command means all of them."""
+"""All modes, by name. Mode "any" in a command means all of them."""
 
 
 def ancestors(mode: str) -> tuple[str, ...]:
-    """A mode and those around it, innermost first."""
+    """Return a mode and its enclosing modes, innermost first."""
     chain: list[str] = []
     while mode:
         chain.append(mode)

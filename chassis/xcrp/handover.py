@@ -8,7 +8,7 @@ from chassis.xcrp.node import NodeState
 
 
 class Handover:
-    """Finds out when ASPs have released SAs that are no longer theirs."""
+    """Finds out when ASPs have released SAs that were moved to another ASP."""
 
     def __init__(self, node: NodeState) -> None:
         self._node = node

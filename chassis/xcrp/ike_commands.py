@@ -1,7 +1,7 @@
-"""The operators' commands about tunnels' SAs, carried out by ASPs: `clear`, `rekey`, `ike`, `keys`, `queues`,
-`sas`.
+"""The operators' commands about the SAs of tunnels, carried out by ASPs: `clear`, `rekey`, `ike`, `keys`,
+`queues`, `sas`.
 
-A request names a tunnel by its number; without one it is about every tunnel of the ASP.
+A request names a tunnel by its number; without a number it is for all tunnels of the ASP.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _tunnel_plan(operators: Operators, name: str) -> TunnelPlan:
 
 
 def _requests(operators: Operators, tunnel: str, what: str, *, negotiated: bool) -> list[tuple[str, Attributes]]:
-    """(ASP, arguments) for one tunnel, or for all; `what` is empty for a request that has no such argument."""
+    """Return (ASP, arguments) for one tunnel, or for all; `what` is empty for a request without that argument."""
     more: Attributes = {"what": what} if what else {}
     if tunnel:
         tunnel_plan = _tunnel_plan(operators, tunnel)
@@ -84,4 +84,4 @@ COMMANDS: Final[dict[str, Method]] = {
     "queues": _queues,
     "sas": _sas,
 }
-"""By name: what is done."""
+"""Functions that carry out the commands, by name."""

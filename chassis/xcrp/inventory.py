@@ -1,4 +1,4 @@
-"""Which processes a configuration calls for, and which card a port belongs to."""
+"""Inventory: the processes that a configuration needs, and the card of each port."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ CONTROLLER = "xcrp"
 LINE_CARD = "linecard"
 ASP = "asp"
 MANAGEMENT_PORTS = ("7/1", MANAGEMENT)
-"""The names of the controller's own port: no line card holds it, and nothing transits it (S-103)."""
+"""Names of the controller's port. It belongs to no line card, and packets do not transit it (S-103)."""
 
 
 def line_card(slot: int) -> str:
@@ -16,15 +16,15 @@ def line_card(slot: int) -> str:
 
 
 def asp(name: str) -> str:
-    """The card of the ASP that a configuration calls `1/1`."""
+    """Return the card name of the ASP that a configuration calls `1/1`."""
     return f"asp {name}"
 
 
 def cards_of(config: Config) -> tuple[tuple[str, str], ...]:
-    """(card, kind) of every process, in order of slots.
+    """Return (card, kind) of every process, in order of slots.
 
-    A port card is one line card, an ASE card two ASPs; an ASP in a pool stands for its card where no line
-    names that slot (S-101, S-102).
+    A port card is one line card, an ASE card two ASPs. An ASP in a pool implies its card if no line configures
+    that slot (S-101, S-102).
     """
     kinds: dict[int, str] = {}
     for slot, card in config.cards.items():
@@ -47,7 +47,7 @@ def cards_of(config: Config) -> tuple[tuple[str, str], ...]:
 
 
 def card_of_port(config: Config, port: str) -> str:
-    """The card that holds a port; empty where its slot has no port card."""
+    """Return the card of a port; empty if its slot has no port card."""
     if port in MANAGEMENT_PORTS:
         return CONTROLLER
     slot = int(port.split("/")[0])

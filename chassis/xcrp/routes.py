@@ -56,14 +56,14 @@ def next_hops(
 ) -> tuple[NextHop, ...]:
     """Return the next hops of the candidates that are up, in order; empty if the prefix has no route now.
 
-    With `discard` a tunnel that is down keeps what it would have carried from leaving by a port of the same or a
-    higher cost: other tunnels may carry it, else it is dropped.
+    With `discard`, packets of a tunnel that is down must not leave by a port of the same or a higher cost: other
+    tunnels may carry them, otherwise they are dropped.
     """
     hops: list[NextHop] = []
     withheld: int | None = None
     for candidate in candidates:
         if candidate.kind == "discard":
-            # Whatever costs more is never tried.
+            # Candidates after a discard are never used.
             hops.append(NextHop("discard", candidate.cost))
             return tuple(dict.fromkeys(hops))
         if candidate.kind == "local":
@@ -89,9 +89,9 @@ def egress_to_peer(
     candidates: Callable[[PrefixKey], Iterable[Candidate]],
     usable: Callable[[str], bool],
 ) -> Candidate | None:
-    """How an outer packet reaches `address`: the first usable port of the longest prefix that has one.
+    """Return the next hop of outer packets to `address`: the first usable port of the longest prefix that has one.
 
-    None where there is none, or where a prefix that is as long discards before.
+    None if no port is usable, or if a discard route of the same prefix comes first.
     """
     for length in sorted(table, reverse=True):
         prefix = address & MASKS[length]

@@ -1,7 +1,7 @@
-"""Traffic-selector routes: the networks behind a peer, as negotiated, lead into its tunnel (B-023, B-146, B-147).
+"""Traffic-selector routes: routes to the negotiated networks of a peer, into its tunnel (B-023, B-146, B-147).
 
 They are candidates like those of a static route without `cost` into the tunnel's interface, and are used while the
-tunnel is up. The networks that were negotiated last are kept while a tunnel is down, for discard routes.
+tunnel is up. The last negotiated networks are kept while a tunnel is down, for discard routes.
 """
 
 from __future__ import annotations

@@ -18,9 +18,8 @@ from chassis.xcrp.settings import ControllerSettings
 class ControllerState:
     """The state of one controller. `startup` is the text and name of the start-up file.
 
-    `config` is the configuration in force and `diagnostics` what was found in its text. `ignored` counts
-    messages that were not acted on, by cause. While `reconciled` is False the reconcile window is open: nothing
-    is published.
+    `config` is the configuration in force, `diagnostics` has those of its text. `ignored` counts ignored messages
+    by cause. While `reconciled` is False the reconcile window is open, and no records are published.
     """
 
     boot: int
@@ -48,7 +47,7 @@ class ControllerState:
         return [output for text in lines for output in self.event(text, now)]
 
     def log(self, severity: str, facility: str, text: str, now: float, **values: Value) -> None:
-        """Add a record of the controller's own to the log."""
+        """Add a record of the controller to the log."""
         self.history.log.append(LogRecord(now, severity, facility, "", text, values))
 
     def count_ignored(self, cause: str) -> None:

@@ -1,9 +1,8 @@
 """The operators' command `traces`: the stamps of traced packets, at once or when every card has reported.
 
-Cards report what they stamped after they sent the packet on, so a packet may be at its end before the last of its
-stamps is here. A card answers `stamps` behind all that it has stamped before: when each card of the node has
-answered, the stamps of any packet that had left the node by the time of the question are whole. A card that does
-not answer is given up, and named.
+Cards report a stamp after they sent the packet, so a packet may leave the node before its last stamp arrives here.
+A card answers the request `stamps` after all its earlier stamps. When each card has answered, all stamps of
+packets that left the node before the request are here. The answer names the cards that did not answer.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Tunnels at the controller: what each one needs to be up (S-107), and why it is down.
+"""Tunnels at the controller: the conditions for each to be up (S-107), and the reason why it is down.
 
-A reason is one phrase that status prints; it names the first unmet condition.
+The reason is a phrase that `status` prints. It names the first unmet condition.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ class TunnelStatus(Enum):
 
 @dataclass(slots=True)
 class ControllerTunnel:
-    """What changes about a tunnel. It is up when every condition is met and its ASP holds its SAs.
+    """The variable state of a tunnel. It is up when every condition is met and its ASP holds its SAs.
 
-    `unmet_condition` is the condition that its record names, empty when all are met. A failed ASP is not one of
-    them: cards know it by the ASP's own record, and a record for each of its tunnels would be thousands of
-    changes for one event. `asp_reason` is the ASP's own reason for having no SAs. `identity` is the peer's proved
-    identity, of a negotiated tunnel that is or was up.
+    `unmet_condition` is the condition that its record names, empty if all are met. A failed ASP is not one of
+    them: cards know it from the ASP's record, and changing the record of each of its tunnels would be thousands of
+    changes for one event. `asp_reason` is the reason of the ASP for not having SAs. `identity` is the
+    authenticated identity of the peer of a negotiated tunnel that is or was up.
     """
 
     conditions_met: bool = False
@@ -58,7 +58,7 @@ class ControllerTunnel:
     asp_reason: str = ""
     since: float = 0.0
     negotiated: bool = False
-    """Its SAs come from IKE, which reports itself why there are none."""
+    """True: IKE makes the SAs, and reports the reason if there are none."""
     identity: str = ""
 
     @property
@@ -88,7 +88,7 @@ class ControllerTunnel:
         return True
 
     def reason(self, asp: str, asp_usable: bool) -> str:
-        """Why it is down; empty when it is up."""
+        """Return why the tunnel is down; empty if it is up."""
         if self.up:
             return ""
         if self.unmet_condition:
@@ -109,10 +109,10 @@ def first_config_error(
     line_cards: bool,
     flash: PkiStore,
 ) -> str:
-    """The first condition that the configuration itself leaves unmet, or empty.
+    """Return the first condition that the configuration leaves unmet, or empty.
 
-    `holders` are the interfaces of the outer context that have the local address, `follows` the ports bound to
-    them; a loopback needs none. `flash` has the certificates that negotiated tunnels may need.
+    `holders` are the interfaces of the outer context with the local address, `follows` the ports bound to them; a
+    loopback needs no port. `flash` has the certificates that negotiated tunnels may need.
     """
     if tunnel.shutdown:
         return SHUTDOWN
@@ -151,7 +151,7 @@ def _manual_fault(config: Config, tunnel: Tunnel) -> str:
 
 
 def _shared_fault(config: Config, tunnel: Tunnel) -> str:
-    """What tunnels of both kinds may name."""
+    """Return the first undefined name that tunnels of both kinds may use, or empty."""
     if tunnel.qos_policy and tunnel.qos_policy not in config.qos_policies:
         return f"{QOS}: {tunnel.qos_policy}"
     return ""
