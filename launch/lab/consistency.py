@@ -1,7 +1,7 @@
-"""What of a lab cannot work, though each of its lines is well formed: ports that nobody has, addresses of no host.
+"""Find what in a well-formed lab cannot work: links to missing ports, addresses that are not those of hosts.
 
-An error is what the start would stop at, or what no packet ever gets through; a warning what may yet come to work,
-by a later commit or a command of a Linux node.
+Input: a lab and its routers' configurations. Output: diagnostics with positions. Errors would stop the start or
+block every packet; a later commit or a command of a Linux node can repair what a warning reports.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from launch.lab.model import Endpoint, Lab, Link, LinuxNode, RouterNode, TesterN
 from launch.lab.yaml_source import LabError, Marked, Reporter, YamlPosition, read
 
 RESERVED_DEVICES = {
-    "lo": "is the node's own loopback: no link leads to it",
-    "all": "is no name of a device: Linux keeps it for the settings of all",
-    "default": "is no name of a device: Linux keeps it for the settings of new ones",
+    "lo": "is the node's own loopback and cannot have a link",
+    "all": "is not a device name: Linux uses it for settings of all devices",
+    "default": "is not a device name: Linux uses it for settings of new devices",
 }
 
 
 def faults(lab: Lab, configs: Mapping[Path, Config]) -> Iterator[Diagnostic]:
-    """Everything there is to say; `configs` has the configurations of the lab's routers by their files."""
+    """Yield all diagnostics; `configs` has the configurations of the lab's routers by file."""
     return _Faults(lab, configs).found()
 
 
 class _Places:
-    """Where the values of a lab stand in its file, which is read again once there is anything to say."""
+    """Positions of a lab's values in its file, which is read again for the first diagnostic."""
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
@@ -45,7 +45,8 @@ class _Places:
             return Marked({}, YamlPosition(1, 1))
 
     def of(self, *path: str, key: bool = False) -> YamlPosition:
-        """Of a value, or of its key; of what it would stand in where the file has none, as for a changed lab."""
+        """Return the position of a value or its key; of its parent if the file does not have it (a changed
+        lab)."""
         here = self._root
         for word in path:
             if not here.is_mapping:
@@ -60,7 +61,7 @@ class _Places:
         return here.key if key and here.key.line else here.at
 
     def of_end(self, link: Link, number: int) -> YamlPosition:
-        """Of one end of a link."""
+        """Return the position of one end of a link."""
         links = self._root.value.get("topology", self._root).value.get("links")
         for item in links.value if links is not None and links.is_list else ():
             ends = item.value.get("endpoints") if item.is_mapping and item.at == link.at else None
@@ -90,7 +91,7 @@ class _Faults:
             for word, end in (("from", flow.origin), ("to", flow.target)):
                 if end not in self._linked:
                     place = self._places.of("flows", flow.name, word)
-                    yield self._say("warning", "lab-flow", end, place, f"no link leads to port {end} of this flow")
+                    yield self._say("warning", "lab-flow", end, place, f"port {end} of this flow has no link")
 
     def _say(
         self, severity: Severity, code: str, name: object, at: YamlPosition, message: str, hint: str = ""
@@ -111,7 +112,7 @@ class _Faults:
             yield self._say("error", "lab-link", end, self._places.of_end(link, number), message)
 
     def _missing(self, router: RouterNode, port: str) -> str:
-        """Why a port of a router never comes up; empty where nothing stands in its way."""
+        """Return why a port of a router never comes up; empty if it can."""
         config = self._configs[router.config]
         held = inventory.card_of_port(config, port)
         if not held.startswith("lc "):
@@ -119,7 +120,7 @@ class _Faults:
         slot, _, number = port.partition("/")
         card = config.cards[int(slot)]
         if int(number) > card.ports:
-            return f"is none of the {card.ports} ports of card {card.type}"
+            return f"is not one of the {card.ports} ports of card {card.type}"
         if port not in config.ports:
             return f"is not configured in {router.config.name}"
         return ""
@@ -131,9 +132,9 @@ class _Faults:
         for device in node.addresses:
             if device != "lo" and device not in linked:
                 place = self._places.of("topology", "nodes", node.name, "addresses", device, key=True)
-                message = f"no link leads to device {device} of {node.name}, so it has none"
+                message = f"device {device} of {node.name} does not exist, because it has no link"
                 if linked:
-                    message += f"; linked are {', '.join(linked)}"
+                    message += f"; linked devices: {', '.join(linked)}"
                 yield self._say("error", "lab-address", device, place, message)
 
     # testers
@@ -161,26 +162,27 @@ class _Faults:
             yield self._say("warning", "lab-gateway", gateway, place, f"gateway {gateway} {why}", hint)
 
     def _nobody(self, end: Endpoint, gateway: IPv4Address) -> tuple[str, str]:
-        """Why nobody at the far end of a tester's link has its gateway's address, and the one that is there."""
+        """Return why the far end of a tester's link does not have the gateway's address, and the far end's
+        address."""
         far = self._lab.far_end(end)
         node = self._lab.nodes[far.node] if far is not None else None
         if far is None:
-            return "is nobody's: no link leads to this port", ""
+            return "is not assigned: this port has no link", ""
         if not isinstance(node, RouterNode) or self._missing(node, far.port):
-            # What else there is on a Linux node its commands may add; a missing port was said.
+            # Commands of a Linux node may add addresses; a missing port has its own diagnostic.
             return "", ""
         config = self._configs[node.config]
         has = _addresses(config, config.ports[far.port])
         if str(gateway) in has:
             return "", ""
         there = f"port {far.port} of {far.node} has {' and '.join(has) or 'no address'}"
-        return f"is nobody's: {there}", has[0] if has else ""
+        return f"is not assigned: {there}", has[0] if has else ""
 
 
 def _no_host(address: IPv4Address, own: ipaddress.IPv4Interface) -> str:
-    """Why an address is that of no host on a network."""
+    """Return why an address cannot be a host's on a network; empty if it can."""
     if address.is_multicast or address.is_loopback or address.is_reserved or int(address) >> 24 == 0:
-        return "is no address of a host"
+        return "is not a host address"
     if own.network.prefixlen < 31:
         if address == own.network.network_address:
             return f"is the address of the network {own.network} itself"
@@ -190,7 +192,7 @@ def _no_host(address: IPv4Address, own: ipaddress.IPv4Interface) -> str:
 
 
 def _addresses(config: Config, port: ConfiguredPort) -> tuple[str, ...]:
-    """The addresses for which a router answers at a port."""
+    """Return the addresses for which a router answers at a port."""
     context = config.contexts.get(port.context or "")
     interface = context.interfaces.get(port.interface or "") if context is not None else None
     if context is not None and interface is not None and interface.unnumbered is not None:

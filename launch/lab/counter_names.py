@@ -1,5 +1,5 @@
-"""Names of the counters of line cards and ASPs: cards make most with the first count, and a name that nobody ever
-counts under would be 0 for ever. A test holds the lists to the code that counts."""
+"""Names of the counters of line cards and ASPs. Most counters exist only after the first count, so a misspelt name
+would read 0 for ever: check names against these lists. A test compares the lists with the code that counts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COMMON = (
     decision.EVICTED,
     OVERFLOW_NAME,
 )
-"""Of every card. Of names in braces the value is left open."""
+"""Counters of every card. A name in braces stands for any value."""
 
 LINE_CARD = (
     line_card.FROM_WIRE,
@@ -86,7 +86,7 @@ IKE = (
     "failed {rest}",
     "refused {rest}",
 )
-"""What IKE counts; with the version before it where it has one."""
+"""Counters of IKE; some have the IKE version as prefix."""
 
 ASP = (
     "packets from fabric",
@@ -124,14 +124,14 @@ _OPEN = {
 
 
 def names(card: str) -> tuple[str, ...]:
-    """Every name that a card may have; without a card of all kinds of cards."""
+    """Return every counter name of a card; with "" those of all kinds of cards."""
     kinds = {"lc": LINE_CARD, "asp": ASP, "": (*LINE_CARD, *ASP)}
     return (*COMMON, *kinds[card.partition(" ")[0]])
 
 
 @cache
 def _pattern(kind: str) -> re.Pattern[str]:
-    """Any name of a kind of card."""
+    """Return a pattern of all counter names of a kind of card."""
     parts = []
     for name in dict.fromkeys(names(kind)):
         text = re.escape(name)
@@ -142,8 +142,8 @@ def _pattern(kind: str) -> re.Pattern[str]:
 
 
 def problem(name: str, card: str) -> str:
-    """Why no counter of this card (or of any) is ever called so, with the names most like it; empty where one may
-    be."""
+    """Return why no counter of this card (or, with "", of any) can have this name, with similar names; empty if
+    one can."""
     kind = card.partition(" ")[0]
     if _pattern(kind).fullmatch(name):
         return ""
@@ -156,7 +156,8 @@ _SUBJECT = re.compile(r"(port|circuit|tunnel) (\S+) .+|.* to ((?:lc|asp) .+)")
 
 
 def subject(name: str) -> tuple[str, str]:
-    """What a counter is of: `port` and its name, or `circuit`, `tunnel` or `card`; empty where of a whole card."""
+    """Return what a counter belongs to: `port`, `circuit`, `tunnel` or `card`, and its name; empty for a whole
+    card."""
     match = _SUBJECT.fullmatch(name)
     if match is None:
         return "", ""

@@ -1,4 +1,4 @@
-"""A lab drawn as SVG: nodes in a ring or a row, ports at the ends of their wires."""
+"""Draw a lab as SVG: nodes in a ring or a row, ports at the ends of their wires."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 from launch.lab.model import Endpoint, Lab
 
 BOX = (120, 46)
-"""Width and height of a node, in pixels."""
+"""Width and height of a node (pixels)."""
 
 _KINDS = {"smartedge": "router", "tester": "tester", "linux": "Linux"}
 
@@ -24,7 +24,7 @@ path { fill: none; stroke: #64748b; stroke-width: 2; }
 
 
 def svg(lab: Lab) -> str:
-    """The drawing, as a text that a browser shows."""
+    """Return the drawing as SVG text."""
     places, width, height = _places(lab)
     size = {"viewBox": f"0 0 {width} {height}", "width": str(width), "height": str(height)}
     root = Element("svg", {"xmlns": "http://www.w3.org/2000/svg", **size})
@@ -35,7 +35,7 @@ def svg(lab: Lab) -> str:
         one, other = link.ends
         pair = frozenset((one.node, other.node))
         count = between[pair] = between.get(pair, 0) + 1
-        # Several wires between two nodes fan out to both sides of the straight line.
+        # Spread several wires between two nodes to both sides of the straight line.
         bend = (count // 2) * 60 * (-1 if count % 2 else 1)
         _wire(root, one, other, places[one.node], places[other.node], bend)
     for node in lab.nodes.values():
@@ -52,7 +52,7 @@ def _text(root: Element, x: float, y: float, text: str, kind: str) -> None:
 
 
 def _places(lab: Lab) -> tuple[dict[str, tuple[float, float]], int, int]:
-    """The middle of each node: a chain lies in a row, everything else in a ring."""
+    """Return the center of each node, width and height: a chain is drawn in a row, other labs in a ring."""
     chain = _chain(lab)
     if chain:
         return {name: (100.0 + 240 * at, 110.0) for at, name in enumerate(chain)}, 240 * len(chain) - 40, 220
@@ -67,7 +67,7 @@ def _places(lab: Lab) -> tuple[dict[str, tuple[float, float]], int, int]:
 
 
 def _chain(lab: Lab) -> list[str]:
-    """The nodes from one end to the other where each has at most two neighbours and there is no circle."""
+    """Return the nodes in order if each has at most two neighbours and there is no cycle; otherwise `[]`."""
     near: dict[str, set[str]] = {name: set() for name in lab.nodes}
     for link in lab.links:
         one, other = link.ends

@@ -1,6 +1,6 @@
-"""What a lab file means, as frozen values. `launch.lab.parser` makes them.
+"""Contents of a lab file as frozen values, made by `launch.lab.parser` (docs/labs.md).
 
-Durations are seconds, rates packets per second, shares 0 to 1, whatever the file wrote them in.
+Units: durations in seconds, rates in packets/s, shares 0 to 1, for any notation in the file.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ NOWHERE = YamlPosition(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class LabSettings:
-    """Times of one node (S-112). `restart_delay` None: a dead card stays dead. `asp_rate` is what each of its ASPs
-    can protect in a second, as `chassis.fwd.rate.Rate` reads it; without one as much as its processor can.
+    """Times of one node (S-112).
 
-    With `refuse_errors` a router whose configuration has an error is not started; otherwise it runs without those
-    lines. `ike` has what a lab sets of IKE, by the names of `chassis.xcrp.settings.IKE`; durations are seconds.
+    `restart_delay` None: a dead card is not restarted. `asp_rate` is the rate that each ASP can encapsulate, as
+    `chassis.fwd.rate.Rate` reads it; "" is unlimited. With `refuse_errors` a router with an error in its
+    configuration is not started; otherwise it runs without those lines. `ike` has the lab's IKE settings, by the
+    names of `chassis.xcrp.settings.IKE`; durations in seconds.
     """
 
     restart_delay: float | None = 1.0
@@ -36,7 +37,7 @@ class LabSettings:
     ike: Mapping[str, float | int | bool] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """As a process of the node gets them."""
+        """Return the settings as a process of the node gets them."""
         return {
             "restart-delay": self.restart_delay,
             "heartbeat-interval": self.heartbeat_interval,
@@ -52,9 +53,9 @@ class LabSettings:
 class RouterNode:
     """A router, configured by a file of its own commands.
 
-    `discard_tunnel_routes`: a withdrawn tunnel route becomes a discard route, so that nothing falls back to a
-    less specific route in clear. `flash` is the folder of its PKI stores; with `modern` its configuration may name
-    the algorithms of today's peers.
+    `discard_tunnel_routes`: a withdrawn tunnel route becomes a discard route, so that no packet takes a less
+    specific route in clear. `flash` is the folder of its PKI stores; with `modern` its configuration may name the
+    algorithms of today's peers.
     """
 
     name: str
@@ -68,7 +69,7 @@ class RouterNode:
     kind: Kind = "smartedge"
 
     def to_settings(self) -> dict[str, Any]:
-        """The settings as the router's processes get them."""
+        """Return the settings as the router's processes get them."""
         return {
             **self.settings.to_json(),
             "discard-tunnel-routes": self.discard_tunnel_routes,
@@ -78,7 +79,7 @@ class RouterNode:
 
 @dataclass(frozen=True, slots=True)
 class TesterPort:
-    """`address` is "a.b.c.d/len"; `gateway` the router that this port sends everything to that is not local."""
+    """`address` is "a.b.c.d/len"; `gateway` is the next hop of everything outside that network."""
 
     address: str
     gateway: str = ""
@@ -133,8 +134,8 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A wire between two ports; with `veth` a pair of Linux devices, by raw packet sockets, between ports that
-    would do without."""
+    """A wire between two ports; with `veth` a pair of Linux devices with raw packet sockets, also between ports
+    that do not need them."""
 
     ends: tuple[Endpoint, Endpoint]
     veth: bool = False
@@ -148,8 +149,8 @@ class Link:
 class FlowSpec:
     """Numbered UDP packets from one tester port to another.
 
-    `rate` is packets per second (infinite: as fast as the wire takes them), `size` bytes of the IP packet,
-    `trace` seconds between traced packets (0: the first one only), `count` the number of packets after which it
+    `rate` is in packets/s (infinite: as fast as the wire takes them), `size` in octets of the IP packet, `trace`
+    the time (s) between traced packets (0: only the first one), `count` the number of packets after which the flow
     ends (0: never).
     """
 
@@ -167,7 +168,7 @@ class FlowSpec:
     at: YamlPosition = field(default=NOWHERE, compare=False)
 
     def plain(self) -> dict[str, Any]:
-        """As testers get it."""
+        """Return the flow as testers get it."""
         return {
             "from": str(self.origin),
             "to": str(self.target),
@@ -184,9 +185,9 @@ class FlowSpec:
 
 @dataclass(frozen=True, slots=True)
 class Lab:
-    """A lab: nodes, the links between their ports, flows, and what is to happen and to hold.
+    """A lab: nodes, the links between their ports, flows, and its scenario and expectations.
 
-    `scenario` and `expect` are as the file has them, with places; the scenario engine gives them meaning.
+    `scenario` and `expect` are unparsed values with positions; `launch.lab.scenario` reads them.
     """
 
     name: str
@@ -207,7 +208,7 @@ class Lab:
         return [node for node in self.nodes.values() if isinstance(node, LinuxNode)]
 
     def far_end(self, end: Endpoint) -> Endpoint | None:
-        """What is plugged in at the other end of this port's link."""
+        """Return the port at the other end of this port's link, or None."""
         for link in self.links:
             if end in link.ends:
                 return link.ends[1] if link.ends[0] == end else link.ends[0]

@@ -1,4 +1,7 @@
-"""From a lab file, or a single configuration file, to a `Lab`; everything wrong with it is said at once."""
+"""Read a lab file, or a single configuration file, into a `Lab`; report all errors at once (docs/labs.md).
+
+Input: a path and changed values. Output: a `Lab` and warnings, or `LabError` with diagnostics.
+"""
 
 from __future__ import annotations
 
@@ -29,16 +32,16 @@ from launch.lab.model import (
 from launch.lab.yaml_source import MAX_VALUES, LabError, Marked, Reporter, YamlPosition, beside, is_there, read
 
 VALID_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}\Z")
-"""What a lab, a node or a flow may be called."""
+"""Valid names of labs, nodes and flows."""
 
 _DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,14}\Z")
 _PORT = re.compile(r"([1-9]\d?)/([1-9]\d*)\Z")
 
 MAX_COUNT = 1000
-"""Most nodes that one `count:` makes."""
+"""Largest `count:` of a node."""
 
 LINK_SIZE = 8
-"""Values that a link or a flow between counted nodes is worth."""
+"""Values (as in `Marked.size`) that a link or a flow between counted nodes costs."""
 
 _LAB_KEYS = ("name", "settings", "refuse-errors", "topology", "flows", "scenario", "expect")
 _SETTINGS_KEYS = (
@@ -59,10 +62,10 @@ _FLOW_KEYS = ("from", "to", "rate", "size", "source", "destination", "dscp", "tr
 
 
 def load(path: Path, changes: Mapping[str, Any] | None = None) -> tuple[Lab, tuple[Diagnostic, ...]]:
-    """The lab of a file, with what is to be warned of. A `.cfg` is a lab of one router.
+    """Read a lab file. Return the lab and its warnings. A `.cfg` is a lab of one router.
 
-    `changes` are values in place of the file's own, such as `{"settings": {"restart-delay": "never"}}`; the lab's
-    file, from which other files are found, stays the same.
+    `changes` are values that replace the file's own, such as `{"settings": {"restart-delay": "never"}}`; paths in
+    the lab stay relative to the lab file.
 
     Raises:
         LabError: the file has errors.
@@ -79,10 +82,10 @@ def load(path: Path, changes: Mapping[str, Any] | None = None) -> tuple[Lab, tup
 
 
 def _single(path: Path) -> Lab:
-    """A lab of one router, named like its file."""
+    """Make a lab of one router, named like its file."""
     if not path.is_file():
         reporter = Reporter(str(path))
-        reporter.error(YamlPosition(1, 1), "lab-file", "there is no such file", path.name)
+        reporter.error(YamlPosition(1, 1), "lab-file", "file does not exist", path.name)
         reporter.stop()
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem).strip("-_")[:32] or "router"
     return Lab(name, path, {name: RouterNode(name, path.absolute())})
@@ -93,13 +96,13 @@ class _Parser:
         self._path = path
         self._report = reporter
         self._counts: dict[str, int] = {}
-        """Nodes with `count:` by the name that the file gives them."""
+        """Nodes with `count:`, by their name in the file."""
         self._made = 0
-        """Values that were made of what is counted, as `Marked.size` has them."""
+        """Values made from `count:` so far, as `Marked.size` counts."""
         self._broken: set[str] = set()
-        """Nodes with an error of their own: that a link names them is not a second one."""
+        """Nodes with an error: a link that names one is not reported again."""
 
-    # the whole
+    # the whole file
 
     def lab(self, root: Marked) -> Lab | None:
         fields = self._fields(root, "key of a lab", _LAB_KEYS)
@@ -163,13 +166,13 @@ class _Parser:
         return replace(base, **changes, ike={**base.ike, **ike})
 
     def _switch(self, value: Marked | None, name: str) -> bool:
-        """A key that is true or false; false where it is left out or wrong."""
+        """Read a key that is true or false; return False if it is missing or wrong."""
         if value is not None and not isinstance(value.value, bool):
             self._report.error(value.at, "lab-value", f"'{name}:' is true or false", str(value.value))
         return value is not None and value.value is True
 
     def _rate(self, value: Marked) -> str:
-        """What an ASP can do, as its processes read it; empty for no limit."""
+        """Read an ASP's rate in the form of its processes; "" is unlimited."""
         try:
             return str(value.value) if Rate.parse(value.value) else ""
         except ValueError as error:
@@ -177,7 +180,7 @@ class _Parser:
             return ""
 
     def _ike(self, value: Marked, setting: IkeSetting) -> float | int | bool:
-        """One of IKE's settings; the least that it may be where it is wrong."""
+        """Read one IKE setting; return its smallest value if it is wrong."""
         if setting.kind == "number":
             return self._integer(value, setting.name, int(setting.low), int(setting.high))
         given = value.value
@@ -200,7 +203,7 @@ class _Parser:
             return nodes
         for name, node in value.items():
             if not VALID_NAME.match(name):
-                message = f"{name!r} is no node's name: up to 32 letters, digits, '-' and '_'"
+                message = f"{name!r} is not a node name; expected up to 32 letters, digits, '-' and '_'"
                 self._report.error(node.key, "lab-value", message, name)
             elif not node.is_mapping:
                 message = f"node {name!r} is a mapping such as {{kind: tester, ports: ...}}"
@@ -279,7 +282,7 @@ class _Parser:
         return RouterNode(name, file, wanted, settings, node.key, config.at, flash, modern)
 
     def _flash(self, value: Marked | None) -> Path | None:
-        """The folder of a router's PKI stores."""
+        """Read the folder of a router's PKI stores."""
         if value is None:
             return None
         if not isinstance(value.value, str):
@@ -292,7 +295,7 @@ class _Parser:
         return folder
 
     def _modern(self, value: Marked | None) -> bool:
-        """Whether the extensions have the algorithms of today's peers."""
+        """Return whether `extensions` allows the algorithms of today's peers."""
         modern = False
         for name in self._list(value, "extensions"):
             if name.value in EXTENSIONS:
@@ -311,7 +314,9 @@ class _Parser:
         for port, node in value.items():
             fields = self._fields(node, "key of a tester's port", ("address", "gateway")) or {}
             if not _DEVICE.match(port):
-                self._report.error(node.key, "lab-value", f"{port!r} is no port: write a number or a word", port)
+                self._report.error(
+                    node.key, "lab-value", f"{port!r} is not a port; expected a number or a word", port
+                )
             elif "address" not in fields:
                 message = f"port {port!r} needs an address such as 10.0.0.1/24"
                 self._report.error(node.at, "lab-missing", message, port)
@@ -325,7 +330,7 @@ class _Parser:
         addresses: dict[str, tuple[str, ...]] = {}
         for device, node in self._mapping(value, "addresses"):
             if device != "lo" and not _DEVICE.match(device):
-                message = f"{device!r} is no device: up to 15 letters and digits"
+                message = f"{device!r} is not a device; expected up to 15 letters and digits"
                 self._report.error(node.key, "lab-value", message, device)
             several = node.value if node.is_list else (node,)
             addresses[device] = tuple(self._interface(one) for one in several)
@@ -372,7 +377,7 @@ class _Parser:
         return tuple(links)
 
     def _numbers(self, *ends: Marked) -> range:
-        """The numbers for which a link or flow is made: those of the counted nodes that it names."""
+        """Return the numbers for which a link or flow is made: those of the counted nodes that it names."""
         counts = {
             self._counts[name]: end
             for end in ends
@@ -385,7 +390,7 @@ class _Parser:
         return range(1, count + 1) if count == 1 or self._affords(ends[0], count * LINK_SIZE) else range(0)
 
     def _affords(self, value: Marked, size: int) -> bool:
-        """Whether so much more may be made of what is counted."""
+        """Return whether `size` more values may be made from `count:`."""
         self._made += size
         if self._made > MAX_VALUES:
             message = f"what is counted makes more than {MAX_VALUES} values"
@@ -397,7 +402,12 @@ class _Parser:
         text = value.filled(number).value
         name, colon, port = text.partition(":") if isinstance(text, str) else ("", "", "")
         if not colon or not name or not port:
-            self._report.error(value.at, "lab-value", f"{text!r} is no port of a node: write a:3/11", str(text))
+            self._report.error(
+                value.at,
+                "lab-value",
+                f"{text!r} is not a port of a node; expected NODE:PORT such as a:3/11",
+                str(text),
+            )
             return None
         if name in self._counts:
             name = f"{name}-{number}"
@@ -407,14 +417,14 @@ class _Parser:
                 self._report.unknown("node", name, [*nodes, *self._counts], value.at)
             return None
         if isinstance(node, RouterNode) and not _PORT.match(port):
-            message = f"{port!r} is no port of a router: write slot/port, such as {name}:3/11"
+            message = f"{port!r} is not a port of a router; expected slot/port such as {name}:3/11"
             self._report.error(value.at, "lab-value", message, port)
             return None
         if isinstance(node, TesterNode) and port not in node.ports:
             self._report.unknown(f"port of tester {name}", port, node.ports, value.at)
             return None
         if isinstance(node, LinuxNode) and not _DEVICE.match(port):
-            message = f"{port!r} is no device: up to 15 letters and digits, such as eth1"
+            message = f"{port!r} is not a device; expected up to 15 letters and digits, such as eth1"
             self._report.error(value.at, "lab-value", message, port)
             return None
         return Endpoint(name, port)
@@ -433,7 +443,7 @@ class _Parser:
                 self._report.error(node.key, "lab-missing", message, name)
                 continue
             if not VALID_NAME.match(name):
-                message = f"{name!r} is no flow's name: up to 32 letters, digits, '-' and '_'"
+                message = f"{name!r} is not a flow name; expected up to 32 letters, digits, '-' and '_'"
                 self._report.error(node.key, "lab-value", message, name)
                 continue
             numbers = self._numbers(fields["from"], fields["to"])
@@ -561,7 +571,7 @@ class _Parser:
                 raise ValueError
             return str(ipaddress.IPv4Interface(value.value))
         except ValueError:
-            message = f"{value.value!r} is no address with its prefix length: write it like 10.0.0.1/24"
+            message = f"{value.value!r} is not an address with a prefix length; expected the form 10.0.0.1/24"
             self._report.error(value.at, "lab-value", message, str(value.value))
             return "0.0.0.0/0"
 
@@ -569,5 +579,5 @@ class _Parser:
         try:
             return str(ipaddress.IPv4Address(value.value))
         except ValueError:
-            self._report.error(value.at, "lab-value", f"{value.value!r} is no IPv4 address", str(value.value))
+            self._report.error(value.at, "lab-value", f"{value.value!r} is not an IPv4 address", str(value.value))
             return "0.0.0.0"

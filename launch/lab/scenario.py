@@ -1,8 +1,9 @@
-"""The `scenario:` and `expect:` of a lab file, read and checked before anything runs.
+"""Read and check `scenario:` and `expect:` of a lab file before anything runs (docs/labs.md).
 
-A step waits (`at:` seconds since the scenario began, `after:` seconds since the step before it was done, or
-`when:` a condition holds, for at most `within:`), then does its `do:` in order, then checks its `expect:`.
-`as:` names the moment at which its last action was begun, for `since:` and `until:` of expectations.
+Input: a lab with unparsed values. Output: a `Scenario`; errors go to the reporter. A step waits (`at:` seconds
+after the start, `after:` seconds after the previous step, or `when:` a condition holds, for at most `within:`),
+then does its `do:` in order, then checks its `expect:`. `as:` names the time at which its last action began, for
+`since:` and `until:` of expectations.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from launch.lab.scenario_syntax import (
 from launch.lab.yaml_source import Marked, Reporter, YamlPosition, beside, is_there
 
 DEFAULT_WAIT_TIMEOUT = 30.0
-"""Seconds that a `when:` or `wait until` may take where the file does not say."""
+"""Default time (s) of a `when:` or `wait until`."""
 
 STEP_KEYS = ("at", "after", "when", "within", "do", "expect", "as")
 CARD_ACTIONS = ("kill", "stop", "continue", "restart")
@@ -64,7 +65,7 @@ _FAULTS: Mapping[str, Callable[[Any], float]] = {
 
 @dataclass(frozen=True, slots=True)
 class ScenarioAction:
-    """One thing to do. `kind` is the first word of its form, `card` for the four actions on cards."""
+    """One action. `kind` is the first word of its form, `card` for the four actions on cards."""
 
     text: str
     kind: str
@@ -82,9 +83,9 @@ class ScenarioAction:
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """One thing that must hold. `text` is the way it is printed.
+    """One expectation. `text` is its printed form.
 
-    `bounds` are of numbers, by name; `path` is a whole path, `via` and `avoid` are cards or ports on it.
+    `bounds` limit numbers, by name; `path` is a whole path, `via` and `avoid` are cards or ports on it.
     """
 
     text: str
@@ -107,7 +108,7 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class ScenarioStep:
-    """What is waited for, done and expected. `at` and `after` are None where the file has none."""
+    """One step: its wait, actions and expectations. `at` and `after` are None if the file has none."""
 
     place: YamlPosition
     at: float | None = None
@@ -141,7 +142,7 @@ FLOW_BOUNDS = (
     "latency-p99",
     "latency-max",
 )
-"""Numbers of a flow. `loss` is in packets, or in time where its bound is; the others as their names say."""
+"""Numbers of a flow. `loss` is in packets, or in time if its bound is; the others as their names say."""
 
 IN_WINDOW = ("lost", "loss", "loss-ms", "longest-gap")
 _FLOW_KEYS = ("flow", *FLOW_BOUNDS, "path", "via", "not-via", "since", "until", "within")
@@ -161,7 +162,7 @@ _FORMS = {
 
 
 def read_scenario(lab: Lab, reporter: Reporter) -> Scenario:
-    """The lab's scenario; everything that is wrong goes to the reporter, with its place and the fix."""
+    """Read the lab's scenario; report every error with its position and the fix."""
     return _Reader(lab, reporter).scenario()
 
 
@@ -245,7 +246,7 @@ class _Reader:
         verb = text.split()[0]
         names = rest.replace(",", " ").split()
         if not names:
-            raise WordError(f"{verb} which flow? write '{verb} NAME' or '{verb} all'")
+            raise WordError(f"{verb}: flow missing; expected '{verb} NAME' or '{verb} all'")
         flows = tuple(self._lab.flows) if names == ["all"] else tuple(known_flow(n, self._lab) for n in names)
         return ScenarioAction(text, verb, flows=flows)
 
@@ -259,12 +260,14 @@ class _Reader:
         verb = text.split()[0]
         node, _, card = rest.partition(" ")
         if not card:
-            raise WordError(f"{verb} which card? write '{verb} a asp 1/1', '{verb} a lc 3' or '{verb} a xcrp'")
+            raise WordError(
+                f"{verb}: card missing; expected '{verb} a asp 1/1', '{verb} a lc 3' or '{verb} a xcrp'"
+            )
         if node not in self._lab.nodes or not (
             card == "tester" or card == "xcrp" or card[:4] == "asp " or card[:3] == "lc "
         ):
             known_router(node, self._lab)
-            raise WordError(f"{card!r} is no card: write 'asp 1/1', 'lc 3' or 'xcrp'")
+            raise WordError(f"{card!r} is not a card; expected 'asp 1/1', 'lc 3' or 'xcrp'")
         return ScenarioAction(text, "card", verb=verb, node=node, card=card)
 
     def _end(self, word: str) -> Endpoint:
@@ -272,13 +275,13 @@ class _Reader:
         end = Endpoint(node, port)
         if not colon or self._lab.far_end(end) is None:
             known = ", ".join(str(one) for link in self._lab.links for one in link.ends)
-            raise WordError(f"{word!r} is no end of a link: there are {known or 'none'}")
+            raise WordError(f"{word!r} is not an end of a link; ends: {known or 'none'}")
         return end
 
     def _link_action(self, text: str, rest: str) -> ScenarioAction:
         words = rest.split()
         if len(words) < 2:
-            raise WordError("link what? write 'link a:3/11 down' or 'link a:3/11 loss 1%'")
+            raise WordError("link: fault missing; expected 'link a:3/11 down' or 'link a:3/11 loss 1%'")
         near = self._end(words[0])
         far = self._lab.far_end(near)
         both = (near, far) if far is not None else (near,)
@@ -290,10 +293,10 @@ class _Reader:
             ends, words = both, [words[0], *words[2:]]
         made: dict[str, Any] = {}
         if len(words) % 2 == 0 or len(words) < 3:
-            raise WordError(f"faults come in pairs of name and value: {', '.join(_FAULTS)}")
+            raise WordError(f"faults must be pairs of name and value; names: {', '.join(_FAULTS)}")
         for name, value in zip(words[1::2], words[2::2], strict=True):
             if name not in _FAULTS:
-                raise WordError(f"a link has no fault {name!r}: it has down, {', '.join(_FAULTS)}")
+                raise WordError(f"{name!r} is not a fault of a link; expected down, {', '.join(_FAULTS)}")
             try:
                 made[name] = _FAULTS[name](value)
             except ValueError as error:
@@ -306,10 +309,10 @@ class _Reader:
     def _apply_action(self, text: str, rest: str) -> ScenarioAction:
         words = shlex.split(rest)
         if len(words) != 2:
-            raise WordError("apply what to which router? write 'apply a new.cfg'")
+            raise WordError("apply: router or file missing; expected 'apply a new.cfg'")
         file = self._file(words[1])
         if not is_there(file):
-            raise WordError(f"there is no file {words[1]!r} beside the lab")
+            raise WordError(f"file {words[1]!r} does not exist beside the lab")
         return ScenarioAction(text, "apply", node=known_router(words[0], self._lab), file=file)
 
     def _inject_action(self, text: str, rest: str) -> ScenarioAction:
@@ -318,7 +321,9 @@ class _Reader:
         if len(words) == 4 and words[2] == "last":
             seconds, words = parse_time(words[3]), words[:2]
         if len(words) != 2:
-            raise WordError("inject what where? write 'inject a:3/11 capture.pcapng' or '... last 5s'")
+            raise WordError(
+                "inject: port or file missing; expected 'inject a:3/11 capture.pcapng' or '... last 5s'"
+            )
         return ScenarioAction(
             text, "inject", ends=(self._end(words[0]),), file=self._file(words[1]), seconds=seconds
         )
@@ -345,7 +350,7 @@ class _Reader:
                 if kind in node.value:
                     return self._mapping(node, kind, self._known(node, f"key of a {kind} expectation", keys))
             known = ", ".join(_FORMS)
-            raise WordError(f"what is expected of what? an expectation has one of the keys {known}")
+            raise WordError(f"expectation without a subject; expected one of the keys {known}")
         except WordError as error:
             self._wrong(node, str(error))
             return None
@@ -374,22 +379,22 @@ class _Reader:
             wanted = {key: str(value.value) for key, value in fields.items() if key in ("status", "output")}
             return Expectation(text, node.at, kind, name=command, values=wanted, within=within)
         if not of and kind != "tunnel":
-            raise WordError(f"{kind} of which router? give it 'of: NAME'")
+            raise WordError(f"{kind}: router missing; expected 'of: NAME'")
         if kind == "counter":
             bound = self._bound(fields["is"]) if "is" in fields else parse_bound("> 0")
             card = str(fields["card"].value) if "card" in fields else ""
             name = str(fields["counter"].value)
             if card and not _CARD.fullmatch(card):
-                raise WordError(f"{card!r} is no card that counts: write 'asp 1/1' or 'lc 3'")
+                raise WordError(f"{card!r} is not a card with counters; expected 'asp 1/1' or 'lc 3'")
             if why := counter_names.problem(name, card):
                 raise WordError(why)
             bounds = (("is", bound),) if bound else ()
             return Expectation(text, node.at, kind, node=of, card=card, name=name, bounds=bounds, within=within)
         values = {key: str(value.value) for key, value in fields.items() if key not in (kind, "of", "within")}
         if not values:
-            raise WordError(f"nothing is expected of this {kind}: give it 'state: up'")
+            raise WordError(f"this {kind} has no expectation; expected for example 'state: up'")
         if values.get("state", "up") not in ("up", "down"):
-            raise WordError(f"state: {values['state']!r} is neither up nor down")
+            raise WordError(f"state: {values['state']!r} is not a state; expected up or down")
         name = str(fields[kind].value)
         return Expectation(text, node.at, kind, node=of, name=name, values=values, within=within)
 
@@ -401,14 +406,14 @@ class _Reader:
             label = str(fields[edge].value)
             if label not in self._labels:
                 known = ", ".join(sorted(self._labels)) or "none"
-                self._wrong(fields[edge], f"no step has 'as: {label}'; there are {known}")
+                self._wrong(fields[edge], f"no step has 'as: {label}'; moments: {known}")
         for key, _ in bounds:
             if window and key not in IN_WINDOW:
-                self._wrong(fields[key], f"{key!r} is not told by period; of {', '.join(IN_WINDOW)} it is")
+                self._wrong(fields[key], f"{key!r} is not measured by period; only {', '.join(IN_WINDOW)} are")
         path, via, avoid = (_texts(fields.get(key)) for key in ("path", "via", "not-via"))
         if not bounds and not path and not via and not avoid and len(fields) == len(node.value):
             raise WordError(
-                "nothing is expected of this flow: give it 'lost: 0', 'loss: < 50ms' or 'via: a asp 1/1'"
+                "this flow has no expectation; expected for example 'lost: 0', 'loss: < 50ms' or 'via: a asp 1/1'"
             )
         return Expectation(
             text,
@@ -471,7 +476,7 @@ def _texts(node: Marked | None) -> tuple[str, ...]:
 
 def _given(text: str, form: str) -> str:
     if not text.strip():
-        raise WordError(f"something is missing: write {form!r}")
+        raise WordError(f"incomplete; expected {form!r}")
     return text.strip()
 
 

@@ -1,6 +1,8 @@
-"""The words of scenarios: bounds such as `<= 5` or `< 50ms`, and conditions such as `tunnel t1 of a up`.
+"""Syntax of scenarios: bounds such as `<= 5` or `< 50ms`, and conditions such as `tunnel t1 of a up`
+(docs/labs.md).
 
-A condition is one line that is true or not at a moment. `parse_condition` reads it, `Condition.text` prints it.
+Input: texts of a lab file. Output: `Bound` and `Condition`, or `WordError`. A condition is one line that holds or
+does not at a moment; `Condition.text` is its text.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from launch.lab.model import Lab, RouterNode
 
 
 class WordError(ValueError):
-    """A text that cannot be understood; it says what was expected."""
+    """A text cannot be parsed; the error says what is expected."""
 
 
 _BOUND = re.compile(r"\s*(<=|>=|==|!=|<|>|=)?\s*(-?\d+(?:\.\d+)?)\s*(us|µs|ms|s|packets?|%)?\s*\Z")
@@ -37,7 +39,7 @@ _MILLISECONDS = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """What a number must be: `holds` says whether it is. `time` says that it is one of milliseconds."""
+    """A bound on a number. `time`: the number is in milliseconds."""
 
     text: str
     low: float
@@ -52,7 +54,11 @@ class Bound:
 
 
 def parse_bound(value: Any) -> Bound:
-    """`0`, `<= 5`, `< 50ms`, `> 100 packets`, `1..5`; a bare number must be met exactly."""
+    """Parse `0`, `<= 5`, `< 50ms`, `> 100 packets` or `1..5`; a bare number must be met exactly.
+
+    Raises:
+        WordError: the text is not a bound.
+    """
     text = str(value)
     if not isinstance(value, bool):
         match = _BOUND.match(text)
@@ -66,15 +72,15 @@ def parse_bound(value: Any) -> Bound:
             low = float(match[1]) * _MILLISECONDS.get(low_unit, 1.0)
             high = float(match[3]) * _MILLISECONDS.get(high_unit, 1.0)
             return Bound(text.strip(), low, high, "..", bool(low_unit))
-    raise WordError(f"{text!r} is no bound: write 0, '<= 5', '< 50ms' or '1..5'")
+    raise WordError(f"{text!r} is not a bound; expected 0, '<= 5', '< 50ms' or '1..5'")
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """`kind` is tunnels, tunnel, cards, card, port, flow or path; the fields that go with it are set.
+    """A condition. `kind` is tunnels, tunnel, cards, card, port, flow or path; the fields of that kind are set.
 
-    `state` is up or down, or that of a flow; `where` is the card that a tunnel must be on or a path must go
-    through, as a path has it (`a asp 1/1`); `bound` is for the packets that a flow received.
+    `state` is up or down, or a flow's state; `where` is the card that a tunnel must be on or a path must pass, as
+    in a path (`a asp 1/1`); `bound` limits the packets that a flow received.
     """
 
     text: str
@@ -124,7 +130,11 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 
 
 def parse_condition(text: Any, lab: Lab) -> Condition:
-    """A condition of a lab; WordError says what is wrong with it and what would be right."""
+    """Parse a condition of a lab.
+
+    Raises:
+        WordError: the text is not a condition, or names something that the lab does not have.
+    """
     words = " ".join(str(text).split())
     for kind, pattern in _PATTERNS:
         match = pattern.match(words)
@@ -135,7 +145,9 @@ def parse_condition(text: Any, lab: Lab) -> Condition:
         condition = Condition(words, kind, bound=bound, **found)
         _check(condition, lab)
         return condition
-    raise WordError(f"{words!r} is no condition: write one like {', '.join(repr(form) for form in FORMS[:6])}")
+    raise WordError(
+        f"{words!r} is not a condition; expected one like {', '.join(repr(form) for form in FORMS[:6])}"
+    )
 
 
 def _check(condition: Condition, lab: Lab) -> None:
@@ -148,22 +160,22 @@ def _check(condition: Condition, lab: Lab) -> None:
 
 
 def known_router(name: str, lab: Lab) -> str:
-    """The name, where the lab has such a router; WordError otherwise."""
+    """Return the name; WordError if the lab has no such router."""
     if not isinstance(lab.nodes.get(name), RouterNode):
         routers = ", ".join(node.name for node in lab.routers())
-        raise WordError(f"the lab has no router {name!r}: it has {routers or 'none'}")
+        raise WordError(f"{name!r} is not a router of the lab; routers: {routers or 'none'}")
     return name
 
 
 def known_flow(name: str, lab: Lab) -> str:
-    """The name, where the lab has such a flow; WordError otherwise."""
+    """Return the name; WordError if the lab has no such flow."""
     if name not in lab.flows:
-        raise WordError(f"the lab has no flow {name!r}: it has {', '.join(lab.flows) or 'none'}")
+        raise WordError(f"{name!r} is not a flow of the lab; flows: {', '.join(lab.flows) or 'none'}")
     return name
 
 
 def parse_time(value: Any) -> float:
-    """Seconds of `2s` or `100ms`; WordError where it is no duration."""
+    """Parse a duration such as `2s` or `100ms` into seconds; WordError if it is not a duration."""
     try:
         return units.parse_duration(value)
     except ValueError as error:

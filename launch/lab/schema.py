@@ -1,9 +1,8 @@
-"""The JSON Schema (2020-12) of lab files, for editors and other tools: `chassis-launch schema > lab.schema.json`.
+"""JSON Schema (2020-12) of lab files, for editors: `chassis-launch schema > lab.schema.json`.
 
-It is made of the tables by which the parser and the scenario reader know their keys, verbs, conditions and bounds.
-What `chassis-launch check` accepts is valid by it, but for values of a type that nobody means, such as the truth
-value in `run: true`. The reverse is not so, since a schema knows nothing of the rest of the file: whether a node,
-flow or moment that is named exists is said by `check` alone.
+Input: the tables of keys, verbs, conditions and bounds of the parser and the scenario reader. Output: the schema.
+A file that `chassis-launch check` accepts is valid, except for values of a wrong type such as the boolean in `run:
+true`. The reverse does not hold: only `check` knows whether a named node, flow or moment exists.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ TOPOLOGY_KEYS = ("nodes", "links")
 PORT_KEYS = ("address", "gateway")
 LINK_KEYS = ("endpoints", "veth")
 CONDITION_KEYS = ("condition", "within")
-"""Keys that the parser has no table of; a test compares them with what it says about an unknown one."""
+"""Keys without a table in the parser; a test compares them with its messages about unknown keys."""
 
 _RATE = r"^\s*(?:\d+(?:\.\d*)?|\.\d+)\s*[kKmMgG]?\s*(?:[Bb]its?/s|[Bb]it|[Bb]ps|[Pp]ps|packets/s)?\s*$"
 
@@ -32,7 +31,7 @@ _SCALAR: Schema = {"type": ["string", "number"]}
 
 
 def schema() -> Schema:
-    """The schema of a whole lab file."""
+    """Return the schema of a whole lab file."""
     return {
         "$schema": DIALECT,
         "title": "Lab of SmartEdge routers",
@@ -41,7 +40,7 @@ def schema() -> Schema:
     }
 
 
-# what schemas are made of
+# building blocks
 
 
 def _ref(name: str, description: str = "") -> Schema:
@@ -62,15 +61,19 @@ def _one_or_several(one: Schema, description: str) -> Schema:
 
 
 def _or_nothing(of: Schema) -> Schema:
-    """For the keys whose value may be left empty, as in `flows:` with nothing below it."""
+    """Allow an empty value too, as in `flows:` with nothing below it."""
     return {"anyOf": [of, {"type": "null"}]}
 
 
 def _mapping(keys: Sequence[str], values: Mapping[str, Schema], required: Sequence[str] = ()) -> Schema:
-    """A mapping of known keys, in the parser's order. KeyError and ValueError where the two differ."""
+    """Make a mapping of known keys, in the parser's order.
+
+    Raises:
+        KeyError, ValueError: keys and values differ.
+    """
     unknown = values.keys() - set(keys)
     if unknown:
-        raise ValueError(f"keys that lab files don't have: {', '.join(sorted(unknown))}")
+        raise ValueError(f"keys that lab files do not have: {', '.join(sorted(unknown))}")
     made: Schema = {
         "type": "object",
         "properties": {key: values[key] for key in keys},
@@ -87,17 +90,17 @@ def _named(names: str, values: Schema, description: str = "") -> Schema:
 
 
 def _pattern(pattern: re.Pattern[str]) -> str:
-    """A regular expression of the parser's in the form that JSON Schema knows, with its group names left out."""
+    """Convert a regular expression of the parser to JSON Schema's form, without group names."""
     return "^" + re.sub(r"\(\?P<\w+>", "(?:", pattern.pattern).removesuffix(r"\Z") + "$"
 
 
 def _words(pattern: re.Pattern[str]) -> str:
-    """The same for a line of words, between which there may be any white space."""
+    """Convert a pattern of several words, with any white space between them."""
     return r"^\s*" + _pattern(pattern)[1:-1].replace(" ", r"\s+") + r"\s*$"
 
 
 def _integer(low: int, high: int, description: str) -> Schema:
-    """The parser reads digits in quotes as well, and `{i}` of a counted node."""
+    """Accept an integer, digits in quotes, and `{i}` of a counted node."""
     return {
         "anyOf": [
             {"type": "integer", "minimum": low, "maximum": high},
@@ -164,7 +167,7 @@ def _nodes() -> dict[str, Schema]:
     }
     port = {
         "address": _ref("interface"),
-        "gateway": _ref("address", "Where everything goes that is not on the port's own network."),
+        "gateway": _ref("address", "Next hop of everything outside the port's own network."),
     }
     of_kind: Mapping[str, tuple[Mapping[str, Schema], tuple[str, ...]]] = {
         "smartedge": (
@@ -172,7 +175,7 @@ def _nodes() -> dict[str, Schema]:
                 "config": _text("File of the router's configuration, beside the lab."),
                 "discard-tunnel-routes": {
                     "type": "boolean",
-                    "description": "A withdrawn tunnel route becomes a discard route: nothing goes on in clear.",
+                    "description": "A withdrawn tunnel route becomes a discard route: no packet is sent in clear.",
                 },
                 "flash": _text("Folder of the router's certificates and keys, beside the lab."),
                 "extensions": _or_nothing(
@@ -213,7 +216,7 @@ def _nodes() -> dict[str, Schema]:
     settings = {
         "restart-delay": {
             "anyOf": [_ref("duration-numbered"), {"const": "never"}],
-            "description": "After how long a dead card is started again; never leaves it dead.",
+            "description": "Delay before the restart of a dead card; never: no restart.",
         },
         "heartbeat-interval": _ref("duration-numbered", "Time between two heartbeats of a card, 5ms or more."),
         "heartbeat-misses": _integer(2, 1000, "Heartbeats after which a silent card counts as dead."),
@@ -275,11 +278,11 @@ def _traffic() -> dict[str, Schema]:
         "to": _ref("endpoint", "The tester's port that receives."),
         "rate": {
             "anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": 10_000_000}, {"const": "max"}],
-            "description": "Packets per second, or max; 100 where it is left out.",
+            "description": "Packets per second, or max; default 100.",
         },
-        "size": _integer(60, 65000, "Bytes of the IP packet; 200 where it is left out."),
-        "source": _ref("address", "Source address; else that of the port."),
-        "destination": _ref("address", "Destination address; else that of the port."),
+        "size": _integer(60, 65000, "Bytes of the IP packet; default 200."),
+        "source": _ref("address", "Source address; default: that of the port."),
+        "destination": _ref("address", "Destination address; default: that of the port."),
         "dscp": _integer(0, 63, "Differentiated services code point."),
         "trace": _ref("duration-numbered", "Time between two traced packets; else only the first is traced."),
         "start": {"enum": ["auto", "manual"], "description": "auto: as soon as the lab is up."},
@@ -294,7 +297,7 @@ def _scenario() -> dict[str, Schema]:
         "at": _ref("duration", "So long after the scenario began."),
         "after": _ref("duration", "So long after the step before was done."),
         "when": _ref("condition", "As soon as this holds."),
-        "within": _ref("duration", "How long 'when' may take; 30s where it is left out."),
+        "within": _ref("duration", "How long 'when' may take; default 30s."),
         "do": _one_or_several(_ref("action"), "What is done, in order."),
         "expect": _one_or_several(_ref("expectation"), "What must hold when it is done."),
         "as": {**_SCALAR, "description": "A name of this moment, for since and until."},
@@ -323,7 +326,7 @@ def _scenario() -> dict[str, Schema]:
 
 
 def _expectations() -> dict[str, Schema]:
-    within = _ref("duration", "How long it may take to come true; else it must hold at once.")
+    within = _ref("duration", "Time in which it must hold; default: at once.")
     router = {**_SCALAR, "description": "Name of a router."}
     state: Schema = {"enum": ["up", "down"]}
     texts = _one_or_several(_SCALAR, "Places such as 'a asp 1/1', 'a lc 3', 'a 3/11' or 't1:1 out'.")
@@ -366,7 +369,7 @@ def _expectations() -> dict[str, Schema]:
         },
         "run": {
             "run": _text("A shell command, run beside the lab file.", r"\S"),
-            "status": {**_SCALAR, "description": "Its exit status; 0 where it is left out."},
+            "status": {**_SCALAR, "description": "Its exit status; default 0."},
             "output": {**_SCALAR, "description": "A regular expression that is found in its output."},
         },
     }
@@ -374,7 +377,7 @@ def _expectations() -> dict[str, Schema]:
         f"expect-{kind}": _mapping(keys, {**values[kind], "within": within}, (kind,))
         for kind, keys in scenario._FORMS.items()
     }
-    # A period narrows the numbers that are counted by it; the others would be those of the whole run.
+    # A period limits only some numbers to it; the others would cover the whole run.
     whole = {key: False for key in scenario.FLOW_BOUNDS if key not in scenario.IN_WINDOW}
     made["expect-flow"] |= {
         "anyOf": [{"required": [key]} for key in (*scenario.FLOW_BOUNDS, "path", "via", "not-via")],
@@ -390,7 +393,7 @@ def _expectations() -> dict[str, Schema]:
     made["expect-condition"] = _mapping(
         CONDITION_KEYS, {"condition": _ref("condition"), "within": within}, ("condition",)
     )
-    # The first of these keys that is there says what kind of expectation it is, as for the reader.
+    # The first of these keys decides the kind of the expectation, as in the scenario reader.
     forms = ("condition", *scenario._FORMS)
     mapping: Schema = {"type": "object", "anyOf": [{"required": [kind]} for kind in forms]}
     for kind in reversed(forms):

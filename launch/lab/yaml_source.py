@@ -1,7 +1,7 @@
-"""YAML with places: every value knows its line and column, so that an error can point at it.
+"""Read YAML 1.2 with positions: every value knows its line and column for diagnostics.
 
-Values are read by YAML 1.2's plain rules (`true`, `false`, `null`, numbers): `3:11` and `on` stay the words that
-they are. Anchors, aliases and `<<` merging work; a key that stands twice is an error.
+Input: a file. Output: a tree of `Marked`. Scalars follow the core schema (`true`, `false`, `null`, numbers), so
+`3:11` and `on` are strings. Anchors, aliases and `<<` merging work; a duplicate key is an error.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ from chassis.bus import regular_files
 from chassis.config.diagnostics import Diagnostic, Severity
 
 MAX_OCTETS = 1 << 20
-"""Octets of the largest lab file."""
+"""Largest lab file (octets)."""
 
 MAX_YAML_NODES = 30_000
-"""Values of a lab file as they stand in it."""
+"""Values (count) that a lab file may have before aliases are followed."""
 
 MAX_VALUES = 100_000
-"""Values of a lab file once its aliases stand for what they name."""
+"""Values (count) that a lab file may have when all aliases are followed."""
 
 MAX_DEPTH = 40
-"""Levels of lists and mappings in each other."""
+"""Largest nesting (count) of lists and mappings."""
 
 MAX_ERRORS = 200
-"""Diagnostics after which a file is not read any further."""
+"""Diagnostics (count) after which reading stops."""
 
 OCTETS = 64
-"""Characters of a text that count as one value more."""
+"""Characters of a text that count as one more value."""
 
 SHOWN = 100
-"""Characters of a value, and `MESSAGE` of a whole message, that are shown."""
+"""Characters that a message shows of a value, and `MESSAGE` those of a whole message."""
 
 MESSAGE = 1000
 
 _UNFIT = re.compile("[\0\ud800-\udfff]")
-"""Characters that no name, path or command may have."""
+"""Characters that are not allowed in a name, path or command."""
 
 
 class LabError(Exception):
-    """The file cannot be used; `diagnostics` says what is wrong and where."""
+    """The file cannot be used; `diagnostics` have errors and positions."""
 
     def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
         self.diagnostics = tuple(diagnostics)
@@ -55,7 +55,7 @@ class LabError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class YamlPosition:
-    """Where something stands in its file, 1-based."""
+    """Line and column in a file, from 1."""
 
     line: int
     column: int
@@ -63,9 +63,9 @@ class YamlPosition:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Marked:
-    """A value of a document and its place. `value` is a scalar, a tuple of these or a mapping to these.
+    """A value of a document with its position. `value` is a scalar, a tuple of these or a mapping to these.
 
-    `key` is the place of the key that leads to it, its own place where there is none.
+    `key` is the position of the value's key; the value's own if it has none.
     """
 
     value: Any
@@ -73,14 +73,14 @@ class Marked:
     key: YamlPosition = field(default=YamlPosition(0, 0))
 
     def __repr__(self) -> str:
-        """Short, whatever it holds: this is part of messages."""
+        """Return a short text for any value: messages contain it."""
         if self.is_mapping:
             return "{...}"
         return "[...]" if self.is_list else repr(self.value)[:SHOWN]
 
     @property
     def size(self) -> int:
-        """How much there is to read: values, and texts by their length."""
+        """Return the size: the number of values, plus long texts by their length."""
         children: Iterable[Marked] = ()
         if isinstance(self.value, dict):
             children = self.value.values()
@@ -99,7 +99,7 @@ class Marked:
         return isinstance(self.value, tuple)
 
     def plain(self) -> Any:
-        """The same without places: dicts, lists and scalars."""
+        """Return the value without positions: dicts, lists and scalars."""
         if isinstance(self.value, dict):
             return {key: child.plain() for key, child in self.value.items()}
         if isinstance(self.value, tuple):
@@ -110,8 +110,8 @@ class Marked:
         yield from self.value.items()
 
     def changed(self, changes: Any) -> Marked:
-        """With other values in place of these: mappings are merged, all else is replaced. A new value has the
-        place of what it stands in."""
+        """Return the value with changes: mappings are merged, other values replaced. A new value has the position
+        of the value that contains it."""
         if not isinstance(changes, Mapping):
             value = tuple(Marked(None, self.at).changed(one) for one in changes) if _is_list(changes) else changes
             return Marked(value, self.at, self.key)
@@ -121,7 +121,7 @@ class Marked:
         return Marked({**known, **merged}, self.at, self.key)
 
     def filled(self, number: int) -> Marked:
-        """With `{i}` replaced by the number in every string."""
+        """Replace `{i}` by the number in every string."""
         if isinstance(self.value, dict):
             return Marked({k: v.filled(number) for k, v in self.value.items()}, self.at, self.key)
         if isinstance(self.value, tuple):
@@ -136,7 +136,7 @@ def _is_list(value: Any) -> bool:
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes, so many and so deep; its scalars follow YAML 1.2's core rules."""
+    """Compose nodes up to MAX_YAML_NODES and MAX_DEPTH; scalars follow YAML 1.2's core schema."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - the base class's own name and form
 
@@ -171,13 +171,13 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"<<\Z"), ["
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word that is most like this one, or nothing where none is."""
+    """Return the most similar known word, or "" if none is similar."""
     close = difflib.get_close_matches(word[:SHOWN], list(known), n=1, cutoff=0.6)
     return close[0] if close else ""
 
 
 def beside(file: Path, name: str) -> Path:
-    """The file or folder that a lab names, from where the lab's own file is."""
+    """Return the path of a file or folder named in a lab file, relative to that file."""
     path = file.absolute().parent / name
     try:
         return path.resolve()
@@ -186,7 +186,7 @@ def beside(file: Path, name: str) -> Path:
 
 
 def is_there(path: Path, *, folder: bool = False) -> bool:
-    """Whether there is a regular file of that name, or a folder; not where the system takes no such name."""
+    """Return whether there is a regular file (or a folder) of that name; False if the system rejects the name."""
     try:
         return path.is_dir() if folder else path.is_file()
     except OSError:
@@ -194,7 +194,7 @@ def is_there(path: Path, *, folder: bool = False) -> bool:
 
 
 class Reporter:
-    """Collects what is wrong with one file."""
+    """Collect the diagnostics of one file."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -207,7 +207,7 @@ class Reporter:
         self._say("warning", at, code, message, name, hint)
 
     def _say(self, severity: Severity, at: YamlPosition, code: str, message: str, name: str, hint: str) -> None:
-        """Raises LabError where enough is said."""
+        """Add a diagnostic. Raise LabError after MAX_ERRORS."""
         message = message if len(message) <= MESSAGE else f"{message[:MESSAGE]} ..."
         made = Diagnostic(severity, code, name[:SHOWN], self.file, at.line, at.column, message, hint)
         self.diagnostics.append(made)
@@ -217,7 +217,7 @@ class Reporter:
             self.stop()
 
     def unknown(self, what: str, word: str, known: Iterable[str], at: YamlPosition) -> None:
-        """An unknown key or name, with the nearest known one as the fix."""
+        """Report an unknown key or name, with the most similar known one as hint."""
         known = sorted(known)
         close = nearest(word, known)
         choice = f"did you mean {close!r}?" if close else f"known: {', '.join(known) or 'none'}"
@@ -262,26 +262,26 @@ class _Converter:
             return tuple(self.convert(child) for child in node.value)
         text, kind = self._fit(node), node.tag.rpartition(":")[2]
         if kind == "int":
-            # int() refuses thousands of digits, and so may we: nothing in a lab is that large.
+            # int() rejects thousands of digits; no number in a lab is that large.
             return int(text) if len(text) < 20 else text
         if kind == "float":
             return float(text)
         return {"bool": text == "true", "null": None}.get(kind, text)
 
     def _size(self, node: yaml.Node) -> int:
-        """How many values a node stands for, all of its aliases followed; as `Marked.size` counts, or more."""
+        """Return the number of values of a node with all aliases followed; at least that of `Marked.size`."""
         if isinstance(node, yaml.ScalarNode):
             return 1 + len(node.value) // OCTETS
         children = [value for _, value in node.value] if isinstance(node, yaml.MappingNode) else node.value
         return 1 + sum(self._sizes.get(id(child), 1) for child in children)
 
     def _fit(self, node: yaml.Node) -> str:
-        """The text of a scalar; a character that none may have is an error, and becomes a mark."""
+        """Return the text of a scalar; report a character that is not allowed and replace it."""
         text = str(node.value)
         found = _UNFIT.search(text)
         if found is not None:
             at = YamlPosition(node.start_mark.line + 1, node.start_mark.column + 1)
-            message = f"character U+{ord(found[0]):04X} is none that a lab can have"
+            message = f"character U+{ord(found[0]):04X} is not allowed in a lab"
             self._reporter.error(at, "lab-yaml", message)
         return _UNFIT.sub("\ufffd", text)
 
@@ -291,7 +291,7 @@ class _Converter:
         for key_node, value_node in node.value:
             place = YamlPosition(key_node.start_mark.line + 1, key_node.start_mark.column + 1)
             if not isinstance(key_node, yaml.ScalarNode):
-                self._reporter.error(place, "lab-yaml", "a key is a word, not a list or a mapping")
+                self._reporter.error(place, "lab-yaml", "a key must be a scalar, not a list or a mapping")
                 continue
             value = self.convert(value_node, place)
             if key_node.tag.endswith(":merge"):
@@ -306,17 +306,17 @@ class _Converter:
                 continue
             word = self._fit(key_node)
             if word in own:
-                message = f"key {word!r} stands twice; the first one is in line {own[word].key.line}"
+                message = f"duplicate key {word!r}; first defined in line {own[word].key.line}"
                 self._reporter.error(place, "lab-yaml", message, word)
             own[word] = value
         return merged | own
 
 
 def read(path: Path, reporter: Reporter) -> Marked:
-    """The file's one document.
+    """Read the file's single document.
 
     Raises:
-        LabError: it cannot be read, is not YAML, or is not a mapping.
+            LabError: the file cannot be read, is not YAML, or is not a mapping.
     """
     start = YamlPosition(1, 1)
     try:

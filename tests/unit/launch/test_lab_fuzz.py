@@ -149,7 +149,7 @@ BOMB = "".join(f"    x{n}: &x{n} [{f'*x{n - 1}, *x{n - 1}' if n else 'a'}]\n" fo
         "aliases"),
     (f"x:\n{BOMB}{HEAD}    a: {{kind: *x30}}\n", "aliases"),
     (f"{HEAD}    a: {{kind: [{{}}]}}\n", "unknown kind"),
-    (f"{HEAD}    a: {{kind: {{{{ kind }}}}}}\n", "a key is a word"),
+    (f"{HEAD}    a: {{kind: {{{{ kind }}}}}}\n", "a key must be a scalar"),
     (f"{HEAD}    a: {{kind: {{b: c}}}}\n", "unknown kind"),
     (f'{HEAD}    a: {{kind: smartedge, config: "a\\0.cfg"}}\n', "U+0000"),
     (f'{HEAD}    a: {{kind: smartedge, config: "\\ud800.cfg"}}\n', "U+D800"),

@@ -71,31 +71,31 @@ def test_every_form_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("line", "place", "says"), [
     ("scenario:\n  - {at: 2s, do: kil a asp 1/1}", (15, 18), "did you mean 'kill'"),
     ("scenario:\n  - {at: soon, do: start forward}", (15, 10), "not a duration"),
-    ("scenario:\n  - {at: 2s, do: start backward}", (15, 18), "no flow 'backward': it has forward"),
+    ("scenario:\n  - {at: 2s, do: start backward}", (15, 18), "'backward' is not a flow of the lab"),
     ("scenario:\n  - {at: 2s, when: tunnels up, do: start all}", (15, 20), "one of at, after and when"),
-    ("scenario:\n  - {when: tunnels op, do: start all}", (15, 12), "no condition"),
-    ("scenario:\n  - {do: kill c asp 1/1}", (15, 10), "no router 'c'"),
-    ("scenario:\n  - {do: kill a fan 1}", (15, 10), "is no card: write 'asp 1/1'"),
-    ("scenario:\n  - {do: kill a}", (15, 10), "which card"),
-    ("scenario:\n  - {do: link a:3/12 down}", (15, 10), "no end of a link: there are t1:1"),
+    ("scenario:\n  - {when: tunnels op, do: start all}", (15, 12), "not a condition"),
+    ("scenario:\n  - {do: kill c asp 1/1}", (15, 10), "'c' is not a router"),
+    ("scenario:\n  - {do: kill a fan 1}", (15, 10), "is not a card; expected 'asp 1/1'"),
+    ("scenario:\n  - {do: kill a}", (15, 10), "card missing"),
+    ("scenario:\n  - {do: link a:3/12 down}", (15, 10), "not an end of a link; ends: t1:1"),
     ("scenario:\n  - {do: link a:3/11 loss}", (15, 10), "pairs"),
     ("scenario:\n  - {do: link a:3/11 loss 300%}", (15, 10), "loss: "),
-    ("scenario:\n  - {do: link a:3/11 colour red}", (15, 10), "no fault 'colour'"),
-    ("scenario:\n  - {do: apply a c.cfg}", (15, 10), "no file 'c.cfg' beside the lab"),
-    ("scenario:\n  - {do: apply t1 a.cfg}", (15, 10), "no router 't1'"),
+    ("scenario:\n  - {do: link a:3/11 colour red}", (15, 10), "'colour' is not a fault"),
+    ("scenario:\n  - {do: apply a c.cfg}", (15, 10), "file 'c.cfg' does not exist"),
+    ("scenario:\n  - {do: apply t1 a.cfg}", (15, 10), "'t1' is not a router"),
     ("scenario:\n  - {doo: start all}", (15, 6), "did you mean 'do'"),
     ("scenario:\n  - {as: x}", (15, 5), "does nothing"),
     ("scenario:\n  - {do: start all, within: 2s}", (15, 29), "bounds a 'when:'"),
     ("scenario:\n  - 5", (15, 5), "a step is a mapping"),
-    ("scenario:\n  - {do: wait until pigs fly}", (15, 10), "no condition"),
-    ("expect:\n  - {flow: forward, lost: few}", (15, 27), "no bound"),
+    ("scenario:\n  - {do: wait until pigs fly}", (15, 10), "not a condition"),
+    ("expect:\n  - {flow: forward, lost: few}", (15, 27), "not a bound"),
     ("expect:\n  - {flow: forward, lst: 0}", (15, 21), "did you mean 'lost'"),
-    ("expect:\n  - {flow: forward}", (15, 5), "nothing is expected of this flow"),
-    ("expect:\n  - {flow: other, lost: 0}", (15, 5), "no flow 'other'"),
+    ("expect:\n  - {flow: forward}", (15, 5), "this flow has no expectation"),
+    ("expect:\n  - {flow: other, lost: 0}", (15, 5), "'other' is not a flow"),
     ("expect:\n  - {flow: forward, lost: 0, since: never}", (15, 37), "no step has 'as: never'"),
-    ("expect:\n  - {tunnel: t1, of: c, state: up}", (15, 22), "no router 'c'"),
-    ("expect:\n  - {tunnel: t1, state: sideways}", (15, 5), "neither up nor down"),
-    ("expect:\n  - {card: asp 1/1, state: up}", (15, 5), "of which router"),
+    ("expect:\n  - {tunnel: t1, of: c, state: up}", (15, 22), "'c' is not a router"),
+    ("expect:\n  - {tunnel: t1, state: sideways}", (15, 5), "expected up or down"),
+    ("expect:\n  - {card: asp 1/1, state: up}", (15, 5), "router missing"),
     ("expect:\n  - {pigs: fly}", (15, 5), "one of the keys flow"),
     ("expect:\n  - 7", (15, 5), "an expectation is a mapping"),
 ])  # fmt: skip
@@ -112,7 +112,7 @@ def test_what_is_wrong_has_its_place_and_the_fix(
 
 def test_a_window_bounds_only_what_is_told_by_period(tmp_path: Path) -> None:
     text = "scenario:\n  - {do: start all, as: go}\nexpect:\n  - {flow: forward, sent: 5, since: go}"
-    with pytest.raises(LabError, match="not told by period"):
+    with pytest.raises(LabError, match="not measured by period"):
         load_scenario(write_lab(tmp_path, text))
 
 

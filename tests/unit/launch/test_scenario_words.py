@@ -42,7 +42,7 @@ def test_a_bound_of_time_says_so() -> None:
 
 @pytest.mark.parametrize("text", ["few", "<", "5 apples", True, None, "", "1..", ">> 3"])
 def test_wrong_bounds(text: object) -> None:
-    with pytest.raises(WordError, match="write"):
+    with pytest.raises(WordError, match="expected"):
         parse_bound(text)
 
 
@@ -57,12 +57,12 @@ def test_a_card_may_be_named_either_way(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize(("text", "help"), [
-    ("tunnel up", "write one like"),
-    ("tunnels of c up", "no router 'c': it has a, b"),
-    ("tunnels of t1 up", "no router 't1'"),
-    ("flow back running", "no flow 'back': it has forward"),
-    ("flow forward received many", "no bound"),
-    ("flow forward flying", "write one like"),
+    ("tunnel up", "expected one like"),
+    ("tunnels of c up", "'c' is not a router of the lab; routers: a, b"),
+    ("tunnels of t1 up", "'t1' is not a router"),
+    ("flow back running", "'back' is not a flow of the lab; flows: forward"),
+    ("flow forward received many", "not a bound"),
+    ("flow forward flying", "expected one like"),
 ])  # fmt: skip
 def test_wrong_conditions(text: str, help: str, lab: Lab) -> None:
     with pytest.raises(WordError, match=help):

@@ -78,27 +78,27 @@ GATEWAY = "gateway: 10.0.0.254"
 
 @pytest.mark.parametrize(("old", "new", "severity", "word", "said"), [
     (LAST, MORE.format("lo"), "error", '"h:lo"', "lo is the node's own loopback"),
-    (LAST, MORE.format("all"), "error", '"h:all"', "all is no name of a device"),
-    ("a:3/3", "a:3/77", "warning", '"a:3/77"', "3/77 of a is none of the 12 ports of card ether-12-port"),
-    ("a:3/3", "a:3/13", "warning", '"a:3/13"', "3/13 of a is none of the 12 ports"),
+    (LAST, MORE.format("all"), "error", '"h:all"', "all is not a device name"),
+    ("a:3/3", "a:3/77", "warning", '"a:3/77"', "3/77 of a is not one of the 12 ports of card ether-12-port"),
+    ("a:3/3", "a:3/13", "warning", '"a:3/13"', "3/13 of a is not one of the 12 ports"),
     ("a:3/3", "a:3/12", "warning", '"a:3/12"', "3/12 of a is not configured in a.cfg"),
     ("a:3/3", "a:4/3", "warning", '"a:4/3"', "4/3 of a is in a slot without a port card"),
     ("a:3/3", "a:1/1", "warning", '"a:1/1"', "1/1 of a is in a slot without a port card"),
     ("a:3/3", "a:7/1", "warning", '"a:7/1"', "7/1 of a is the controller's own"),
     ("eth1: 10", "eth7: 10", "error", "eth7:",
-        "no link leads to device eth7 of h, so it has none; linked are eth1"),
+        "device eth7 of h does not exist, because it has no link; linked devices: eth1"),
     ("10.0.0.1/24", "10.0.0.0/24", "error", "10.0.0.0/24", "is the address of the network 10.0.0.0/24 itself"),
     ("10.0.0.1/24", "10.0.0.255/24", "error", "10.0.0.255/24", "is the broadcast address of the network"),
-    ("10.0.0.1/24", "0.0.0.0/0", "error", "0.0.0.0/0", "is no address of a host"),
-    ("10.0.0.1/24", "127.0.0.1/8", "error", "127.0.0.1/8", "is no address of a host"),
-    ("10.0.0.1/24", "224.0.0.5/24", "error", "224.0.0.5/24", "is no address of a host"),
+    ("10.0.0.1/24", "0.0.0.0/0", "error", "0.0.0.0/0", "is not a host address"),
+    ("10.0.0.1/24", "127.0.0.1/8", "error", "127.0.0.1/8", "is not a host address"),
+    ("10.0.0.1/24", "224.0.0.5/24", "error", "224.0.0.5/24", "is not a host address"),
     (GATEWAY, "gateway: 10.0.1.254", "warning", "10.0.1.254", "is not in the network of the port, 10.0.0.0/24"),
     (GATEWAY, "gateway: 10.0.0.0", "warning", "10.0.0.0}", "is the address of the network 10.0.0.0/24 itself"),
     (GATEWAY, "gateway: 10.0.0.255", "warning", "10.0.0.255", "is the broadcast address of the network"),
     (GATEWAY, "gateway: 10.0.0.1", "warning", "10.0.0.1}", "is the port's own address"),
-    (GATEWAY, "gateway: 10.0.0.9", "warning", "10.0.0.9", "is nobody's: port 3/1 of a has 10.0.0.254 and 10.5"),
+    (GATEWAY, "gateway: 10.0.0.9", "warning", "10.0.0.9", "is not assigned: port 3/1 of a has 10.0.0.254"),
     ("10.0.0.2/24", "10.0.0.2/24, gateway: 10.0.0.9", "warning", "10.0.0.9", "port 3/2 of a has 10.0.0.254"),
-    ('"a:3/1"', '"a:3/4"', "warning", "10.0.0.254", "is nobody's: port 3/4 of a has no address"),
+    ('"a:3/1"', '"a:3/4"', "warning", "10.0.0.254", "is not assigned: port 3/4 of a has no address"),
 ])  # fmt: skip
 def test_what_cannot_work_is_said_at_its_place(
     tmp_path: Path, old: str, new: str, severity: str, word: str, said: str
@@ -135,7 +135,7 @@ def test_a_repaired_gateway_is_named(tmp_path: Path) -> None:
 def test_a_flow_from_a_port_without_a_link(tmp_path: Path) -> None:
     lab = LAB.replace('    - endpoints: ["t:2", "a:3/2"]\n', "")
     (found,) = check(tmp_path, lab)
-    assert (found.severity, found.message) == ("warning", "no link leads to port t:2 of this flow")
+    assert (found.severity, found.message) == ("warning", "port t:2 of this flow has no link")
     assert lab.splitlines()[found.line - 1][found.column - 1 :].startswith("t:2")
 
 
