@@ -1,6 +1,6 @@
 """The shell of a card: sockets, files and the clock around a pure engine.
 
-The shells of the line card and of the ASP are this one with their own devices added.
+The shells of the line card and of the ASP extend this one with their own devices.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class CardShell:
     def __init__(self, env: Environment, engine: CardEngine, counters: Counters) -> None:
         self.env, self.engine, self.counters = env, engine, counters
         self.loop = Loop()
-        # Before there are threads, which take it over.
+        # Set this before threads start, because they inherit it.
         ask_for_slice(PACKET_SLICE)
         self.context: zmq.Context[Any] = zmq.Context()
         self.fabric = Fabric(
@@ -117,7 +117,11 @@ class CardShell:
         self.context.destroy(linger=0)
 
     def tap(self, what: str, capture: Capture | None) -> None:
-        """Have everything that passes `what` captured, or no longer; `RequestError` where there is no such."""
+        """Set the capture of the point `what`, or end it (None).
+
+        Raises:
+            CardRequestError: the card does not have this point.
+        """
         if what != "fabric":
             raise CardRequestError(f"{self.env.card} has no {what!r} to capture; it has 'fabric'")
         self.fabric.tap = None
@@ -128,7 +132,7 @@ class CardShell:
             )
 
     def headroom(self, what: str) -> int:
-        """How many bytes stand before the first header of packets that are captured there."""
+        """Return the octets before the first header of packets that are captured at a point."""
         return HEADROOM if what == "fabric" else 0
 
     def _on_stall(self, seconds: float, now: float) -> None:
@@ -191,7 +195,7 @@ class CardShell:
         except (CardRequestError, OSError, ValueError) as error:
             reply = Reply(request.number, {}, str(error) or type(error).__name__)
         except Exception as error:
-            # A fault of this program: the operator is told, and the card goes on.
+            # A bug of this program: report it to the operator, and continue.
             reply = Reply(request.number, {}, f"{request.name}: {fault(error)}")
             print(reply.error, file=sys.stderr)
         self._to_controller(reply)

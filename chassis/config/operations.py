@@ -78,10 +78,10 @@ OPERATIONS: tuple[Command, ...] = (
     _show("show-pki-key-pair", "show pki key-pair [<name:name>]", "names of the key pairs"),
     _show("show-pki-certificate-request", "show pki certificate-request rsa [all]",
           "certificate requests of the context"),
-    _clear("ike", "negotiate the IKE SAs of a tunnel anew"),
-    _clear("ipsec", "make the IPsec SAs of a tunnel anew"),
+    _clear("ike", "delete the IKE SAs of a tunnel, and negotiate them again"),
+    _clear("ipsec", "delete the IPsec SAs of a tunnel, and make them again"),
 )
-"""Every command that leaves the configuration as it is."""
+"""Commands that do not change the configuration."""
 
 COMMANDS: tuple[Command, ...] = CONFIG_COMMANDS + OPERATIONS + FOREIGN
 """The whole grammar."""

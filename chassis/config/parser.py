@@ -371,7 +371,7 @@ class Parser(ParseSession):
         hint = f"ike2 policy {frame.key}" if command.misplaced == "S-030" else ""
         where = " or ".join(title[variant] for variant in command.variants)
         where += " (and in the IPsec profile)" if command.id in ("tunnel.mtu", "tunnel.df-bit") else ""
-        message = f"`{command.keywords}` stands only in {where}, this is {title[frame.variant]}"
+        message = f"`{command.keywords}` is valid only in {where}, this is {title[frame.variant]}"
         self._report_wrong(command.misplaced, 0, message, hint)
 
     def _report_elsewhere(self, mode: str, command: Command) -> None:

@@ -1,7 +1,7 @@
-"""The plan: a configuration in numbers, with indices of what depends on what.
+"""The plan: a configuration in numbers, with indices of dependent objects.
 
-The controller makes it at each commit. It does not hold what changes while the router runs (carrier, cards, SAs).
-Its indices give the tunnels and prefixes that such a change concerns, so that only these are computed again.
+The controller makes it at each commit. It does not contain the state of the running router (carrier, cards, SAs).
+Its indices return the tunnels and prefixes that depend on such state, so that only these are computed again.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class PortPlan:
 
 @dataclass(frozen=True, slots=True)
 class TunnelPlan:
-    """A tunnel in numbers. `config_error` is the condition that the configuration itself leaves unmet, or empty.
+    """A tunnel in numbers. `config_error` is the first condition that the configuration leaves unmet, or empty.
 
     `local_ports` are the ports of which one must be up for the local end point to be up; empty for a loopback.
     """
@@ -68,7 +68,7 @@ class TunnelPlan:
 
 @dataclass(slots=True)
 class Plan:
-    """Everything in numbers, with indices; not changed after `make_plan`."""
+    """The whole configuration in numbers, with indices; not changed after `make_plan`."""
 
     config: Config
     flash: PkiStore = field(default_factory=PkiStore)
@@ -76,7 +76,7 @@ class Plan:
     contexts: dict[str, int] = field(default_factory=dict)
     ports: dict[str, PortPlan] = field(default_factory=dict)
     bound_ports: dict[tuple[str, str], list[str]] = field(default_factory=dict)
-    """(context, interface) to the enabled ports that are bound to it."""
+    """Enabled ports by the (context, interface) that they are bound to."""
     bound_tunnels: dict[tuple[str, str], list[int]] = field(default_factory=dict)
     tunnels: dict[int, TunnelPlan] = field(default_factory=dict)
     by_name: dict[str, int] = field(default_factory=dict)
@@ -84,18 +84,18 @@ class Plan:
     port_tables: dict[int, PortTable] = field(default_factory=dict)
     """By context: prefixes that leave by a line card's port, or are discarded; for routes to tunnels' peers."""
     local: dict[tuple[int, int], str] = field(default_factory=dict)
-    """(context, address) of the router itself to the ASP that owns it, or empty."""
+    """ASP that owns an address of the router, or empty, by (context, address)."""
     prefixes_by_port: dict[str, list[PrefixKey]] = field(default_factory=dict)
     prefixes_by_tunnel: dict[int, list[PrefixKey]] = field(default_factory=dict)
     tunnels_by_asp: dict[str, list[int]] = field(default_factory=dict)
     tunnels_by_peer: dict[int, dict[int, list[int]]] = field(default_factory=dict)
-    """Outer context to remote address to the tunnels with that peer."""
+    """Tunnels by outer context and by address of the peer."""
     tunnels_by_port: dict[str, list[int]] = field(default_factory=dict)
-    """Port to the tunnels whose local end is an address of it."""
+    """Tunnels with a local end at an address of a port, by port."""
     asps_with_fib: frozenset[str] = frozenset()
     """ASPs with an economical tunnel: they look up routes themselves, and a route may lead into any tunnel."""
     records_by_asp: dict[str, frozenset[Key]] = field(default_factory=dict)
-    """ASP to the keys of the SAs, policies, proposals, certificates and ACLs that its tunnels use."""
+    """Keys of the SAs, policies, proposals, certificates and ACLs that the tunnels of an ASP use, by ASP."""
 
     @property
     def has_line_cards(self) -> bool:
@@ -108,12 +108,12 @@ class Plan:
 
 
 def mac_of(node: str, port: str) -> bytes:
-    """The hardware address of a port: the same at every start, unicast, locally administered."""
+    """Return the hardware address of a port: unicast, locally administered, and the same at every start."""
     return b"\x02" + hashlib.sha256(f"{node} {port}".encode()).digest()[:5]
 
 
 def make_plan(config: Config, numbers: IdAllocator, node: str, flash: PkiStore | None = None) -> Plan:
-    """The plan of a configuration; numbers are given where they are missing, and given up where unused."""
+    """Return the plan of a configuration. Allocate missing numbers, and release unused ones."""
     plan = Plan(config, PkiStore() if flash is None else flash, cards_of(config))
     numbers.begin()
     plan.contexts = dict(numbers.allocate(CONTEXT, config.contexts))
@@ -241,9 +241,9 @@ def _needed(plan: Plan, tunnel: Tunnel) -> Iterator[Key]:
 
 
 def lease_names(config: Config, tunnel: Tunnel, sa_name: str | None) -> tuple[str, ...]:
-    """The (destination, protocol, SPI)s whose sequence numbers an entry of a tunnel uses up.
+    """Return each (destination, protocol, SPI) whose sequence numbers an entry of a tunnel uses.
 
-    Contexts play no part: whoever watches a wire tells two senders apart by these three alone.
+    The context is not included: on a wire only these three values distinguish two senders.
     """
     sa = config.manual_sas.get(sa_name) if sa_name else None
     send = sa.send if sa is not None and sa.complete else None
@@ -254,7 +254,7 @@ def lease_names(config: Config, tunnel: Tunnel, sa_name: str | None) -> tuple[st
 
 
 def sa_spis(config: Config, sa_name: str | None) -> tuple[str, ...]:
-    """Direction, protocol and SPI of the SAs of a manual pair, wherever they are used."""
+    """Return direction, protocol and SPI of the SAs of a manual pair."""
     sa = config.manual_sas.get(sa_name) if sa_name else None
     found = []
     for direction, spi in (("in", sa.receive), ("out", sa.send)) if sa is not None else ():
@@ -266,7 +266,7 @@ def sa_spis(config: Config, sa_name: str | None) -> tuple[str, ...]:
 
 
 def entry_lease(numbers: IdAllocator, number: int, seq: int) -> LeaseGrant:
-    """The lease of an entry, or the default one of an entry that nothing is sent by."""
+    """Return the lease of an entry; the default one for an entry that does not send."""
     return numbers.leases.get((number, seq)) or LeaseGrant("", 1, 1 << 20, ())
 
 
@@ -316,7 +316,7 @@ def _prefixes(plan: Plan) -> None:
 def _candidates(
     plan: Plan, context: str, interface: Interface, address: int, cost: int, length: int, distance: int = 0
 ) -> Iterator[Candidate]:
-    """Out of an interface, by its network of this length: by the ports bound to it, or by its tunnels."""
+    """Return the candidates of an interface, for its network of this length: its ports or its tunnels."""
     at = (context, interface.name)
     for port in plan.bound_ports.get(at, ()):
         yield Candidate(cost, "port", interface.name, port, address, length=length, distance=distance)
@@ -327,9 +327,9 @@ def _candidates(
 def _static(
     plan: Plan, context: str, route: StaticRoute, connected: dict[tuple[int, int], list[Interface]]
 ) -> Iterator[Candidate]:
-    """The ways of a static route: its interface's, or those of every connected network that has its next hop.
+    """Return the candidates of a static route: of its interface, or of every connected network with its next hop.
 
-    A longer network comes first; the shorter ones count while the longer one's port is down.
+    Longer networks come first. Shorter ones are used while the port of the longer one is down.
     """
     if route.context not in (None, context) or (route.next_hop or route.interface) is None:
         return

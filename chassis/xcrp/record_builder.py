@@ -1,4 +1,4 @@
-"""Makes the records of the cards from the plan and the present state; which card needs which record."""
+"""Builder of the cards' records, from the plan and the current state; decides which card needs which record."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from chassis.xcrp.plan import Plan, TunnelPlan, entry_lease
 from chassis.xcrp.tunnels import ControllerTunnel
 
 _BY_NEED = (bus.PolicyRecord, bus.CertificateRecord)
-"""Records that only the ASPs get whose tunnels use them: most of them are, or lead to, a key."""
+"""Types of records that only ASPs with tunnels that use them get; most contain or name a key."""
 
 
 def needs_record(plan: Plan, card: str, record: Record) -> bool:
-    """Whether a card needs a record.
+    """Return whether a card needs a record.
 
-    Line cards never get keys or ACLs; an ASP gets its own tunnels, with their SAs, policies and ACLs. One that
-    looks routes up gets the other tunnels too, without keys: it would take an unknown tunnel in a route for one
-    that is down, and the next hop after it may be in clear.
+    Line cards never get keys or ACLs. An ASP gets its own tunnels, with their SAs, policies and ACLs. An ASP that
+    looks up routes also gets the other tunnels, without keys: it would treat an unknown tunnel of a route as down,
+    and the next hop after it may send in clear.
     """
     if isinstance(record, _BY_NEED):
         return record.key in plan.records_by_asp.get(card, ())
@@ -84,7 +84,7 @@ def fixed(plan: Plan, *, discard: bool, esn: bool) -> Iterator[Record]:
 
 
 def _policies(plan: Plan, wanted: frozenset[Key], esn: bool) -> Iterator[PolicyRecord]:
-    """The records of manual SAs, access lists, proposals and policies that some ASP needs."""
+    """Return the records of manual SAs, access lists, proposals and policies that an ASP needs."""
     config = plan.config
     contexts = [(plan.contexts[name], context) for name, context in config.contexts.items()]
     values: list[tuple[int, Policy]] = [(0, sa) for sa in config.manual_sas.values() if sa.complete]
@@ -124,13 +124,13 @@ def tunnel(plan: Plan, tunnel_plan: TunnelPlan, state: ControllerTunnel, numbers
 
 
 def lease(numbers: IdAllocator, number: int, seq: int) -> bus.LeaseRecord:
-    """The lease of an entry of a tunnel with manual keys."""
+    """Return the lease of an entry of a tunnel with manual keys."""
     granted = entry_lease(numbers, number, seq)
     return bus.LeaseRecord(seq, granted.start, granted.end, granted.assignment, numbers.hold(number, seq))
 
 
 def circuit(tunnel_plan: TunnelPlan, state: ControllerTunnel) -> bus.CircuitRecord:
-    """The circuit of a tunnel that has one."""
+    """Return the circuit of a circuit-based tunnel."""
     return bus.CircuitRecord(
         number=state.circuit,
         kind="tunnel",
