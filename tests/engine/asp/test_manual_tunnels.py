@@ -220,12 +220,8 @@ def test_a_lease_is_asked_for_at_half_and_again_after_the_controller_was_away() 
     assert send(a, 60) == list(range(1, 61))
     [event] = [message for message in a.said if isinstance(message, SaEvent)]
     assert (event.event, event.sa.tunnel, event.sa.serial, event.sa.spi, event.next_sequence) == (
-        "lease",
-        CIRCUIT,
-        10,
-        1000,
-        61,
-    )
+        "lease", CIRCUIT, 10, 1000, 61,
+    )  # fmt: skip
     a.said.clear()
     send(a, 10)
     assert a.said == []

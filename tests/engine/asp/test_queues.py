@@ -105,11 +105,8 @@ def test_a_full_queue_drops_its_own_class_and_no_other() -> None:
     assert one.drops() == {"queue 3 full": 600 - queues.MAX_QUEUE_PACKETS, "queue 0 full": 1}
     of = seen(one)["queues"]
     assert {name: row["dropped"] for name, row in of.items()} == {
-        "0": 1,
-        "1": 0,
-        "2": 0,
-        "3": 600 - queues.MAX_QUEUE_PACKETS,
-    }
+        "0": 1, "1": 0, "2": 0, "3": 600 - queues.MAX_QUEUE_PACKETS,
+    }  # fmt: skip
     assert {name: row["peak_depth"] for name, row in of.items()} == {
         "0": queues.MAX_QUEUE_PACKETS, "1": 1, "2": 1, "3": queues.MAX_QUEUE_PACKETS
     }  # fmt: skip

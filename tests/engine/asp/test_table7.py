@@ -273,12 +273,8 @@ def test_packets_are_dropped_counted_and_logged(row: str, case: Case) -> None:
     severity = "informational" if row in INFORMATIONAL else "warning"
     assert (said.id, said.severity, said.facility, said.text) == (row, severity, "ipsec", SAID[row])
     assert said.values == {
-        "card": ASP,
-        "spi": refused.spi,
-        "source": refused.source,
-        "sequence": refused.sequence,
-        "count": 3,
-    }
+        "card": ASP, "spi": refused.spi, "source": refused.source, "sequence": refused.sequence, "count": 3,
+    }  # fmt: skip
 
 
 @every_case

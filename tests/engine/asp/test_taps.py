@@ -121,8 +121,5 @@ def test_what_leaves_is_the_same_whoever_watches() -> None:
     [(_, other)] = watched.protect(CIRCUIT, packets)
     assert bytes(one.body) == bytes(other.body)
     assert (one.step, one.tunnel, one.circuit, one.lengths) == (
-        other.step,
-        other.tunnel,
-        other.circuit,
-        other.lengths,
-    )
+        other.step, other.tunnel, other.circuit, other.lengths,
+    )  # fmt: skip

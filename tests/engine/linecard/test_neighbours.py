@@ -209,12 +209,6 @@ def test_neighbours_can_be_asked_for() -> None:
     rig = Rig().knows("3/1", "10.0.0.9", GATEWAY)
     rig.request("neighbours")
     assert rig.told(Reply) == [
-        Reply(
-            77,
-            {
-                "neighbours": [
-                    {"port": "3/1", "address": "10.0.0.9", "mac": "02:00:00:00:00:99", "state": "reachable"}
-                ]
-            },
-        )
-    ]
+        Reply(77, {"neighbours": [{"port": "3/1", "address": "10.0.0.9", "mac": "02:00:00:00:00:99",
+            "state": "reachable"}]}),
+    ]  # fmt: skip

@@ -137,13 +137,9 @@ def test_any_order_of_events(history: list[tuple[Any, ...]]) -> None:
     rig = Rig()
     # A port behind the tunnels, cheaper by far, and a default route: both must stay unused for tunnels' packets.
     rig.delta(
-        route(
-            INNER,
-            "30.0.0.0/8",
-            NextHop("tunnel", 5, "asp 1/1", tunnel=ECONOMICAL),
-            NextHop("port", 6, "lc 3", "3/1", ip("10.0.0.5")),
-        )
-    )
+        route(INNER, "30.0.0.0/8", NextHop("tunnel", 5, "asp 1/1", tunnel=ECONOMICAL),
+            NextHop("port", 6, "lc 3", "3/1", ip("10.0.0.5"))),
+    )  # fmt: skip
     rig.knows("3/1", "10.0.0.5", HOST)
     for event in history:
         act(rig, event)  # the rig checks the balance after each

@@ -169,12 +169,8 @@ def test_a_clean_wire_loses_nothing() -> None:
     report = final(pair)
     assert report["sent"] == report["received"] == pytest.approx(6001, abs=2)
     assert {key: report[key] for key in ("lost", "duplicated", "reordered", "corrupted", "in_flight")} == {
-        "lost": 0,
-        "duplicated": 0,
-        "reordered": 0,
-        "corrupted": 0,
-        "in_flight": 0,
-    }
+        "lost": 0, "duplicated": 0, "reordered": 0, "corrupted": 0, "in_flight": 0,
+    }  # fmt: skip
     assert report["longest_gap_ms"] == pytest.approx(1.0, abs=0.01)
 
 

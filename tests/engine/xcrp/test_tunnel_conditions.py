@@ -185,12 +185,8 @@ def test_what_the_cards_learn_of_a_tunnel_and_its_sa() -> None:
     tunnel = records["tunnel", 1]
     assert isinstance(tunnel, TunnelRecord)
     assert (tunnel.config.mtu, tunnel.config.df_bit, tunnel.queues, tunnel.up, tunnel.asp) == (
-        1280,
-        "clear",
-        4,
-        True,
-        "asp 2/1",
-    )
+        1280, "clear", 4, True, "asp 2/1",
+    )  # fmt: skip
     assert (tunnel.local, tunnel.remote) == (parse_address("1.1.1.1"), parse_address("3.3.3.3"))
     assert [(entry.seq, entry.sa, entry.acl) for entry in tunnel.config.entries] == [(10, "sa-1", "acl-C1")]
     made = records["manual-sa", "sa-1"]

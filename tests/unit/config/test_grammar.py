@@ -130,11 +130,8 @@ def test_generated_lines_of_a_command_are_that_command(command: Command) -> None
 
 def test_help_and_completion_come_from_the_grammar() -> None:
     assert dict(expected("global", ["tunnel", "ipsec", "t"])).keys() == {
-        "<cr>",
-        "economical",
-        "on-demand",
-        "manual",
-    }
+        "<cr>", "economical", "on-demand", "manual",
+    }  # fmt: skip
     assert "keepalive" in dict(expected("context", ["ike"]))
     assert dict(expected("interface", ["ip"])).keys() == {"address", "unnumbered"}
     assert "<300..99999999>" in dict(expected("ike-policy", ["lifetime", "sec"], "ikev2"))

@@ -69,17 +69,9 @@ def test_a_whole_lab(tmp_path: Path) -> None:
     assert lab.far_end(Endpoint("a", "3/7")) is None
     flow = lab.flows["forward"]
     assert flow.plain() == {
-        "from": "t1:1",
-        "to": "t2:1",
-        "rate": 2000.0,
-        "size": 200,
-        "source": "50.1.0.1",
-        "destination": "60.1.0.1",
-        "dscp": 0,
-        "trace": 0.1,
-        "start": "auto",
-        "count": 0,
-    }
+        "from": "t1:1", "to": "t2:1", "rate": 2000.0, "size": 200, "source": "50.1.0.1", "destination": "60.1.0.1",
+        "dscp": 0, "trace": 0.1, "start": "auto", "count": 0,
+    }  # fmt: skip
     step = lab.scenario[0]
     assert step.plain() == {"at": "2s", "do": "kill a asp 1/1"}
     assert step.value["do"].at.line == 17
@@ -109,17 +101,11 @@ flows:
     assert isinstance(third, kinds.TesterNode)
     assert third.ports["1"].address == "10.0.3.2/24"
     assert [str(link) for link in lab.links] == [
-        "hub:3/1 - t-1:1",
-        "hub:3/2 - t-2:1",
-        "hub:3/3 - t-3:1",
-        "hub:4/1 - sink:1",
-    ]
+        "hub:3/1 - t-1:1", "hub:3/2 - t-2:1", "hub:3/3 - t-3:1", "hub:4/1 - sink:1",
+    ]  # fmt: skip
     assert {name: flow.source for name, flow in lab.flows.items()} == {
-        "up-1": "10.0.1.2",
-        "up-2": "10.0.2.2",
-        "up-3": "10.0.3.2",
-        "one": "10.0.2.2",
-    }
+        "up-1": "10.0.1.2", "up-2": "10.0.2.2", "up-3": "10.0.3.2", "one": "10.0.2.2",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("old", "new", "word", "said"), [

@@ -51,13 +51,9 @@ def test_integrity_values_are_the_first_96_bits_of_the_published_ones(
 
 def test_registered_lengths() -> None:
     assert {name: entry.key_octets for name, entry in INTEGRITY.items()} == {
-        "hmac-md5-96": 16,
-        "hmac-sha1-96": 20,
-        "hmac-aes-xcbc": 16,
-        "hmac-sha-256-128": 32,
-        "hmac-sha-384-192": 48,
+        "hmac-md5-96": 16, "hmac-sha1-96": 20, "hmac-aes-xcbc": 16, "hmac-sha-256-128": 32, "hmac-sha-384-192": 48,
         "hmac-sha-512-256": 64,
-    }
+    }  # fmt: skip
     assert {name: (entry.key_octets, entry.iv_octets) for name, entry in CIPHERS.items()} == {
         "null": (0, 0),
         "des-cbc": (8, 8),

@@ -165,10 +165,6 @@ def test_several_sas_of_a_tunnel_share_a_batch() -> None:
     assert list(result.origins) == [0, 4, 6, 1, 2]
     wire = packets_of(result.body, result.lengths)
     assert [packet[20:28].hex() for packet in wire] == [
-        "0000100100000001",
-        "0000100100000002",
-        "0000100100000003",
-        "0000100200000001",
-        "0000100200000002",
-    ]
+        "0000100100000001", "0000100100000002", "0000100100000003", "0000100200000001", "0000100200000002",
+    ]  # fmt: skip
     assert result.drops.counts == {IpsecDropCause.NO_POLICY: 1, IpsecDropCause.NO_OUTBOUND_SA: 1}
