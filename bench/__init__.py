@@ -1,1 +1,1 @@
-"""Benchmarks: what a step costs, and what the whole lab carries."""
+"""Benchmarks: the cost of single steps, and the load that a whole lab carries (docs/style.md, Tests)."""

@@ -1,7 +1,7 @@
-"""`make bench`: every benchmark, or those whose names are given. Writes `build/bench.json`.
+"""`make bench`: run all benchmarks, or those named. Output: `build/bench.json`.
 
-A bar that is missed ends it with 1, and so does what could not be measured, such as a lab that does not boot: when
-all have run and all figures are written.
+Exit with 1, after all have run and all figures are written, if a bound was missed or something could not be
+measured, such as a lab that does not boot.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BENCHMARKS = (
 def main(names: list[str]) -> int:
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
-        print(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+        print(f"not a benchmark: {', '.join(unknown)}; benchmarks: {', '.join(BENCHMARKS)}")
         return 2
     report = Report()
     for name in names or BENCHMARKS:

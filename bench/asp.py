@@ -1,4 +1,4 @@
-"""One ASP each way: batches into its engine, batches out, with all but the sockets. Its SAs are negotiated."""
+"""One ASP engine in both directions: batches in, batches out, without sockets. Its SAs are negotiated."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ CLEAR: dict[str, Sequence[int]] = {
     "1400": (1400,),
     "IMIX": [size for size, parts in IMIX.items() for _ in range(parts)],
 }
-"""Sizes of the clear packets in a batch, over and over."""
+"""Sizes (octets) of the clear packets in a batch, repeated."""
 BAR = 150_000
-"""Packets a second that one ASP must protect, and open, at `BAR_AT`."""
+"""Rate (packets/s) that one ASP must reach at `BAR_AT`, both to encapsulate and to decapsulate."""
 BAR_AT = ("AES-128-CBC/SHA1", "1400")
 LEFT, RIGHT = parse_address("30.0.0.1"), parse_address("20.1.0.2")
 
 
 def _asp(keys: SaKeys, local: int, remote: int) -> AspEngine:
-    """An ASP that holds one circuit-based tunnel, with a pair of SAs that its IKE gave it, and its line card."""
+    """Create an ASP with one circuit-based tunnel, an SA pair as from IKE, and a line card as neighbour."""
     asp = AspEngine(
         "asp 1/1", pid=1, boot=1, state=memoryview(bytearray(octets_for(64))), fresh=True, random=os.urandom
     )
@@ -118,7 +118,7 @@ def _batches(outputs: list[Output]) -> list[Batch]:
 
 
 def run(report: Report) -> None:
-    """Protect, and open what was protected; rates of one process on one core, and what it had of that core."""
+    """Encapsulate packets and decapsulate the result; report rates of one process and its share of a core."""
     for name, keys in KEYS.items():
         for what, sizes in CLEAR.items():
             protected_rates, opened_rates, protected_cores, opened_cores = [], [], [], []

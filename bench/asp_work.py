@@ -1,4 +1,4 @@
-"""What an ASP's engine costs besides cryptography: thousands of tunnels taken in, and its own part of a packet."""
+"""Cost of an ASP's engine besides cryptography: applying thousands of tunnels, and its own time per packet."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from tests.support.asp import ASP, CIRCUIT, ECONOMICAL, INNER, LC3, altered, bat
 TUNNELS = 4000
 RUNS = 5
 ALL = 1500.0
-"""Milliseconds of work that all tunnels may cost together. The fastest run is held to it: it is the work that has
-a bound, not what else the machine does."""
+"""Bound (ms) of the work for all tunnels together. It applies to the fastest run, because other load of the
+machine only adds time."""
 SLICE = 100.0
-"""Milliseconds of one slice of them, between two heartbeats: their interval."""
+"""Bound (ms) of one slice of them, between two heartbeats: the heartbeat interval."""
 CHANGE = 100.0
-"""Milliseconds of a change of one of them."""
+"""Bound (ms) of a change of one tunnel."""
 BATCHES = 1500
 PACKETS = 64
 ADDED = 0.5
-"""Microseconds a packet beyond the packet engine."""
+"""Bound (us) per packet beyond the packet engine."""
 
 
 def taken_in() -> tuple[float, list[float], float]:
-    """Milliseconds of all tunnels, of each slice, and of a change of one."""
+    """Measure the time (ms) of all tunnels, of each slice, and of a change of one tunnel."""
     a, made = thousands(TUNNELS)
     slices = []
     begin = time.process_time()
@@ -48,8 +48,8 @@ def taken_in() -> tuple[float, list[float], float]:
 
 
 def added(tunnel: int) -> list[float]:
-    """Microseconds a packet of each batch that are not the packet engine's. The whole and its part are taken of
-    the same batch: two batches differ by more than this, where the machine does something else beside one."""
+    """Measure for each batch the time (us) per packet outside the packet engine. Take both times from the same
+    batch, because two batches on a busy machine differ by more than this."""
     a, _ = pair()
     clear = [udp_packet("52.0.0.1", "62.0.0.1", size=1400, number=i) for i in range(PACKETS)]
     clock = time.perf_counter
@@ -83,6 +83,6 @@ def run(report: Report) -> None:
     report.within(f"{name}: a slice", [one for _, slices, _ in runs for one in slices], SLICE)
     report.within(f"{name}: a change of one", [change for _, _, change in runs], CHANGE)
     for tunnel, kind in ((CIRCUIT, "circuit"), (ECONOMICAL, "economical")):
-        # Undisturbed ones: a fiftieth were faster.
+        # Take the 2 % quantile as the undisturbed time.
         undisturbed = sorted(added(tunnel))[BATCHES // 50]
         report.within(f"an ASP's engine beyond the packet engine, {kind}", [undisturbed], ADDED, "us/packet")

@@ -1,4 +1,4 @@
-"""One hop of the fabric: a process that sends batches, a process that takes them."""
+"""One hop of the fabric: one process sends batches, another one receives them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RUNS = 5
 
 
 def _send(run: Path, size: int) -> None:
-    """Sends as fast as the hop takes it, until it is killed."""
+    """Send as fast as the hop accepts, until killed."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     sender, _ = fabric.connect(context, zmq.PUSH, endpoints.fabric(run, "a", "lc 3", 1), fabric.MAX_QUEUED_BATCHES)
     lengths = array("H", [size + HEADROOM] * BATCH)
@@ -32,7 +32,7 @@ def _send(run: Path, size: int) -> None:
 
 
 def _hop(size: int) -> float:
-    """Packets a second that the receiving process takes in."""
+    """Return the rate (packets/s) of the receiving process."""
     with TemporaryDirectory(dir="/tmp") as folder:
         child = os.fork()
         if not child:
@@ -56,6 +56,6 @@ def _hop(size: int) -> float:
 
 
 def run(report: Report) -> None:
-    """Both sizes; a hop has two cores to itself, one for each end."""
+    """Measure both sizes; a hop uses two cores, one for each end."""
     for size in (64, 1400):
         report.add(f"bus hop, {size} bytes, batches of {BATCH}", [_hop(size) for _ in range(RUNS)], "packets/s")

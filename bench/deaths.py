@@ -1,7 +1,7 @@
-"""From a start or a death to traffic again: boot, an ASP killed and hung, a line card, a controller.
+"""Time from a start or a failure until traffic flows: boot, an ASP killed or hung, a line card, a controller.
 
-Each row has a bound that the product sets itself: the median of ten rounds is held to it, the worst to three times
-as much. The rounds are those of the tests, which judge what they lose by its causes and not by the clock.
+Each row has a bound of the product: the median of ten rounds must meet it, the worst round three times the bound.
+The tests run the same rounds and check causes of loss instead of times.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ TAKEOVER = Path("configs/high-availability-manual/lab.yaml")
 NEGOTIATED = Path("configs/high-availability/lab.yaml")
 LINE_CARDS = Path("configs/line-cards/lab.yaml")
 FLOWS = {"forward": {"rate": 2000}, "reverse": {"rate": 2000}}
-"""So many packets a second tell a loss to half a millisecond."""
+"""At these rates (packets/s) a loss measures time to half a millisecond."""
 FIRST = "circuit-forward"
 """The flow whose first packet ends a boot."""
 ROUNDS = 10
 TUNNELS = 1000
 RESTART = 1.0
-"""Seconds after which the launcher starts a dead card again (S-112)."""
+"""Delay (s) until the launcher restarts a dead card (S-112)."""
 
 BOOT = 2000.0
 KILLED = 50.0
 HUNG = 800.0
 BACK = 2000.0
 CIRCUIT = 500.0
-"""Bounds in milliseconds."""
+"""Bounds (ms)."""
 ON_THE_WAY_BACK = 5
-"""Most packets lost on the way back to the preferred tunnel, in any round; of those that are overtaken because the
-second ASP got no processor just as the first one took over again, it is the median, and none of them is lost."""
+"""Largest number of packets lost in any round on the way back to the preferred tunnel. For packets overtaken
+because the second ASP got no processor at the switch it bounds the median; none of them is lost."""
 DPD_INTERVAL = 0.2
 DPD_TRIES = 3
 NEGOTIATION = 0.6
-"""Seconds that a process and its negotiation may take before its INITIAL-CONTACT is known."""
+"""Longest time (s) from the start of a process until its INITIAL-CONTACT arrives."""
 UNKNOWN = 1e3 * min(DPD_INTERVAL * (1 + DPD_TRIES), RESTART + NEGOTIATION) + 300
-"""Milliseconds until a peer knows: by its own questions, or by the restarted ASP's INITIAL-CONTACT."""
+"""Time (ms) until a peer detects the failure: by DPD, or by the restarted ASP's INITIAL-CONTACT."""
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def _lab(file: Path, flows: Mapping[str, Mapping[str, Any]] | None = None) -> It
 
 
 def first_packet() -> float:
-    """Milliseconds from the command until a packet has come through a tunnel of two routers."""
+    """Return the time (ms) from the command until a packet has passed a tunnel of two routers."""
     began = time.monotonic()
     booted = boot(MANUAL_KEYS, ready=False)
     try:
@@ -68,13 +68,13 @@ def first_packet() -> float:
         booted.close()
 
 
-def _books(report: Report, name: str, lab: LabClient) -> None:
+def _judge_accounting(report: Report, name: str, lab: LabClient) -> None:
     ledger = failures.at_rest(lab)
     report.judge([(f"{name}: every lost packet has a cause with a name", failures.has_names(ledger))])
 
 
 def run(report: Report) -> None:
-    """A lab that does not boot is a row that failed: the others are measured."""
+    """Run all rows. A lab that does not boot is a failed row; the other rows still run."""
     name = "two routers, from the command to the first packet through a tunnel"
     with report.row(name):
         report.within(name, [first_packet() for _ in range(ROUNDS)], BOOT)
@@ -93,13 +93,13 @@ def run(report: Report) -> None:
                 ("reverse loss ends when traffic is back", max(found.reverse) <= 0),
             ]
         )
-        _books(report, name, lab)
+        _judge_accounting(report, name, lab)
 
     name = "the preferred ASP hangs"
     with report.row(name), _lab(TAKEOVER, FLOWS) as lab:
         failures.flowing(lab)
         report.within(f"{name}: forward loss", failures.asp_hung(lab, ROUNDS), HUNG)
-        _books(report, name, lab)
+        _judge_accounting(report, name, lab)
 
     name = "the preferred ASP is killed, IKE"
     with report.row(name), _lab(NEGOTIATED, FLOWS) as lab:
@@ -108,7 +108,7 @@ def run(report: Report) -> None:
         report.within(f"{name}: forward loss", found.moved, KILLED)
         report.within(f"{name}: in use again after its start", found.back, BACK)
         report.within(f"{name}: reverse loss until the gateway knows", found.reverse, UNKNOWN)
-        _books(report, name, lab)
+        _judge_accounting(report, name, lab)
 
     name = "a line card is killed"
     with report.row(name), _lab(LINE_CARDS) as lab:
@@ -116,7 +116,7 @@ def run(report: Report) -> None:
         report.within(f"{name}: forward loss of an economical tunnel", cost.economical, KILLED)
         report.within(f"{name}: a circuit on another line card", cost.circuit, CIRCUIT)
         report.judge([(f"{name}: the flow beside it lost {sum(cost.other)}, bar none", not any(cost.other))])
-        _books(report, name, lab)
+        _judge_accounting(report, name, lab)
 
     name = f"a controller of {TUNNELS:,} tunnels is killed"
     used = [0, 1, TUNNELS // 2, TUNNELS - 1]
@@ -129,4 +129,4 @@ def run(report: Report) -> None:
         lab.start()
         times = failures.controller_killed(lab, "a", ROUNDS)
         report.add(f"{name}: the next one knows everything again", times, "s")
-        _books(report, name, lab)
+        _judge_accounting(report, name, lab)

@@ -1,8 +1,8 @@
-"""A million mutated messages for whole IKE engines: how fast, what became of them, what memory is left of them.
+"""A million mutated messages for whole IKE engines: rate, outcomes, memory growth.
 
-Half of them come from somebody on the wire without keys, half from a peer that has them, for both versions and
-both modes of version 1. The judgement is that of `tests/support/ike/fuzzer.py`: nothing escapes, nothing is
-leaked, the tunnel lives. What fails is printed with its seed and counted.
+Half of the messages come from an attacker without keys, half from a peer with keys, for both versions and both
+modes of IKEv1. `tests/support/ike/fuzzer.py` checks that no exception escapes, no memory leaks, and the tunnel
+stays usable. A failure is printed with its seed and counted.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ from tests.support.ike.fuzzer import HALF_OPEN, fuzzed
 MESSAGES = 1_000_000
 BURST = 5_000
 ROUND = 125_000
-"""Messages for two engines and one seed; then they are made anew, in version 1 with the other mode."""
+"""Messages (count) for two engines and one seed; then new engines start, in IKEv1 with the other mode."""
 WARM = 2
-"""Bursts after which two engines have what they need: what is gained from then on is for nothing."""
+"""Bursts (count) until two engines have allocated their working memory; growth after that is a leak."""
 
 CASES: tuple[tuple[str, Literal[1, 2]], ...] = (("clear", 1), ("clear", 2), ("inside", 1), ("inside", 2))
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def resident() -> int:
-    """Octets of memory that this process has."""
+    """Return the resident memory (octets) of this process."""
     gc.collect()
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
 
 
 class Tally:
-    """What one kind of messages led to."""
+    """The outcome of one kind of messages."""
 
     def __init__(self) -> None:
         self.given = self.failures = self.peak = 0
         self.seconds = self.longest = 0.0
         self.octets = self.blocks = 0
-        """Memory gained in a round, most of all rounds: of the process, and blocks of Python's allocator."""
+        """Largest memory growth in a round: of the process (octets), and blocks of Python's allocator."""
         self.outcomes: Counter[str] = Counter()
 
     def round(self, kind: str, version: Literal[1, 2], seed: int, count: int) -> None:
-        """Two new engines, and `count` messages for them."""
+        """Give `count` messages to two new engines."""
         began = time.process_time()
         held: list[tuple[int, int]] = []
         with closing(fuzzed(kind, version, seed)) as fuzz:

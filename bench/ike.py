@@ -1,8 +1,8 @@
-"""IKEv2 set-ups of a responder with many tunnels between two addresses: ours, and charon beside it.
+"""IKEv2 set-ups of a responder with many tunnels between two addresses: this project's and charon's.
 
-The same load on both: our own engine as initiator, in a process and a namespace of its own, with as many
-negotiations under way at once as it allows itself. What counts is the responder's CPU for each set-up, which is
-its rate on one core; set-ups a second need both ends, on however many cores there are.
+Both get the same load: this project's engine as initiator, in its own process and namespace, with as many
+concurrent negotiations as it allows. The main figure is the responder's CPU time for each set-up, that is its rate
+on one core; set-ups per second depend on both ends and on the number of cores.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ from tests.support.netns import Host, Namespaces, why_not
 
 GROUPS = {2: "modp1024", 14: "modp2048"}
 RUNS = {100: 10, 1000: 2, 4000: 1}
-"""How often each number of tunnels is set up: CPU is told in ticks of a hundredth of a second, which is a sixth of
-what a hundred set-ups take, so their cost is that of all runs together."""
+"""Runs for each number of tunnels. CPU time has a resolution of 10 ms, a sixth of the cost of a hundred set-ups,
+so their cost is computed from all runs together."""
 WITHIN = {100: 20.0, 1000: 60.0, 4000: 60.0}
-"""Seconds after which a set-up of all tunnels is cut off."""
+"""Time (s) after which a set-up of all tunnels is aborted."""
 
 
 FLAT = 1.25
-"""Times what a set-up costs with the fewest tunnels that it may cost with any other number."""
+"""Largest cost of a set-up with any number of tunnels, as a factor of the cost with the fewest."""
 BESIDE = {100: 1 / 3, 1000: 1.0, 4000: 1.0}
-"""Our rate on one core beside charon's, at least; with many tunnels ours is ahead."""
+"""Smallest rate on one core as a factor of charon's."""
 
 
 class Answers(Protocol):
-    """A responder that stands with its tunnels."""
+    """A running responder with its tunnels configured."""
 
     def cpu(self) -> float:
-        """Seconds of processor time so far."""
+        """Return the CPU time (s) so far."""
 
     def close(self) -> None: ...
 
 
 class CharonResponder:
-    """charon with strongswan-pair's settings; its log is as good as off."""
+    """charon with strongswan-pair's settings and minimal logging."""
 
     def __init__(self, namespaces: Namespaces, tunnels: int, group: int) -> None:
         self._charon = Charon(namespaces, "responder", level=0)
@@ -81,7 +81,7 @@ class CharonResponder:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one load came to: tunnels that were up in the end, set-ups a second, the responder's CPU seconds."""
+    """The result of one load: tunnels up at the end, set-ups/s, the responder's CPU time (s)."""
 
     up: int
     rate: float
@@ -89,7 +89,7 @@ class Load:
 
 
 def set_up(start: Callable[[Namespaces], Answers], tunnels: int, group: int) -> Load:
-    """All tunnels of a fresh responder by a fresh initiator, in namespaces of their own."""
+    """Set up all tunnels between a new responder and a new initiator, in their own namespaces."""
     hosts = {
         "initiator": Host({"eth0": [f"{INITIATOR}/24"], "lo": ["10.1.0.1/16"]}),
         "responder": Host({"eth0": [f"{RESPONDER}/24"], "lo": ["10.2.0.1/16"]}),
@@ -133,7 +133,7 @@ def theirs(tunnels: int, group: int) -> Callable[[Namespaces], Answers]:
 
 
 def _cost(loads: list[Load]) -> float:
-    """Milliseconds of CPU for each set-up."""
+    """Return the CPU time (ms) for each set-up."""
     return sum(load.cpu for load in loads) / max(sum(load.up for load in loads), 1) * 1e3
 
 
@@ -143,8 +143,8 @@ def _reached(loads: list[Load], tunnels: int) -> str:
 
 
 def bars(group: int, ours: Mapping[int, float], charon: Mapping[int, float]) -> list[tuple[str, bool]]:
-    """(bar, whether it is reached) for what a set-up costs, in ms by number of tunnels; ours infinite where it was
-    cut off. Without charon there is no bar beside it."""
+    """Return (bar, whether it is reached) for the cost of a set-up, in ms by number of tunnels. Ours is infinite
+    if it was aborted. Without charon there is no bar relative to it."""
     fewest = min(ours, default=0)
     found = []
     for tunnels, cost in ours.items():
@@ -160,7 +160,7 @@ def bars(group: int, ours: Mapping[int, float], charon: Mapping[int, float]) -> 
 
 
 def run(report: Report) -> None:
-    """Both responders with each group and number of tunnels; ours alone where charon cannot run."""
+    """Measure both responders with each group and number of tunnels; only ours if charon cannot run."""
     reason = why_not()
     if reason:
         print(f"IKE is not measured: {reason}")
@@ -180,7 +180,7 @@ def run(report: Report) -> None:
 def _beside(
     report: Report, group: int, tunnels: int, peer: bool, costs: dict[int, float], charons: dict[int, float]
 ) -> None:
-    """One number of tunnels; what a set-up costs goes into `costs`, charon's into `charons` if it is a `peer`."""
+    """Measure one number of tunnels; store a set-up's cost in `costs`, charon's in `charons` if it is a `peer`."""
     mine: list[Load] = []
     peers: list[Load] = []
     for _ in range(RUNS[tunnels]):

@@ -1,7 +1,7 @@
-"""IKE engines in processes of their own, on UDP sockets: a responder that is measured, an initiator that loads it.
+"""IKE engines in their own processes on UDP sockets: a responder to measure, an initiator as load.
 
-Both have the same tunnels between the same two addresses, told apart by their identities alone, each for one UDP
-port of the networks behind them: the shape in which charon is measured beside them.
+Both have the same tunnels between the same two addresses, distinguished only by identities, each for one UDP port
+of the networks behind them. charon is measured with the same tunnels.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ PREFIX = 16
 UDP = 17
 TICKS = os.sysconf("SC_CLK_TCK")
 
-PATIENCE = 10.0
-"""Seconds before a message is sent again. It has to be longer than a slow responder takes for what is under way at
-once: what it answers late must not be asked of it twice."""
+RETRANSMIT_TIMEOUT = 10.0
+"""Retransmit interval (s). It must exceed the time that a slow responder needs for all concurrent negotiations, so
+that the initiator does not repeat a request whose response is only late."""
 
 
 def identity(address: str, number: int) -> str:
@@ -53,7 +53,7 @@ def identity(address: str, number: int) -> str:
 def records(
     local: str, remote: str, tunnels: int, group: int, connection: Literal["initiator-only", "responder-only"]
 ) -> list[Record]:
-    """The configuration of one end, version 2 with preshared keys; `connection` as in an IKE policy."""
+    """Return the configuration of one end: IKEv2, preshared keys; `connection` as in an IKE policy."""
     inside, outside = NETWORKS if connection == "initiator-only" else NETWORKS[::-1]
     found: list[Record] = [
         ContextRecord(OUTER, "outer"),
@@ -108,8 +108,8 @@ def records(
 
 
 class End:
-    """An engine and its sockets by port (500 and 4500). What a data engine would be told is put into the form in
-    which it would be told, and goes no further."""
+    """An engine and its sockets by port (500 and 4500). Messages to the data engine are encoded, so that their
+    cost is measured, and then dropped."""
 
     def __init__(self, address: str, sockets: dict[int, socket.socket]) -> None:
         self.ike = IkeEngine("asp 1/1", random=os.urandom)
@@ -125,11 +125,11 @@ class End:
         self._take(self.ike.start(time.monotonic()))
 
     def configure(self, put: list[Record]) -> None:
-        settings: Attributes = {"ike-retransmit-timeout": PATIENCE, "cookie-threshold": 4000}
+        settings: Attributes = {"ike-retransmit-timeout": RETRANSMIT_TIMEOUT, "cookie-threshold": 4000}
         self._take(self.ike.receive(Configure(tuple(put), (), True, settings), time.monotonic(), time.time()))
 
     def turn(self, longest: float) -> None:
-        """Wait for datagrams or what is due, for `longest` seconds at most, and do it."""
+        """Wait up to `longest` (s) for datagrams or a timer, and process them."""
         ike = self.ike
         wait = max(min(longest, ike.next_timer() - time.monotonic()), 0.0)
         for descriptor, _ in self._poll.poll(wait * 1000):
@@ -167,21 +167,21 @@ class End:
 
 
 def cpu(pid: int) -> float:
-    """Seconds of processor time that a process has used."""
+    """Return the CPU time (s) that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an initiator got: tunnels up, seconds since its first message."""
+    """Progress of an initiator: tunnels up, time (s) since its first message."""
 
     up: int
     seconds: float
 
 
 class Process(ABC):
-    """A forked process that says lines; it is killed by `close`, and ends with this one."""
+    """A forked process that writes lines; `close` kills it, and it ends with this process."""
 
     def __init__(self) -> None:
         reading, self._writing = os.pipe()
@@ -201,13 +201,13 @@ class Process(ABC):
 
     @abstractmethod
     def _main(self) -> None:
-        """What the process does, from its beginning to its end."""
+        """Run the process from its start to its end."""
 
     def say(self, text: str) -> None:
         os.write(self._writing, text.encode() + b"\n")
 
     def line(self) -> str:
-        """The next line; empty when the process has ended."""
+        """Return the next line; "" when the process has ended."""
         return self._lines.readline().rstrip("\n")
 
     def close(self) -> None:
@@ -217,7 +217,7 @@ class Process(ABC):
 
 
 class Responder(Process):
-    """Ours; it stands, idle and with all its tunnels, when this returns."""
+    """This project's responder; the constructor returns when all tunnels are configured."""
 
     def __init__(self, sockets: dict[int, socket.socket], tunnels: int, group: int) -> None:
         self._sockets, self._tunnels, self._group = sockets, tunnels, group
@@ -241,7 +241,7 @@ class Responder(Process):
 
 
 class Initiator(Process):
-    """The load: it begins all its tunnels as fast as its engine does, and says how far it is."""
+    """The load: start all tunnels as fast as the engine allows, and report progress."""
 
     def __init__(self, sockets: dict[int, socket.socket], tunnels: int, group: int, within: float) -> None:
         self._sockets, self._tunnels, self._group, self._within = sockets, tunnels, group, within

@@ -1,7 +1,7 @@
-"""An initiator that never has enough: `python -m bench.ike_flood LOCAL REMOTE TUNNELS GROUP`.
+"""An initiator that sets up tunnels without end: `python -m bench.ike_flood LOCAL REMOTE TUNNELS GROUP`.
 
-It sets up all its tunnels, forgets everything, and begins again as after a boot, with INITIAL-CONTACT: each set-up
-replaces the one before it. It runs inside a Linux node of a lab, until that ends. Its tunnels are those of
+It sets up all its tunnels, discards its state, and starts again as after a boot, with INITIAL-CONTACT: each set-up
+replaces the previous one. It runs in a Linux node of a lab until the lab ends. Its tunnels are those of
 `bench.ike_ends.records`.
 """
 
@@ -17,12 +17,12 @@ from pathlib import Path
 from bench.ike_ends import End, records
 
 ROUND = 10.0
-"""Seconds after which a round is given up."""
+"""Time (s) after which a round is aborted."""
 
 
 def main(local: str, remote: str, tunnels: int, group: int) -> None:
-    # It stands for other machines: it may have the cores only while no process of the routers wants them. Where
-    # Linux shares the cores among sessions first, that holds for its session too.
+    # This process represents other machines, so use a core only when no router process needs it. Where Linux
+    # shares the cores among sessions first, this also holds for its session.
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     with contextlib.suppress(OSError):
         Path("/proc/self/autogroup").write_text("19")

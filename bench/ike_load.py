@@ -1,8 +1,8 @@
-"""Packets through an ASP whose IKE is never idle: the lab of manual keys, and a Linux node that sets up tunnels.
+"""Packets through an ASP with a busy IKE: the manual-keys lab, and a Linux node that sets up tunnels.
 
-The tunnel that is measured and the ones that are set up have one local end point, and so one ASP: its data engine
-carries the packets and the datagrams of IKE, its IKE process does the arithmetic beside it. The figures to hold:
-99 of 100 packets within 5 ms, none lost, no heartbeat late by an interval.
+The measured tunnel and the new tunnels have the same local end point and so the same ASP: its data engine carries
+the packets and the IKE datagrams, its IKE process computes at the same time. Bars: 99 % of the packets within 5
+ms, none lost, no heartbeat late by an interval.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from launch.scenario.boot import boot
 
 MANUAL = Path("configs/manual-keys")
 LOCAL, REMOTE = "30.0.0.2", "40.1.0.2"
-"""Our end is that of the lab's economical tunnel."""
+"""`LOCAL` is the end point of the lab's economical tunnel."""
 ASP = "asp 1/2"
 GATEWAY = "40.1.0.1"
 PORT = "3/12"
@@ -36,17 +36,17 @@ GROUPS = (2, 14)
 SIZES = (1400, 64)
 FLOW = "economical-forward"
 PART = 4
-"""The data path carries its highest load divided by this."""
+"""The offered load is the highest load divided by this."""
 SECONDS = 10.0
 WARM_UP = 2.0
 LOOK = 0.1
-"""Seconds between two looks at the heartbeats: as often as they come."""
+"""Time (s) between two checks of heartbeats: the heartbeat interval."""
 P99 = 5.0
-"""Milliseconds within which 99 of 100 packets arrive."""
+"""Bound (ms) of the 99th percentile of latency."""
 
 
 def configuration(group: int) -> str:
-    """Lines for router a beside those that it has: an end for each tunnel of `bench.ike_ends.records`."""
+    """Return extra configuration lines for router a: an end for each tunnel of `bench.ike_ends.records`."""
     inside, outside = (f"{network}/{PREFIX}" for network in reversed(NETWORKS))
     lines = [
         "ike2 proposal load",
@@ -95,7 +95,7 @@ def configuration(group: int) -> str:
 
 @contextmanager
 def _lab(group: int, rate: int, size: int) -> Iterator[LabClient]:
-    """The lab, booted, with the Linux node `load` on a port of router a."""
+    """Boot the lab with the Linux node `load` on a port of router a."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         document: dict[str, Any] = yaml.safe_load((MANUAL / "lab.yaml").read_text())
@@ -123,9 +123,9 @@ def _lab(group: int, rate: int, size: int) -> Iterator[LabClient]:
 
 @contextmanager
 def _flood(lab: LabClient, group: int) -> Iterator[None]:
-    """Set-ups, from when every tunnel has been up."""
+    """Run set-ups; yield when every tunnel has been up once."""
     (pid,) = (row["pid"] for row in lab.ask("", "ps", {})["processes"] if row["node"] == "load")
-    # Of the node it needs the network alone: this project may lie in a folder that the node does not see.
+    # Enter only the node's network namespace: the node may not see the folder of this project.
     user = () if os.geteuid() == 0 else ("--user", "--preserve-credentials")
     command = (sys.executable, "-m", "bench.ike_flood", REMOTE, LOCAL, str(TUNNELS), str(group))
     with subprocess.Popen(
@@ -136,7 +136,7 @@ def _flood(lab: LabClient, group: int) -> Iterator[None]:
     ) as flood:
         try:
             lab.wait_until(lambda: _done(lab) >= TUNNELS or flood.poll() is not None)
-            assert flood.returncode is None, "who sets up tunnels has ended"
+            assert flood.returncode is None, "the initiator has ended"
             lab.wait(WARM_UP)
             yield
         finally:
@@ -144,26 +144,26 @@ def _flood(lab: LabClient, group: int) -> Iterator[None]:
 
 
 def _done(lab: LabClient) -> int:
-    """Set-ups that the ASP's IKE has done."""
+    """Return the number of set-ups that the ASP's IKE has completed."""
     return lab.counters("a", ASP).get("ike v2 IKE SAs established", 0)
 
 
 def _ike(lab: LabClient) -> int:
-    """Process id of the ASP's IKE, its only child."""
+    """Return the process id of the ASP's IKE, its only child."""
     pid = lab.node("a").card(ASP)["pid"]
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
 
 
 def _wanted(pid: int) -> float:
-    """Seconds that a process has run, or waited for a core to run on."""
+    """Return the time (s) that a process has run or waited for a core."""
     ran, waited, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
     return (int(ran) + int(waited)) / 1e9
 
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """A stream's account: latency in ms of 99 in 100 packets and of the slowest, packets lost; set-ups a second
-    beside it, IKE's use of a core and its want of one, and by how many ms a heartbeat was late at most."""
+    """Measurements of a stream: latency (ms) of 99 % of the packets and of the slowest, packets lost, set-ups/s at
+    the same time, IKE's CPU use and demand (cores), largest delay (ms) of a heartbeat."""
 
     received: int
     p99: float
@@ -172,11 +172,11 @@ class Carried:
     rate: float
     used: float
     wanted: float
-    late: float
+    heartbeat_delay: float
 
 
 def carried(group: int, rate: int, size: int, *, flooded: bool) -> Carried:
-    """One run of the stream, beside set-ups or alone."""
+    """Run the stream once, with or without set-ups."""
     with _lab(group, rate, size) as lab, _flood(lab, group) if flooded else nullcontext():
         pid = _ike(lab)
         lab.start(FLOW)
@@ -204,7 +204,7 @@ def carried(group: int, rate: int, size: int, *, flooded: bool) -> Carried:
 
 
 def bars(found: Carried) -> list[tuple[str, bool]]:
-    """(bar, whether it is reached) beside set-ups."""
+    """Return (bar, whether it is reached) with set-ups."""
     return [
         (f"latency of 99 % {found.p99:.2f} ms, bar under {P99:g} ms", found.p99 < P99),
         (
@@ -212,14 +212,14 @@ def bars(found: Carried) -> list[tuple[str, bool]]:
             not found.lost and found.received > 0,
         ),
         (
-            f"heartbeat late by {found.late:.1f} ms, bar under an interval of {LOOK * 1e3:g} ms",
-            found.late < LOOK * 1e3,
+            f"heartbeat late by {found.heartbeat_delay:.1f} ms, bar under an interval of {LOOK * 1e3:g} ms",
+            found.heartbeat_delay < LOOK * 1e3,
         ),
     ]
 
 
 def run(report: Report) -> None:
-    """A quarter of the highest load that the whole lab carries, alone and beside set-ups of each group."""
+    """Run a quarter of the lab's highest load, without set-ups and with set-ups of each group."""
     for size in SIZES:
         with report.row(f"beside set-ups, {size} bytes"):
             _size(report, size)
@@ -234,7 +234,7 @@ def _size(report: Report, size: int) -> None:
     what = f"{rate:,} packets/s of {size} bytes"
     report.add(f"{what}, no set-ups: latency of 99 %", [alone.p99], "ms")
     report.add("  packets lost", [alone.lost], "packets")
-    report.add("  heartbeat late by at most", [alone.late], "ms")
+    report.add("  heartbeat late by at most", [alone.heartbeat_delay], "ms")
     for group in GROUPS:
         with report.row(f"{what}, IKEv2 group {group}"):
             beside = carried(group, rate, size, flooded=True)
@@ -244,7 +244,7 @@ def _size(report: Report, size: int) -> None:
             report.add("  latency of the slowest", [beside.slowest], "ms", "no set-ups", alone.slowest)
             report.add("  packets lost", [beside.lost], "packets")
             report.add("  packets received", [beside.received], "packets")
-            report.add("  heartbeat late by at most", [beside.late], "ms")
+            report.add("  heartbeat late by at most", [beside.heartbeat_delay], "ms")
             report.add("  set-ups beside it", [beside.rate], "set-ups/s")
             report.add("  IKE's process ran", [beside.used], "cores")
             report.add("  IKE's process ran or waited for a core", [beside.wanted], "of the time")

@@ -1,4 +1,4 @@
-"""The whole lab with manual keys, one way: two testers, two routers, every process of them, on this machine."""
+"""The whole manual-keys lab in one direction: two testers and two routers, all processes on this machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from launch.scenario.boot import boot
 
 LAB = Path("configs/manual-keys/lab.yaml")
 RATES = (110, 100, 95, 90, 85, 80, 75, 70, 65, 60, 55, 50, 45, 40, 35, 30, 20, 10)
-"""Offered loads that are tried, from the top, in thousands of packets a second."""
+"""Offered loads (1000 packets/s) to try, from the highest."""
 LOSS = 0.001
 WARM_UP = 1.0
 SECONDS = 4.0
@@ -19,7 +19,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def _cpu(pids: dict[str, int]) -> dict[str, float]:
-    """Seconds of processor time that each process has used."""
+    """Return the CPU time (s) that each process has used."""
     used = {}
     for name, pid in pids.items():
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -33,7 +33,7 @@ def _pids(lab: LabClient) -> dict[str, int]:
 
 
 def _carried(flow: str, size: int, rate: int) -> tuple[float, float, dict[str, float]]:
-    """Packets a second that arrived, the part that was lost, and the CPU of every process in cores."""
+    """Return the rate (packets/s) that arrived, the share that was lost, and every process's CPU use (cores)."""
     others = ("circuit-forward", "circuit-reverse", "economical-forward", "economical-reverse")
     flows: dict[str, dict[str, str | int]] = {name: {"start": "manual", "trace": "0s"} for name in others}
     flows[flow] |= {"rate": rate, "size": size}
@@ -52,7 +52,7 @@ def _carried(flow: str, size: int, rate: int) -> tuple[float, float, dict[str, f
         lab.drain(flow)
         report = lab.report(flow, since=begin, until=end, final=True)
         spent = end - begin
-        # A source that can't keep up with its rate has offered less; its own measure is what it sent.
+        # A source that cannot keep up with its rate has offered less: use what it sent.
         offered = arrived + report["window_lost"]
         cores = {name: (after[name] - before[name]) / spent for name in after if name in before}
         return arrived / spent, report["window_lost"] / max(offered, 1), cores
@@ -61,7 +61,7 @@ def _carried(flow: str, size: int, rate: int) -> tuple[float, float, dict[str, f
 
 
 def highest(mode: str, size: int) -> tuple[float, float, dict[str, float]]:
-    """What `_carried` says at the highest offered load of which less than a thousandth was lost."""
+    """Return `_carried` for the highest offered load with a loss below `LOSS`."""
     for thousands in RATES:
         carried, lost, cores = _carried(f"{mode}-forward", size, thousands * 1000)
         if lost < LOSS and carried > 0.98 * thousands * 1000:
@@ -70,7 +70,7 @@ def highest(mode: str, size: int) -> tuple[float, float, dict[str, float]]:
 
 
 def run(report: Report) -> None:
-    """The highest offered load of which less than a thousandth was lost, for both ways through the router."""
+    """Measure the highest offered load with a loss below `LOSS`, for both kinds of tunnels."""
     for mode in ("economical", "circuit"):
         for size in (1400, 64):
             what = f"whole lab, {mode}, {size} bytes"

@@ -1,4 +1,4 @@
-"""One line card pass: frames in from a port and on to an ASP, and from an ASP out of a port."""
+"""One pass of a line card: frames from a port to an ASP, and from an ASP to a port."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OWN, NEAR, FAR = (parse_address(text) for text in ("10.0.0.254", "10.0.0.1", "20
 
 
 def _line_card() -> LineCardEngine:
-    """A line card with a port in 10.0.0.0/24, where a host is known, and 20.0.0.0/8 in a tunnel."""
+    """Create a line card with a port in 10.0.0.0/24, one known neighbour, and 20.0.0.0/8 routed to a tunnel."""
     card = LineCardEngine("lc 3", pid=1, boot=1)
     card.on_connected(0.0)
     card.receive(Welcome(1, 1, 0.1, 5, {}), 0.0)
@@ -83,7 +83,7 @@ def _frames(size: int, source: int, destination: int) -> Batch:
 
 
 def _rate(card: LineCardEngine, batch: Batch, *, fabric: bool) -> float:
-    """Packets a second through one step, each batch a copy of this one."""
+    """Return the rate (packets/s) of one step; each batch is a copy of this one."""
     wanted = ToWire if fabric else ToFabric
     packets, spent = 0, 0.0
     while spent < SECONDS:
@@ -99,7 +99,7 @@ def _rate(card: LineCardEngine, batch: Batch, *, fabric: bool) -> float:
 
 
 def run(report: Report) -> None:
-    """In and out, small and large packets; the engine alone, without its sockets."""
+    """Measure both directions with small and large packets; only the engine, without sockets."""
     for size in (64, 1400):
         inward = [_rate(_line_card(), _frames(size, NEAR, FAR), fabric=False) for _ in range(RUNS)]
         report.add(f"line card, port to ASP, {size} bytes", inward, "packets/s")

@@ -1,7 +1,7 @@
-"""Priority under twice what an ASP can do: the whole lab, one flow for each of an SA's four queues.
+"""Priority at twice the rate of an ASP: the whole lab, one flow for each of an SA's four queues.
 
-The ASP has a rate that a lab sets, so that what is offered is twice that on any machine. Losses and latencies are
-those that the testers see, from one end of the lab to the other; beside them those of the queues themselves.
+A setting of the lab limits the ASP's rate, so that the load is twice that rate on any machine. Loss and latency
+are measured by the testers end to end, and by the queues.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from launch.scenario.boot import boot
 
 LAB = Path("configs/priority/lab.yaml")
 RATE = 5000
-"""Packets a second of the ASP."""
+"""Rate (packets/s) of the ASP."""
 PARTS = {"control": 0.2, "voice": 0.2, "data": 0.2, "rest": 1.4}
-"""What each flow offers, as a part of the rate, in the order of the queues 0 to 3: twice the rate in all."""
+"""Load of each flow as a share of the rate, in order of the queues 0 to 3: twice the rate in total."""
 SIZE = 1400
 WARM_UP = 1.0
 SECONDS = 5.0
 RUNS = 5
 MISSES = 100
-"""Heartbeats after which a card counts as dead: what a starved machine does to cards is no matter here."""
+"""Heartbeat misses (count) until a card counts as dead: high, so that a busy machine does not matter here."""
 BAR = 0.1
-"""Of the 99th percentile of queue 3, what that of queue 0 must stay below."""
+"""Largest 99th percentile of queue 0, as a share of that of queue 3."""
 
 
 def _once(lab: LabClient) -> list[tuple[int, float, float, float]]:
-    """Of each flow: packets lost, the part that arrived, the 99th percentiles of latency through the lab and in
-    the queue, in milliseconds."""
+    """Return for each flow: packets lost, share arrived, 99th percentiles of latency (ms) end to end and in the
+    queue."""
     lab.wait_until("tunnels up")
     lab.start()
     lab.wait(WARM_UP + SECONDS)
     lab.stop()
-    # A flow has stopped at its source; what it left in a queue comes out at the rate.
+    # The flows have stopped, but the queues still empty at the ASP's rate.
     lab.wait_until(lambda: not lab.ask("a", "queues", {})["cards"]["asp 1/1"]["depth"])
     lab.drain()
     (sa,) = lab.ask("a", "queues", {})["cards"]["asp 1/1"]["sas"]
@@ -50,7 +50,7 @@ def _once(lab: LabClient) -> list[tuple[int, float, float, float]]:
 
 
 def run(report: Report) -> None:
-    """Loss and latency by queue; AssertionError where the highest does not have its way."""
+    """Report loss and latency by queue; AssertionError if queue 0 is not preferred."""
     flows = {
         name: {"rate": RATE * part, "size": SIZE, "start": "manual", "trace": "0s"} for name, part in PARTS.items()
     }

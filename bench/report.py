@@ -1,4 +1,4 @@
-"""A benchmark's figures: printed for people, kept in `build/bench.json` for programs."""
+"""Figures of benchmarks: print them for people and write them to `build/bench.json` for programs."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from statistics import median
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One figure: `peer` and `ratio` say what it was measured beside in the same run, where it was."""
+    """One figure: `peer` and `ratio` name the reference of the same run, if any."""
 
     name: str
     value: float | None
-    """None where it could not be measured: `failed` says why."""
+    """None if it could not be measured: `failed` has the reason."""
     unit: str
     peer: str = ""
     ratio: float | None = None
     bar: float | None = None
-    """What the product sets itself, in the figure's unit, or as a ratio to the peer where `of` is `ratio`; the
-    most that the median may be where `of` is `most`."""
+    """The product's own bound, in the figure's unit, or as a ratio to the peer if `of` is `ratio`; an upper bound
+    of the median if `of` is `most`."""
     of: str = ""
     reached: bool | None = None
     failed: str = ""
 
 
 WORST = 3
-"""Times its bound that the worst of several measurements of a time or a loss may be; the median is held to it."""
+"""Factor of the bound that the worst of several times or losses must meet; the median must meet the bound."""
 
 
 class Report:
-    """Collects figures in the order in which they are measured, and prints each at once.
+    """Collect figures in the order of measurement, and print each at once.
 
-    `missed` says what bars were missed, and whatever else is wrong.
+    `missed` lists missed bounds and other errors.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class Report:
     def add(
         self, name: str, values: list[float], unit: str, peer: str = "", against: float | None = None
     ) -> float:
-        """The median of repeated measurements, with their range; `against` is what the peer reached."""
+        """Add repeated measurements. Return their median; `against` is the peer's figure."""
         value = median(values)
         ratio = None if not against else value / against
         self.figures.append(Figure(name, round(value, 3), unit, peer, None if ratio is None else round(ratio, 3)))
@@ -55,7 +55,7 @@ class Report:
         return value
 
     def bar(self, least: float, of: str = "value") -> None:
-        """What the last figure must reach, or its `ratio`: where there is no peer to measure beside, no bar is."""
+        """Set the lower bound of the last figure, or of its `ratio`; without a peer a ratio has no bound."""
         figure = self.figures[-1]
         found = figure.ratio if of == "ratio" else figure.value
         if found is None:
@@ -69,7 +69,7 @@ class Report:
             self.missed.append(f"{figure.name}: {found:,.2f}, {text}")
 
     def within(self, name: str, values: list[float], most: float, unit: str = "ms") -> None:
-        """A figure that has an upper bound: the median may be at most that, the worst `WORST` times as much."""
+        """Add a figure with an upper bound: of the median `most`, of the worst `WORST` times as much."""
         value = self.add(name, values, unit)
         reached = value <= most and max(values) <= WORST * most
         self.figures[-1] = replace(self.figures[-1], bar=most, of="most", reached=reached)
@@ -80,15 +80,15 @@ class Report:
 
     @contextmanager
     def row(self, name: str) -> Iterator[None]:
-        """What is measured inside may fail, as where a lab does not boot: that is a row with its reason, and what
-        comes after it is measured all the same."""
+        """Catch an error of the measurement inside, such as a lab that does not boot: add a failed row with the
+        reason, and continue."""
         try:
             yield
         except Exception as error:
             self.fail(name, error)
 
     def fail(self, name: str, error: Exception) -> None:
-        """A row without a figure. A failed bar is an AssertionError; of anything else the kind is told too."""
+        """Add a failed row. Name the type of an error that is not a missed bar (AssertionError)."""
         said = str(error) or type(error).__name__
         reason = said if isinstance(error, AssertionError) else f"{type(error).__name__}: {said}"
         self.figures.append(Figure(name, None, "", failed=reason))
@@ -99,14 +99,14 @@ class Report:
         self.missed.append(f"{name}: {first}")
 
     def judge(self, verdicts: Iterable[tuple[str, bool]]) -> None:
-        """Bars that are told in words, each with whether it is reached."""
+        """Print bars in words, each with whether it is reached."""
         for text, reached in verdicts:
             print(f"  {text}: {'reached' if reached else 'MISSED'}", flush=True)
             if not reached:
                 self.missed.append(text)
 
     def keep(self, name: str, values: dict[str, float], unit: str) -> None:
-        """Figures that were printed in a line of their own."""
+        """Keep figures that were printed on their own line."""
         self.figures += [Figure(f"{name} {key}", round(value, 3), unit) for key, value in values.items()]
 
     def write(self, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The simulator's campaign: two hundred schedules of five simulated minutes, and the time that they take."""
+"""The simulator's campaign: two hundred schedules of five simulated minutes, and their run time."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ SCHEDULES = 200
 PART = 20
 WORKERS = 2
 BOUND = 12.0
-"""Seconds for `PART` schedules: 120 for all of them."""
+"""Bound (s) of `PART` schedules: 120 for all of them."""
 YARDSTICK = 0.237
-"""Seconds of `yardstick` on the slowest machine that has to be done in 120 s: an estimate. By it a slower one,
-where the yardstick took 0.41 to 0.53 s, had 210 to 270 s for the schedules, and took 146 to 155."""
+"""Estimated time (s) of `yardstick` on the slowest machine for which the bound holds. On a slower one, with 0.41
+to 0.53 s, the bound was 210 to 270 s and the schedules took 146 to 155 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Seen:
 
 
 def yardstick() -> float:
-    """Seconds of work like a simulator's: of small objects, a heap and a dictionary."""
+    """Return the time (s) of work similar to a simulator's: small objects, a heap and a dictionary."""
     begin = time.monotonic()
     heap: list[tuple[int, Seen]] = []
     seen: dict[int, Seen] = {}
@@ -45,7 +45,7 @@ def yardstick() -> float:
 
 
 def run(report: Report) -> None:
-    """AssertionError where a schedule went wrong: its seed repeats it."""
+    """Run the schedules; AssertionError if one violated a rule: its seed repeats it."""
     lab = model(LAB)
     outcomes: list[SimOutcome] = []
     seconds: list[float] = []
@@ -55,7 +55,7 @@ def run(report: Report) -> None:
         begin = time.monotonic()
         outcomes += campaign(lab, range(first, first + PART), workers=WORKERS)
         seconds.append(time.monotonic() - begin)
-    # A virtual machine has what others leave it: where it is slower than a machine need be, it has more time.
+    # A virtual machine may get less processor time: scale the bound by the measured speed.
     slower = max(median(yardsticks) / YARDSTICK, 1.0)
     report.add(f"{SCHEDULES} schedules of 5 simulated minutes", [sum(seconds)], "s")
     report.add("  this machine slower than the slowest that has a bound", [slower], "times")

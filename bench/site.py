@@ -1,8 +1,8 @@
-"""The whole lab `configs/site-to-site`, one way, with a cipher of the day; two strongSwans beside it.
+"""The whole lab `configs/site-to-site` in one direction with current ciphers, and two strongSwans for comparison.
 
-Every process of both routers and of both testers on this machine. The routers' link is the lab's own wire, or a
-pair of Linux devices: the peer's two ends, which are Linux nodes between the same testers, have only that.
-strongSwan protects in user space too, with `kernel-libipsec`; its packets pass the kernel on the way in and out.
+All processes of both routers and both testers run on this machine. The routers' link is the lab's own wire or a
+pair of Linux devices; the strongSwans, which are Linux nodes between the same testers, can only use the latter.
+strongSwan also encrypts in user space, with `kernel-libipsec`; its packets pass the kernel on the way in and out.
 """
 
 from __future__ import annotations
@@ -24,28 +24,29 @@ SITE = Path("configs/site-to-site")
 NAME = "forward"
 SIZES = (64, 512, 1400)
 TOP = 250_000.0
-"""Packets a second that are offered first."""
+"""First offered load (packets/s)."""
 
 SUITES: dict[str, tuple[str, str, bool]] = {
     "AES-128-CBC/SHA1": ("aes-128-cbc", "hmac-sha1-96", False),
     "3DES/MD5": ("3des-cbc", "hmac-md5-96", False),
     "AES-128-GCM": ("aes-128-gcm", "", True),
 }
-"""`esp encryption`, `esp authentication`, and whether that takes the modern names."""
+"""`esp encryption`, `esp authentication`, and whether these need the modern names."""
 PEER_SUITES = {"AES-128-CBC/SHA1": "aes128-sha1", "3DES/MD5": "3des-md5", "AES-128-GCM": "aes128gcm16"}
 PEER_LOSS = 0.01
 BAR = 75_000
-"""Packets a second that the lab must carry over its own wire at `BAR_AT`, less than `stream.LOSS` of them lost."""
+"""Rate (packets/s) that the lab must carry over its own wire at `BAR_AT` with a loss below `stream.LOSS`."""
 BAR_AT = ("AES-128-CBC/SHA1", "1400")
 PEER_BAR = 1.5
-"""How many times what strongSwan carries over devices the lab must carry over them."""
+"""Factor of strongSwan's rate over devices that the lab must carry over them."""
 CHARON = Path("/usr/lib/ipsec/charon")
 
 
 def site(
     folder: Path, suite: str, *, economical: bool, veth: bool, settings: dict[str, Any] | None = None
 ) -> Path:
-    """The lab with another cipher, its tunnels economical or not, its routers' link a pair of devices or not."""
+    """Write the lab with another cipher, economical tunnels or not, and a device pair or a wire as the routers'
+    link."""
     cipher, integrity, modern = SUITES[suite]
     for end in "ab":
         text = (SITE / f"{end}.cfg").read_text()
@@ -67,7 +68,7 @@ def site(
 
 
 def peers(folder: Path, suite: str) -> Path:
-    """Two Linux nodes with strongSwan in place of the routers."""
+    """Write a lab of two Linux nodes with strongSwan in place of the routers."""
     nodes: dict[str, Any] = {
         "t1": {"kind": "tester", "ports": {"1": {"address": "10.1.0.9/16", "gateway": "10.1.0.1"}}},
         "t2": {"kind": "tester", "ports": {"1": {"address": "10.2.0.9/16", "gateway": "10.2.0.1"}}},
@@ -78,7 +79,7 @@ def peers(folder: Path, suite: str) -> Path:
             "addresses": {"eth1": f"40.0.0.{number}/24", "eth2": f"10.{number}.0.1/16"},
             "files": {"strongswan.conf": STRONGSWAN, "swanctl.conf": _swanctl(number, other, suite)} | SCRIPTS,
             "exec": ["echo 1 > /proc/sys/net/ipv4/ip_forward", "chmod +x start swanctl", "./start"],
-            # Tried until it succeeds: when the other one has read what it needs.
+            # Repeated until it succeeds, which needs the other node's configuration.
             "wait-for": ["./swanctl --load-all --file $PWD/swanctl.conf"]
             + ["./swanctl --initiate --child networks --timeout 2"] * (number == 1),
         }
@@ -164,7 +165,7 @@ def _parts(size: str) -> dict[int, float]:
     return dict(IMIX) if size == "IMIX" else {int(size): 1}
 
 
-def _told(
+def _report_runs(
     report: Report,
     what: str,
     runs: list[Carried],
@@ -189,7 +190,7 @@ def _told(
 
 
 def arithmetic(suite: str, size: int) -> float | None:
-    """Packets a second of which one core does cipher and integrity, by `openssl speed`; None where that is not."""
+    """Return the rate (packets/s) of cipher and integrity on one core by `openssl speed`; None if unavailable."""
     program = shutil.which("openssl")
     if program is None:
         return None
@@ -210,7 +211,7 @@ def arithmetic(suite: str, size: int) -> float | None:
 
 
 def run(report: Report) -> None:
-    """Both ways through the router, every cipher, every size; then over devices, beside strongSwan."""
+    """Measure both kinds of tunnels, every cipher, every size; then over devices, compared with strongSwan."""
     sizes = [*map(str, SIZES), "IMIX"]
     for suite in SUITES:
         for mode in ("economical", "circuit"):
@@ -222,7 +223,7 @@ def run(report: Report) -> None:
                         bar = BAR if (suite, size) == BAR_AT else None
                         known = None if size == "IMIX" else arithmetic(suite, int(size))
                         runs = stream.highest(NAME, _parts(size), TOP)
-                        _told(report, f"{what}, {size}", runs, "openssl speed", known, bar)
+                        _report_runs(report, f"{what}, {size}", runs, "openssl speed", known, bar)
     for suite in SUITES:
         found: dict[str, float] = {}
         if CHARON.exists():
@@ -230,9 +231,9 @@ def run(report: Report) -> None:
             with report.row(what), TemporaryDirectory() as name, booted(peers(Path(name), suite)) as stream:
                 for size in sizes:
                     runs = stream.highest(NAME, _parts(size), TOP, PEER_LOSS)
-                    found[size] = _told(report, f"{what}, {size}", runs)
+                    found[size] = _report_runs(report, f"{what}, {size}", runs)
         else:
-            print(f"strongSwan is not measured: there is no {CHARON}")
+            print(f"strongSwan is not measured: {CHARON} does not exist")
         what = f"site to site over veth, economical, {suite}"
         with (
             report.row(what),
@@ -242,4 +243,4 @@ def run(report: Report) -> None:
             for size in sizes:
                 runs = stream.highest(NAME, _parts(size), TOP)
                 ratio = PEER_BAR if (suite, size) == BAR_AT else None
-                _told(report, f"{what}, {size}", runs, "strongSwan", found.get(size), ratio, "ratio")
+                _report_runs(report, f"{what}, {size}", runs, "strongSwan", found.get(size), ratio, "ratio")

@@ -1,6 +1,7 @@
-"""A lab under load for a long time: rekeys, kills of ASPs, replays of what was captured; and then the books.
+"""A lab under load for a long time, with rekeys, kills of ASPs and replays of captured packets; then its
+accounting.
 
-`run` has ten minutes of the site-to-site lab at half of what it carries.
+`run` takes ten minutes on the site-to-site lab at half of its highest load.
 """
 
 from __future__ import annotations
@@ -35,28 +36,28 @@ if TYPE_CHECKING:
 ENDS = {"a": ("asp 1/1", "3/11"), "b": ("asp 1/2", "3/12")}
 """Each router's ASP of the tunnel and its port to the other router."""
 INSIDE = ("a", "port 3/1")
-"""A port before the tunnel."""
+"""A port inside the tunnel's networks, where packets are in clear."""
 TUNNELS = {"a": "rec_1_1", "b": "rec_2_1"}
 FLOWS = ("forward", "reverse")
 WINDOW = (0.3, 1.0)
-"""Seconds before and after a kill, and after the return from it, in which the wire is captured."""
+"""Time (s) before and after a kill, and after the recovery, in which the wire is captured."""
 LOOK = 2.0
-"""Seconds between two looks at the memory of all processes."""
+"""Time (s) between two measurements of all processes' memory."""
 BACK_WITHIN = 20.0
 CARDS = 4
-"""Most processes that have a queue towards a card: those of its router."""
+"""Largest number of processes with a queue towards a card: those of its router."""
 HELD = CARDS * (MAX_QUEUED_BATCHES * MAX_PACKETS + MAX_BACKLOG_PACKETS) + MAX_PACKETS
-"""Packets that fit into all queues towards a process and into its hands."""
+"""Packets that fit into all queues towards a process and into its memory."""
 LIFE = 10
-"""Looks at a process from which on its memory is judged."""
+"""Measurements of a process before its memory growth is evaluated."""
 NOISE = 4 << 20
-"""Octets by which memory may grow by itself: what an allocator takes at once."""
+"""Growth (octets) that is ignored: one allocation step of an allocator."""
 
 
 @dataclass(slots=True)
 class Soaked:
-    """What a soak came to. `memory` is by card and process, seconds and octets at each look. `outages` are
-    seconds from a kill to the tunnel being up at both ends, `unknown` until the other cards knew of it."""
+    """Result of a soak. `memory` is by card and process: time (s) and octets of each measurement. `outages` are
+    times (s) from a kill until the tunnel is up at both ends, `unknown` until the other cards had the report."""
 
     seconds: float
     kills: int = 0
@@ -67,35 +68,37 @@ class Soaked:
     captured: int = 0
     clear: int = 0
     inside: int = 0
-    """Clear packets that the same watch found where there must be some: before the tunnel."""
+    """Clear packets that the same capture found before the tunnel, where there must be some."""
     used_twice: int = 0
     memory: dict[str, dict[int, list[tuple[float, int]]]] = field(default_factory=dict)
     reports: dict[str, dict[str, Any]] = field(default_factory=dict)
-    leaks: dict[str, int] = field(default_factory=dict)
+    unexpected: dict[str, int] = field(default_factory=dict)
     accepted: int = 0
-    """Packets that testers received twice or damaged: among them every replay that was let through."""
+    """Packets that testers received twice or damaged; an accepted replay would be one."""
     ledger: PacketAccounting | None = None
 
     @property
     def rate(self) -> float:
-        """Packets a second of all flows together."""
+        """Return the rate (packets/s) of all flows together."""
         sent: int = sum(report["sent"] for report in self.reports.values())
         return sent / self.seconds
 
-    def most_taken(self) -> int:
-        """Most packets that can have gone with the processes that were killed.
+    def max_lost_in_crash(self) -> int:
+        """Return the largest number of packets that the killed processes can have lost.
 
-        It is what was sent until the others knew, and for as long before as any packet was under way that arrived,
-        and a batch of each neighbour; and no more than the queues hold.
+        Count what was sent until the other cards had the report, and for the largest latency before, plus a batch
+        of each neighbour; at most what the queues hold. and a batch of each neighbour; and no more than the queues
+        hold.
         """
         waited = max(report["latency"].get("max_ms", 0.0) for report in self.reports.values()) / 1e3
         batches = (CARDS + 1) * MAX_PACKETS
         return sum(min(HELD, ceil(self.rate * (unknown + waited)) + batches) for unknown in self.unknown)
 
     def growth(self) -> dict[str, float]:
-        """Octets a packet by which each card's processes grew in the second half of their lives, 0 for `NOISE`.
+        """Return by card the memory growth (octets per packet) in the second half of its processes' lives; 0 below
+        NOISE.
 
-        Of several lives it is the median; short ones tell nothing.
+        Take the median of several processes; ignore short-lived ones.
         """
         found = {}
         for name, lives in self.memory.items():
@@ -105,7 +108,8 @@ class Soaked:
         return found
 
     def _grew(self, looks: Sequence[tuple[float, int]]) -> float:
-        """The median of the slopes between any two looks: a queue that was full for a while does not count."""
+        """Return the median of the slopes between any two measurements, so that a temporary queue does not
+        count."""
         slope = median(
             (size - before) / (time - then) for at, (time, size) in enumerate(looks) for then, before in looks[:at]
         )
@@ -122,7 +126,7 @@ def soak(
     rate: float | None = None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Soaked:
-    """Run the flows (each with `rate` packets a second, where it is given) for `seconds`."""
+    """Run the flows for `seconds`, each at `rate` (packets/s; None: the lab's own)."""
     result = Soaked(seconds)
     options = {} if rate is None else {"rate": rate}
     lab.wait_until("tunnels up")
@@ -149,7 +153,7 @@ def soak(
     lab.wait_until("tunnels up")
     lab.stop(*FLOWS)
     lab.drain()
-    # The last messages of IKE and what answers them come to rest too.
+    # Wait until the last IKE messages and their responses are processed.
     with suppress(LabTimeout):
         lab.wait_until(lambda: not lab.accounting().unexplained, 5)
     result.ledger = lab.accounting()
@@ -159,7 +163,7 @@ def soak(
     for name in FLOWS:
         report = result.reports[name] = lab.report(name, final=True)
         result.accepted += report["duplicated"] + report["corrupted"]
-    result.leaks = lab.unexpected()
+    result.unexpected = lab.unexpected()
     return result
 
 
@@ -171,7 +175,7 @@ def _rekey(lab: LabClient, result: Soaked) -> None:
 
 
 def _watch(lab: LabClient, folder: Path, number: int) -> list[Path]:
-    """Capture at both ends what is in clear, and nothing else, until the next capture begins there."""
+    """Capture packets in clear at both ends until the next capture there. Return the files."""
     return [
         lab.capture(end, f"port {port}", folder / f"{end}-clear-{number}.pcapng", clear=True)
         for end, (_, port) in ENDS.items()
@@ -179,9 +183,9 @@ def _watch(lab: LabClient, folder: Path, number: int) -> list[Path]:
 
 
 def _kill(lab: LabClient, folder: Path, result: Soaked) -> list[Path]:
-    """Kill one end's ASP, the wire captured at both ends; then give the other end what it has had already.
+    """Kill one end's ASP with the wire captured at both ends; then inject at the other end what it has received.
 
-    Captures of what is in clear, from where these end until the next kill.
+    Return the captures of packets in clear that start where these end, until the next kill.
     """
     node = list(ENDS)[result.kills % 2]
     files = {end: folder / f"{end}-{result.kills}.pcapng" for end in ENDS}
@@ -192,7 +196,7 @@ def _kill(lab: LabClient, folder: Path, result: Soaked) -> list[Path]:
     boot = lab.node(node).card(asp)["boot"]
     killed = lab.kill(node, asp)
     result.kills += 1
-    lab.wait_until(lambda: _stands(lab, node, asp, boot), BACK_WITHIN)
+    lab.wait_until(lambda: _is_up(lab, node, asp, boot), BACK_WITHIN)
     lab.wait_until("tunnels up", BACK_WITHIN)
     result.outages.append(lab.clock() - killed)
     result.unknown.append(_known(lab, node, asp, killed) - killed)
@@ -209,7 +213,7 @@ def _kill(lab: LabClient, folder: Path, result: Soaked) -> list[Path]:
 
 
 def _known(lab: LabClient, node: str, asp: str, killed: float) -> float:
-    """When the controller told all cards of the node that this one was gone."""
+    """Return the time at which the controller had reported the failure to all cards of the node."""
     gone = re.compile(rf"{asp} (died|connection lost|replaced|hung): epoch \d+")
     return min(
         float(event["time"])
@@ -218,7 +222,7 @@ def _known(lab: LabClient, node: str, asp: str, killed: float) -> float:
     )
 
 
-def _stands(lab: LabClient, node: str, asp: str, boot: int) -> bool:
+def _is_up(lab: LabClient, node: str, asp: str, boot: int) -> bool:
     card = lab.node(node).card(asp)
     return bool(card["boot"] > boot and card["usable"])
 
@@ -230,15 +234,15 @@ def _look(lab: LabClient, result: Soaked, now: float) -> None:
             lives.setdefault(row["pid"], []).append((now, row["memory"]))
 
 
-def judged(result: Soaked, most_growth: float = 64.0) -> list[str]:
-    """What is wrong with the result; nothing, if all is well. `most_growth` is in octets a packet."""
+def judged(result: Soaked, max_growth: float = 64.0) -> list[str]:
+    """Return the errors of the result; `[]` if there are none. `max_growth` is in octets per packet."""
     ledger = result.ledger
     assert ledger is not None
     wrong = []
     if ledger.unexplained or ledger.residual or ledger.overflowed:
-        wrong.append(f"the books do not balance: {ledger.to_json()}")
+        wrong.append(f"the accounting does not balance: {ledger.to_json()}")
     taken = sum(map(abs, ledger.lost_in_crash.values()))
-    if taken > (most := result.most_taken()):
+    if taken > (most := result.max_lost_in_crash()):
         wrong.append(
             f"{taken:,} packets went with {result.kills} processes: no more than {most:,} waited for them"
         )
@@ -249,14 +253,14 @@ def judged(result: Soaked, most_growth: float = 64.0) -> list[str]:
         wrong.append(
             f"{result.accepted} packets were received twice or damaged; {result.injected:,} were injected"
         )
-    if result.leaks:
-        wrong.append(f"testers got what nobody sent: {result.leaks}")
-    growth = {name: octets for name, octets in result.growth().items() if octets > most_growth}
+    if result.unexpected:
+        wrong.append(f"testers received packets that no flow sent: {result.unexpected}")
+    growth = {name: octets for name, octets in result.growth().items() if octets > max_growth}
     if growth:
         wrong.append(f"memory grew with every packet by octets: {growth}")
     if not (result.captured and result.inside and result.injected and result.rekeys and result.kills):
         wrong.append(
-            f"nothing was tried: {result.rekeys} rekeys, {result.kills} kills, {result.injected} injected, "
+            f"part did not run: {result.rekeys} rekeys, {result.kills} kills, {result.injected} injected, "
             f"{result.captured} captured, {result.inside} found in clear where they are"
         )
     for name, report in result.reports.items():
@@ -269,18 +273,18 @@ LAB = Path("bench/soak.yaml")
 SIZE = 1400
 SUITE = "AES-128-CBC/SHA1"
 PART = 2
-"""The flows carry together the highest load divided by this."""
+"""The flows together offer the highest load divided by this."""
 SECONDS = float(os.environ.get("SOAK_SECONDS", "600"))
 REKEY_EVERY = 20.0
 KILL_EVERY = 60.0
 MAX_GROWTH = 4.0
-"""Octets a packet: of tens of millions nothing may stay. Queues that fill for a moment hold some 30 MB."""
+"""Bound (octets per packet): queues that fill for a moment take about 30 MB, of tens of millions of packets."""
 
 
 def run(report: Report) -> None:
-    """The soak at half of the highest load that one way carries, shared by both ways.
+    """Run the soak at half of the highest load of one direction, shared by both directions.
 
-    AssertionError, after all figures were told, where anything is wrong.
+    AssertionError, after all figures were printed, if there is an error.
     """
     with TemporaryDirectory() as name:
         with booted(site(Path(name), SUITE, economical=False, veth=False)) as stream:

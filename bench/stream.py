@@ -1,4 +1,4 @@
-"""What a booted lab carries one way: offered loads from the top, until so little is lost that one is carried."""
+"""Highest load of a booted lab in one direction: lower the offered load until the loss is small enough."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from launch.client.lab_client import LabClient
 from launch.scenario.boot import boot
 
 LOSS = 0.001
-"""Part of the packets that may be lost."""
+"""Largest share of packets lost, 0 to 1."""
 WARM_UP = 0.7
 TRIAL = 1.5
 SECONDS = 2.0
 RUNS = 5
 STEP = 0.95
-"""Each load that is offered is this part of the one before."""
+"""Factor from one offered load to the next."""
 TICKS = os.sysconf("SC_CLK_TCK")
 
 IMIX = {64: 7, 576: 4, 1400: 1}
-"""Parts of packets by size: the common mix, its longest packets as long as a tunnel's may be."""
+"""Shares of packets by size (octets): the simple IMIX, with its longest packets limited to a tunnel's MTU."""
 
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """Packets a second that arrived, the part of those sent that did not, CPU of every process in cores."""
+    """Rate (packets/s) that arrived, share of sent packets that did not, CPU use of every process (cores)."""
 
     rate: float
     lost: float
@@ -41,18 +41,18 @@ def flow(name: str, size: int) -> str:
 
 
 def flows(name: str, values: dict[str, Any], sizes: Sequence[int]) -> dict[str, dict[str, Any]]:
-    """A flow of a lab file for each size, none of which starts by itself."""
+    """Return a flow for each size for a lab file; none starts automatically."""
     return {flow(name, size): {**values, "size": size, "rate": 1000, "start": "manual"} for size in sizes}
 
 
 class Stream:
-    """A lab that stands, and flows of it between two testers."""
+    """A booted lab, and flows of it between two testers."""
 
     def __init__(self, lab: LabClient) -> None:
         self.lab = lab
 
     def _cores(self) -> dict[str, float]:
-        """Seconds of processor time that each process has used: of cards, and of what Linux nodes run."""
+        """Return the CPU time (s) of each process: of cards, and of programs in Linux nodes."""
         used = {"charon": sum(map(_cpu, _named("charon")))}
         for row in self.lab.ask("", "ps", {})["processes"]:
             if row.get("pid"):
@@ -63,7 +63,7 @@ class Stream:
         return used
 
     def offer(self, name: str, shares: dict[int, float], rate: float, seconds: float) -> Carried:
-        """Offer `rate` packets a second, of each size its share, and look at `seconds` of it."""
+        """Offer `rate` (packets/s), split by size into `shares`, and measure for `seconds`."""
         lab, whole = self.lab, sum(shares.values())
         names = [flow(name, size) for size in shares]
         sent, received = self._account(names)
@@ -77,17 +77,17 @@ class Stream:
         lab.drain(*names)
         sent, received = (now - then for now, then in zip(self._account(names), (sent, received), strict=True))
         cores = {key: (after[key] - before[key]) / (end - begin) for key in after if key in before}
-        # A source that cannot keep up with its rate has offered less: lost is what it sent and did not arrive.
+        # A source that cannot keep up with its rate has offered less: compute the loss from what it sent.
         return Carried(arrived / (end - begin), 1 - received / max(sent, 1), cores)
 
     def _account(self, names: Sequence[str]) -> tuple[int, int]:
-        """Packets sent and received so far."""
+        """Return packets sent and received so far."""
         reports = [self.lab.report(name) for name in names]
         return sum(report["sent"] for report in reports), sum(report["received"] for report in reports)
 
     def highest(self, name: str, shares: dict[int, float], top: float, loss: float = LOSS) -> list[Carried]:
-        """Runs at the highest offered load of which less than `loss` is lost in most of them, and that is offered
-        in fact."""
+        """Return runs at the highest load that is really offered and of which less than `loss` is lost in most
+        runs."""
         rate = top
         while True:
             trial = self.offer(name, shares, rate, TRIAL)
@@ -95,12 +95,12 @@ class Stream:
                 runs = [self.offer(name, shares, rate, SECONDS) for _ in range(RUNS)]
                 if median(run.lost for run in runs) < loss:
                     return runs
-            # Far above what is carried the next load is what came through this time.
+            # Far above the capacity, continue near the rate that arrived.
             rate = max(min(rate * STEP, trial.rate * 1.05), rate / 2)
 
 
 def _family(pid: int) -> list[int]:
-    """A process and its children."""
+    """Return a process and its children."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
@@ -109,7 +109,7 @@ def _family(pid: int) -> list[int]:
 
 
 def _named(name: str) -> list[int]:
-    """Every process of that name: those of Linux nodes are no children of ours that a lab could tell of."""
+    """Return every process of that name: the launcher does not list programs in Linux nodes."""
     found = []
     for file in Path("/proc").glob("[0-9]*/comm"):
         try:
@@ -130,7 +130,7 @@ def _cpu(pid: int) -> float:
 
 @contextmanager
 def booted(file: Path) -> Iterator[Stream]:
-    """The lab of a file, its tunnels up."""
+    """Boot the lab of a file and wait until its tunnels are up."""
     lab = boot(file)
     try:
         if lab.client.file.routers():

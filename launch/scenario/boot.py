@@ -213,12 +213,12 @@ def boot(
     return booted
 
 
-def logs(run: Path, most: int = 2000) -> str:
-    """Return the ends of the processes' logs, each under its file's name; `most` characters of each."""
+def logs(run: Path, max_characters: int = 2000) -> str:
+    """Return the ends of the processes' logs, each under its file's name; `max_characters` of each."""
     parts = []
     for path in sorted(run.glob("*.log")):
         with contextlib.suppress(OSError):
             text = path.read_text(errors="replace").strip()
             if text:
-                parts.append(f"--- {path.name}\n{text[-most:]}")
+                parts.append(f"--- {path.name}\n{text[-max_characters:]}")
     return "\n".join(parts)

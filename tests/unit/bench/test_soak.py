@@ -38,7 +38,7 @@ def test_more_than_can_have_waited_did_not_go_with_a_process(taken: int) -> None
 def test_queues_hold_no_more_than_they_do_however_late_the_others_knew() -> None:
     result = soaked()
     result.unknown = [1000.0]
-    assert result.most_taken() < SENT
+    assert result.max_lost_in_crash() < SENT
 
 
 def test_a_leak_of_a_few_octets_a_packet_is_found() -> None:
