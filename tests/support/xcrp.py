@@ -411,6 +411,13 @@ port ethernet 4/1
 HA_PORTS = ("3/1", "3/11", "4/1")
 
 
+def booted(text: str = HIGH_AVAILABILITY, *carrier: str) -> Node:
+    """A router whose controller and cards are up; these ports, or those of the text, have a far end."""
+    node = Node(text)
+    node.boot_all(*(carrier or HA_PORTS))
+    return node
+
+
 TWO_WAYS = (
     HIGH_AVAILABILITY.replace(
         "  ip route 3.3.3.3/32 4.4.4.4\n",

@@ -13,7 +13,20 @@ from chassis.ase.ike.payloads.numbers import ExchangeType, PayloadTypeV1
 from chassis.ase.ike.payloads.v1 import Hash
 from chassis.ase.ike.v1 import isakmp_sa
 from chassis.ase.ike_messages import IkePacket, PeerUsesSa
-from tests.support.ike.pair import TUNNEL, A, B, End, Ends, EnginePair, Trouble, esp, other, proposal, settled
+from tests.support.ike.pair import (
+    TUNNEL,
+    A,
+    B,
+    End,
+    Ends,
+    EnginePair,
+    Trouble,
+    always,
+    esp,
+    other,
+    proposal,
+    settled,
+)
 
 QUICK, AGGRESSIVE = ExchangeType.QUICK_MODE, ExchangeType.AGGRESSIVE_MODE
 MODES = [(1, "main"), (1, "aggressive"), (2, "main")]
@@ -37,15 +50,6 @@ def established(version: int, **more: object) -> EnginePair:
 
 def exchange(packet: IkePacket) -> int:
     return packet.data[18]
-
-
-def always(two: EnginePair, seconds: float) -> None:
-    """Let time pass in which both ends always have a pair that the other one opens."""
-    until = two.now + seconds
-    while two.now < until:
-        two.run(0.25)
-        assert two.packet(two.a)
-        assert two.packet(two.b)
 
 
 @pytest.mark.parametrize(("version", "mode"), MODES)

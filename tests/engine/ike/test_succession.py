@@ -10,7 +10,7 @@ from chassis.ase.ike.payloads.numbers import Protocol
 from chassis.ase.ike.payloads.v1 import DeleteV1
 from chassis.ase.ike.v2.ike_sa import MESSAGE_ID_REKEY_THRESHOLD
 from chassis.ase.ike_messages import SaExpire
-from tests.support.ike.pair import TUNNEL, Ends, EnginePair, esp, other, proposal, settled
+from tests.support.ike.pair import TUNNEL, Ends, EnginePair, always, esp, other, proposal, settled
 
 
 def established(version: int, *, both: bool = False, **more: object) -> EnginePair:
@@ -20,15 +20,6 @@ def established(version: int, *, both: bool = False, **more: object) -> EnginePa
     two.run(3)
     settled(two)
     return two
-
-
-def always(two: EnginePair, seconds: float) -> None:
-    """Let time pass in which both ends always have a pair that the other one opens."""
-    until = two.now + seconds
-    while two.now < until:
-        two.run(0.25)
-        assert two.packet(two.a)
-        assert two.packet(two.b)
 
 
 def serials(two: EnginePair) -> list[int]:

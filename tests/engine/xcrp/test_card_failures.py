@@ -10,16 +10,14 @@ from chassis.bus.engine import ToCard
 from chassis.bus.messages import PROTOCOL, Delta, Goodbye, Hello
 from chassis.bus.records import CardStateRecord, CircuitRecord, RouteRecord
 from chassis.xcrp.cards import MAX_CPU_WAIT_FACTOR
-from tests.support.xcrp import HA_PORTS, HIGH_AVAILABILITY, TWO_WAYS, Node, sa
+from tests.support.xcrp import HA_PORTS, HIGH_AVAILABILITY, TWO_WAYS, Node, booted, sa
 
 C1_REMOTE = "172.168.3.0/24"
 
 
 @pytest.fixture
 def node() -> Node:
-    made = Node(HIGH_AVAILABILITY)
-    made.boot_all(*HA_PORTS)
-    return made
+    return booted()
 
 
 @pytest.mark.behaviour("B-018", "B-021", "B-199", "B-206", "B-207")
@@ -72,16 +70,14 @@ def test_withdrawn_tunnel_route_becomes_discard_where_a_lab_asks() -> None:
 
 
 def test_without_that_the_fib_decides() -> None:
-    node = Node(HIGH_AVAILABILITY + "context C1\n  ip route 172.168.3.0/24 172.168.2.9 cost 50\n")
-    node.boot_all(*HA_PORTS)
+    node = booted(HIGH_AVAILABILITY + "context C1\n  ip route 172.168.3.0/24 172.168.2.9 cost 50\n")
     node.kill_card("asp 2/1")
     node.kill_card("asp 2/2")
     assert node.hops("lc 3", "C1", C1_REMOTE) == ["3/1"]
 
 
 def test_circuit_moves_when_its_line_card_dies() -> None:
-    node = Node(TWO_WAYS)
-    node.boot_all(*HA_PORTS, "4/2")
+    node = booted(TWO_WAYS, *HA_PORTS, "4/2")
     before = node.tunnel("Tun-1")
     assert before["home"] == "lc 3"
     deltas: list[Delta] = []
@@ -286,8 +282,7 @@ def test_hundreds_of_tunnels_go_and_come_in_few_messages() -> None:
         f"  bind interface X{i} C1\n  seq 10 security-association m{i}\n" + sa(f"m{i}", 1000 + i)
         for i in range(count)
     )
-    node = Node(text)
-    node.boot_all(*HA_PORTS)
+    node = booted(text)
     assert sum(row["up"] for row in node.ask("status")["tunnels"]) == count + 2
     deltas: list[Delta] = []
     node.watch = lambda output: (

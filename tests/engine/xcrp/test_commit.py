@@ -10,7 +10,7 @@ from chassis.bus.codec import encode_record
 from chassis.bus.records import CardStateRecord
 from chassis.xcrp.configuration import JOURNAL, Journal
 from tests.support import odd
-from tests.support.xcrp import HA_PORTS, HIGH_AVAILABILITY, Cut, Node, sa
+from tests.support.xcrp import HA_PORTS, HIGH_AVAILABILITY, Cut, Node, booted, sa
 
 CHANGED = (
     HIGH_AVAILABILITY.replace("ip route 172.168.3.0/24 TI-1 cost 5", "ip route 172.168.4.0/24 TI-1 cost 5")
@@ -38,12 +38,6 @@ def wanted(node: Node) -> dict[object, bytes]:
     return {
         key: encode_record(record) for key, record in records.items() if not isinstance(record, CardStateRecord)
     }
-
-
-def booted() -> Node:
-    node = Node(HIGH_AVAILABILITY)
-    node.boot_all(*HA_PORTS)
-    return node
 
 
 def test_apply_changes_what_it_says() -> None:
@@ -224,8 +218,7 @@ def test_a_start_up_file_is_put_in_force_without_the_lines_that_are_errors() -> 
 
 
 def test_whoever_applies_a_text_with_an_error_is_refused_though_it_is_in_force_without() -> None:
-    node = Node(WRONG)
-    node.boot_all("3/1", "4/1")
+    node = booted(WRONG, "3/1", "4/1")
     journal = node.state[JOURNAL]
     answer = node.ask("apply", text=WRONG, file="a.cfg")
     assert (answer["applied"], answer["changes"]) == (False, [])

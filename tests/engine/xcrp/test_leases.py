@@ -6,19 +6,13 @@ from chassis.bus.engine import Persist, ToCard
 from chassis.bus.messages import SaEvent, SaReport
 from chassis.bus.records import TunnelRecord
 from chassis.xcrp.id_allocator import LEASE_SIZE, LEASES
-from tests.support.xcrp import HA_PORTS, HIGH_AVAILABILITY, Node
+from tests.support.xcrp import HIGH_AVAILABILITY, Node, booted
 
 
 def lease(node: Node, card: str = "asp 2/1", tunnel: int = 1) -> tuple[int, int]:
     record = node.cards[card].replica.records["tunnel", tunnel]
     assert isinstance(record, TunnelRecord)
     return record.leases[0].start, record.leases[0].end
-
-
-def booted(text: str = HIGH_AVAILABILITY) -> Node:
-    node = Node(text)
-    node.boot_all(*HA_PORTS)
-    return node
 
 
 def ask_more(node: Node, next_sequence: int) -> list[object]:

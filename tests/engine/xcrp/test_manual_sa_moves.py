@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 from chassis.bus.records import TunnelRecord
-from tests.support.xcrp import HA_PORTS, HIGH_AVAILABILITY, Node, sa
+from tests.support.xcrp import HIGH_AVAILABILITY, Node, booted, sa
 
 MOVED = HIGH_AVAILABILITY.replace("  asp-group G1 service", "  asp-group G2 service")
 SHARED = HIGH_AVAILABILITY.replace("security-association sa-2 access", "security-association sa-1 access")
-
-
-def booted(text: str = HIGH_AVAILABILITY) -> Node:
-    node = Node(text)
-    node.boot_all(*HA_PORTS)
-    return node
 
 
 def hold(node: Node, card: str = "asp 2/2", name: str = "Tun-1") -> str:

@@ -9,14 +9,12 @@ import pytest
 from chassis.bus.engine import ToCard, ToOperator
 from chassis.bus.messages import LogRecord, Reply, Request, Stamp, TraceStamps
 from tests.support import odd
-from tests.support.xcrp import HA_PORTS, HIGH_AVAILABILITY, Node
+from tests.support.xcrp import Node, booted
 
 
 @pytest.fixture
 def node() -> Node:
-    made = Node(HIGH_AVAILABILITY)
-    made.boot_all(*HA_PORTS)
-    return made
+    return booted()
 
 
 def refused(node: Node, command: Any, arguments: Any) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from chassis.bus.engine import ToCard
 from chassis.bus.messages import Delta, Snapshot
-from tests.support.xcrp import HA_PORTS, HIGH_AVAILABILITY, FakeAsp, Node, sa
+from tests.support.xcrp import HIGH_AVAILABILITY, FakeAsp, Node, booted, sa
 
 
 def many(count: int) -> str:
@@ -35,8 +35,7 @@ def changed(node: Node) -> list[object]:
 
 
 def test_nothing_differs_when_the_world_did_not_change() -> None:
-    node = Node(many(400))
-    node.boot_all(*HA_PORTS)
+    node = booted(many(400))
     tunnels = node.ask("status")["tunnels"]
     cards = node.ask("status")["cards"]
     assert sum(row["up"] for row in tunnels) == 402
@@ -63,8 +62,7 @@ def test_nothing_differs_when_the_world_did_not_change() -> None:
 
 
 def test_nothing_is_published_before_all_said_hello() -> None:
-    node = Node(HIGH_AVAILABILITY)
-    node.boot_all(*HA_PORTS)
+    node = booted()
     node.kill_controller()
     sent: list[ToCard] = []
     node.watch = sent.append
@@ -77,8 +75,7 @@ def test_nothing_is_published_before_all_said_hello() -> None:
 
 
 def test_the_window_begins_when_the_controller_can_hear() -> None:
-    node = Node(HIGH_AVAILABILITY)
-    node.boot_all(*HA_PORTS)
+    node = booted()
     cards = node.ask("status")["cards"]
     node.kill_controller()
     node.stop_card("asp 2/2")
@@ -97,8 +94,7 @@ def test_the_window_begins_when_the_controller_can_hear() -> None:
 
 
 def test_who_is_silent_for_the_whole_window_is_fenced() -> None:
-    node = Node(HIGH_AVAILABILITY)
-    node.boot_all(*HA_PORTS)
+    node = booted()
     epoch = node.card("asp 2/1")["epoch"]
     node.kill_controller()
     node.stop_card("asp 2/1")
@@ -113,8 +109,7 @@ def test_who_is_silent_for_the_whole_window_is_fenced() -> None:
 
 @pytest.mark.parametrize("fresh", [False, True])
 def test_a_card_that_was_replaced_meanwhile(fresh: bool) -> None:
-    node = Node(HIGH_AVAILABILITY)
-    node.boot_all(*HA_PORTS)
+    node = booted()
     epoch = node.card("asp 2/1")["epoch"]
     held = node.controller.node.numbers.leases if node.controller is not None else {}
     ends = {lease.end for lease in held.values() if lease.asp == "asp 2/1"}
@@ -134,8 +129,7 @@ def test_a_card_that_was_replaced_meanwhile(fresh: bool) -> None:
 
 
 def test_died_and_started_again_within_the_window() -> None:
-    node = Node(HIGH_AVAILABILITY)
-    node.boot_all(*HA_PORTS)
+    node = booted()
     node.kill_controller()
     node.stop_card("lc 4")
     node.start()
@@ -149,8 +143,7 @@ def test_died_and_started_again_within_the_window() -> None:
 
 
 def test_what_changed_at_the_cards_meanwhile_is_taken_over() -> None:
-    node = Node(HIGH_AVAILABILITY)
-    node.boot_all(*HA_PORTS)
+    node = booted()
     node.kill_controller()
     card = node.cards["asp 2/1"]
     assert isinstance(card, FakeAsp)
@@ -164,8 +157,7 @@ def test_what_changed_at_the_cards_meanwhile_is_taken_over() -> None:
 
 
 def test_commands_wait_for_the_window() -> None:
-    node = Node(HIGH_AVAILABILITY)
-    node.boot_all(*HA_PORTS)
+    node = booted()
     node.kill_controller()
     node.stop_card("lc 4")
     node.start()
@@ -178,8 +170,7 @@ def test_commands_wait_for_the_window() -> None:
 
 
 def test_a_card_without_a_snapshot_is_not_usable_yet() -> None:
-    node = Node(HIGH_AVAILABILITY)
-    node.boot_all(*HA_PORTS)
+    node = booted()
     node.kill_controller()
     node.cards["asp 2/1"].replica.version = 0
     deltas: list[ToCard] = []

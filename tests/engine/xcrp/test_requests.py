@@ -9,7 +9,7 @@ from chassis.bus.requests import CONTROLLER
 from chassis.xcrp import ike_commands, trace_commands
 from chassis.xcrp.operators import _COMMANDS
 from tests.support import odd
-from tests.support.xcrp import HA_PORTS, HIGH_AVAILABILITY, Node
+from tests.support.xcrp import HIGH_AVAILABILITY, booted
 
 OPEN = {name: spec for name, spec in CONTROLLER.items() if name != "bus"}
 """What the engine answers; `bus` is its process's."""
@@ -21,8 +21,7 @@ def test_the_table_names_every_command() -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_generated_requests(seed: int) -> None:
-    node = Node(HIGH_AVAILABILITY)
-    node.boot_all(*HA_PORTS)
+    node = booted()
     controller = node.controller
     assert controller is not None
     before = len(controller.state.journal.commits)

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.xcrp import HA_PORTS, HIGH_AVAILABILITY, Node
+from tests.support.xcrp import HIGH_AVAILABILITY, booted
 from tests.support.xcrp_ike import STATIC
 
 LEFT_OUT = "  asp-group G1 service security\n"
 """What an old file does not have yet: the Security service of Tun-1's context."""
-
-
-def booted(text: str, *carrier: str) -> Node:
-    node = Node(text)
-    node.boot_all(*(carrier or HA_PORTS))
-    return node
 
 
 @pytest.mark.behaviour("B-209", "B-210", "B-212")

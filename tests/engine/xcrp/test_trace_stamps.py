@@ -7,14 +7,12 @@ from typing import Any
 import pytest
 
 from chassis.bus.batch import Batch, Step, pack
-from tests.support.xcrp import HA_PORTS, HIGH_AVAILABILITY, Node
+from tests.support.xcrp import Node, booted
 
 
 @pytest.fixture
 def node() -> Node:
-    made = Node(HIGH_AVAILABILITY)
-    made.boot_all(*HA_PORTS)
-    return made
+    return booted()
 
 
 def pass_by(node: Node, card: str, step: str, number: int = 7) -> None:

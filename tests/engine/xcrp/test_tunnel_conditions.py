@@ -7,14 +7,7 @@ import pytest
 from chassis.bus.records import LocalAddressRecord, PolicyRecord, PortRecord, TunnelRecord
 from chassis.model.ipsec import ManualSa
 from chassis.net.address import parse_address
-from tests.support.xcrp import HA_PORTS, HIGH_AVAILABILITY, Node, sa
-
-
-def booted(text: str, *carrier: str) -> Node:
-    node = Node(text)
-    node.boot_all(*(carrier or HA_PORTS))
-    return node
-
+from tests.support.xcrp import HA_PORTS, HIGH_AVAILABILITY, booted, sa
 
 CONDITIONS = [
     ("tunnel ipsec Tun-1 manual\n", "tunnel ipsec Tun-1 manual\n  shutdown\n", "shutdown"),

@@ -517,3 +517,12 @@ def first_message(ends: Ends) -> bytes:
 
     EnginePair(replace(ends, connection="initiator-only"), other(ends), seed=9, trouble=listen).run(0.01)
     return seen[0]
+
+
+def always(two: EnginePair, seconds: float) -> None:
+    """Let time pass in which both ends always have a pair that the other one opens."""
+    until = two.now + seconds
+    while two.now < until:
+        two.run(0.25)
+        assert two.packet(two.a)
+        assert two.packet(two.b)
