@@ -87,8 +87,7 @@ class Soaked:
         """Return the largest number of packets that the killed processes can have lost.
 
         Count what was sent until the other cards had the report, and for the largest latency before, plus a batch
-        of each neighbour; at most what the queues hold. and a batch of each neighbour; and no more than the queues
-        hold.
+        of each neighbour; at most what the queues hold.
         """
         waited = max(report["latency"].get("max_ms", 0.0) for report in self.reports.values()) / 1e3
         batches = (CARDS + 1) * MAX_PACKETS

@@ -6,7 +6,7 @@ Its first child is the init of a process namespace: when init ends, the kernel e
 node, and the namespaces and devices end with them. A port's end of a veth stays in the root process's network
 namespace; init sends a raw socket on it to the launcher, and a line card inherits the socket at each start.
 
-        launcher -- root -- init -- node h1, node h2 ...
+    launcher -- root -- init -- node h1, node h2 ...
 
 The launcher and init exchange JSON lines over one socket: init sends `{"what": "ready"}` with the sockets, the
 launcher `{"what": "go"}` when the routers run, init `{"what": "node"}` and `{"what": "exec"}` with results.

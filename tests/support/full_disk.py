@@ -153,7 +153,7 @@ class Filling:
             lambda: two if len(two := self.told(since, f"cannot be started ({FULL})")) == 2 else [],
             "both can't be started",
         )
-        told += self.told(since, "lab.json can't be written")
+        told += self.told(since, "lab.json cannot be written")
         self.get_room()
         eventually(
             lambda: self.told(since, "lc 3 admitted") and self.told(since, "asp 1/1 admitted"), "both are back"
