@@ -44,53 +44,28 @@ def longer_sa(data: bytearray) -> None:
 FIRST_MESSAGES: list[tuple[Callable[[bytearray], None], str, int | None, str, int]] = [
     (put(HEADER_LENGTH, b"\x99"), "ikev1-invalid-next-payload", 0x99, "ikev1-notify-invalid-payload-type", 1),
     (put(SA, b"\x00\x00\x40\x01"), "ikev1-invalid-doi", 0x4001, "ikev1-notify-doi-not-supported", 2),
-    (
-        put(SA + 4, b"\x00\x00\x40\x01"),
-        "ikev1-situation-not-supported",
-        0x4001,
-        "ikev1-notify-invalid-notify-type",
-        3,
-    ),
+    (put(SA + 4, b"\x00\x00\x40\x01"), "ikev1-situation-not-supported", 0x4001, "ikev1-notify-invalid-notify-type",
+        3),
     (put(17, b"\x12"), "ikev1-invalid-minor-version", 2, "ikev1-notify-invalid-minor-version", 6),
     (put(19, b"\xf0"), "ikev1-invalid-flags", 0xF0, "ikev1-notify-invalid-flags", 8),
     (put(20, b"\x00\x10\x01\x00"), "ikev1-invalid-message-id", 0x100100, "ikev1-notify-invalid-message-id", 9),
     (put(PROPOSAL + 5, b"\xff"), "ikev1-invalid-protocol-id", 0xFF, "", 0),
     (put(TRANSFORM + 5, b"\x11"), "ikev1-invalid-xform-id", 17, "ikev1-notify-invalid-transform-id", 12),
-    (
-        put(ATTRIBUTE, b"\x90\x03"),
-        "ikev1-unsupported-attribute",
-        4099,
-        "ikev1-notify-attributes-not-supported",
-        13,
-    ),
-    (
-        put(TRANSFORM + 6, b"\x00\x11"),
-        "ikev1-invalid-reserved-value",
-        0x11,
-        "ikev1-notify-bad-proposal-syntax",
-        15,
-    ),
-    (
-        put(HEADER_LENGTH + 1, b"\x11"),
-        "ikev1-invalid-reserved-payload",
-        0x11,
-        "ikev1-notify-payload-malformed",
-        16,
-    ),
+    (put(ATTRIBUTE, b"\x90\x03"), "ikev1-unsupported-attribute", 4099, "ikev1-notify-attributes-not-supported",
+        13),
+    (put(TRANSFORM + 6, b"\x00\x11"), "ikev1-invalid-reserved-value", 0x11, "ikev1-notify-bad-proposal-syntax",
+        15),
+    (put(HEADER_LENGTH + 1, b"\x11"), "ikev1-invalid-reserved-payload", 0x11, "ikev1-notify-payload-malformed",
+        16),
     (longer_sa, "ikev1-sa-payload-length", None, "ikev1-notify-unequal-payload-length", 30),
     (put(0, bytes(8)), "ikev1-invalid-initiator-cookie", None, "", 0),
-    (
-        put(17, b"\x20"),
-        "ikev1-invalid-major-version",
-        0x20,
-        "ikev1-notify-invalid-major-version",
-        NotifyTypeV1.INVALID_MAJOR_VERSION,
-    ),
+    (put(17, b"\x20"), "ikev1-invalid-major-version", 0x20, "ikev1-notify-invalid-major-version",
+        NotifyTypeV1.INVALID_MAJOR_VERSION),
     # 0x20 is quick mode, for which there has to be an IKE SA; 1 is the base exchange, known and not spoken.
     (put(18, b"\x20"), "ikev1-invalid-xchange-type", 0x20, "", 0),
     (put(18, b"\x99"), "ikev1-invalid-xchange-type", 0x99, "", 0),
     (put(18, b"\x01"), "ikev1-unsupported-xchgtype", None, "", 0),
-]
+]  # fmt: skip
 """(what is done to it, its row, the value in it, the row of the notification, its type; none: empty, 0)"""
 
 
@@ -220,48 +195,26 @@ NETWORK = AclRule(1, source=(0x0A010000, 16), destination=(0x0A020000, 16))
 SMALLER = replace(NETWORK, source=(0x0A020000, 16), destination=(0x0A010000, 24))
 
 CASES: dict[str, Case] = {
-    "preshared keys": Case(
-        [
-            ("ikev1-psk-payload-length", {}),
-            ("ikev1-psk-mismatch-suspected", {}),
-            ("ikev1-psk-notify-unequal-payload-lengths", {"notify": "UNEQUAL_PAYLOAD_LENGTHS"}),
-        ],
-        theirs={"psk": b"another"},
-        notify="UNEQUAL_PAYLOAD_LENGTHS",
-    ),
+    "preshared keys": Case([("ikev1-psk-payload-length", {}), ("ikev1-psk-mismatch-suspected", {}),
+        ("ikev1-psk-notify-unequal-payload-lengths", {"notify": "UNEQUAL_PAYLOAD_LENGTHS"})],
+        theirs={"psk": b"another"}, notify="UNEQUAL_PAYLOAD_LENGTHS"),
     "group": Case(differs("ikev1-p1-dh-group-mismatch", 1, 5), theirs=offer(dh_group=5)),
     # The guide has no line for it: what differs is said in our own words.
     "lifetime": Case([NO_PROPOSAL], theirs=offer(lifetime=3600)),
-    "mode": Case(
-        [("ikev1-p1-xchange-type-mismatch", {"received": "MAIN_MODE", "configured": "AGGRESSIVE_MODE"})],
-        theirs={"mode": "aggressive"},
-        notify="UNSUPPORTED_EXCHANGE_TYPE",
-    ),
-    "integrity": Case(
-        differs("ikev1-p1-auth-alg-mismatch", "IKE_SHA", "IKE_MD5"), theirs=offer(integrity="hmac-md5-96")
-    ),
-    "cipher": Case(
-        differs("ikev1-p1-encr-alg-mismatch", "AES_CBC", "TRIPLE_DES_CBC"), theirs=offer(cipher="3des-cbc")
-    ),
-    "cipher and group": Case(
-        differs("ikev1-p1-no-proposal-encr-alg", "AES_CBC", "DES_CBC"), theirs=offer(cipher="des-cbc", dh_group=2)
-    ),
-    "method": Case(
-        differs("ikev1-p1-auth-method-mismatch", "PRE_SHAREDKEY", "RSA_SIGN"),
-        theirs={**offer(authentication="rsa-signature"), "authentication": "rsa-signature"},
-    ),
+    "mode": Case([("ikev1-p1-xchange-type-mismatch", {"received": "MAIN_MODE", "configured": "AGGRESSIVE_MODE"})],
+        theirs={"mode": "aggressive"}, notify="UNSUPPORTED_EXCHANGE_TYPE"),
+    "integrity": Case(differs("ikev1-p1-auth-alg-mismatch", "IKE_SHA", "IKE_MD5"),
+        theirs=offer(integrity="hmac-md5-96")),
+    "cipher": Case(differs("ikev1-p1-encr-alg-mismatch", "AES_CBC", "TRIPLE_DES_CBC"),
+        theirs=offer(cipher="3des-cbc")),
+    "cipher and group": Case(differs("ikev1-p1-no-proposal-encr-alg", "AES_CBC", "DES_CBC"),
+        theirs=offer(cipher="des-cbc", dh_group=2)),
+    "method": Case(differs("ikev1-p1-auth-method-mismatch", "PRE_SHAREDKEY", "RSA_SIGN"),
+        theirs={**offer(authentication="rsa-signature"), "authentication": "rsa-signature"}),
     **strangers(),
-    "no certificate": Case(
-        [
-            ("ikev1-cert-id-fqdn", {"id": "c.example"}),
-            ("ikev1-cert-id-no-cert", {"count": 1}),
-            ("ikev1-cert-id-notify-invalid-id", INVALID_ID),
-        ],
-        certified("c.example"),
-        ANSWERS,
-        told="ikev1-received-notify",
-        notify="INVALID_ID_INFORMATION",
-    ),
+    "no certificate": Case([("ikev1-cert-id-fqdn", {"id": "c.example"}), ("ikev1-cert-id-no-cert", {"count": 1}),
+        ("ikev1-cert-id-notify-invalid-id", INVALID_ID)], certified("c.example"), ANSWERS,
+        told="ikev1-received-notify", notify="INVALID_ID_INFORMATION"),
     "no certificate of a dial-in user": Case(
         [("ikev1-cert-id-dialin-no-cert", {"count": 1}), ("ikev1-cert-id-dialin-notify-invalid-id", INVALID_ID)],
         certified("a.example", by="xz@x.com", mode="aggressive"),
@@ -269,37 +222,17 @@ CASES: dict[str, Case] = {
         told="ikev1-received-notify",
         notify="INVALID_ID_INFORMATION",
     ),
-    "address": Case(
-        [("ikev1-psk-id-ipv4", {"id_type": "ID_IPV4_ADDR", "id": "10.0.0.1"})],
-        theirs={"identity_remote": "a.example"},
-        told="ikev1-received-notify",
-        notify="INVALID_ID_INFORMATION",
-    ),
-    "name": Case(
-        [("ikev1-psk-id-fqdn", {"id_type": "ID_FQDN", "id": "dkoop.com"})],
-        {"identity_local": "dkoop.com"},
-        {"identity_remote": "dkoop.ours.com"},
-        told="ikev1-received-notify",
-        notify="INVALID_ID_INFORMATION",
-    ),
-    "identity of the responder": Case(
-        [
-            ("ikev1-cert-id-payload-policy", {"id_type": "ID_FQDN", "id": "dkoop.com"}),
-            ("ikev1-cert-id-notify-invalid-id", INVALID_ID),
-        ],
-        certified(),
-        certified("dkoop.com", "a.example", by="b.example"),
-        sees="a",
-        told="ikev1-received-notify",
-        notify="INVALID_ID_INFORMATION",
-    ),
+    "address": Case([("ikev1-psk-id-ipv4", {"id_type": "ID_IPV4_ADDR", "id": "10.0.0.1"})],
+        theirs={"identity_remote": "a.example"}, told="ikev1-received-notify", notify="INVALID_ID_INFORMATION"),
+    "name": Case([("ikev1-psk-id-fqdn", {"id_type": "ID_FQDN", "id": "dkoop.com"})],
+        {"identity_local": "dkoop.com"}, {"identity_remote": "dkoop.ours.com"}, told="ikev1-received-notify",
+        notify="INVALID_ID_INFORMATION"),
+    "identity of the responder": Case([("ikev1-cert-id-payload-policy", {"id_type": "ID_FQDN", "id": "dkoop.com"}),
+        ("ikev1-cert-id-notify-invalid-id", INVALID_ID)], certified(), certified("dkoop.com", "a.example",
+        by="b.example"), sees="a", told="ikev1-received-notify", notify="INVALID_ID_INFORMATION"),
     "certificate of the responder": Case(
-        [
-            (
-                "ikev1-cert-id-payload-cert",
-                {"id_type": "ID_FQDN", "id": "b.example", "cert_id_type": "ID_FQDN", "cert_id": "dkoop.ours.com"},
-            )
-        ],
+        [("ikev1-cert-id-payload-cert",
+            {"id_type": "ID_FQDN", "id": "b.example", "cert_id_type": "ID_FQDN", "cert_id": "dkoop.ours.com"})],
         certified(validate=True),
         certified("b.example", "a.example", by="dkoop.ours.com"),
         sees="a",
@@ -307,43 +240,18 @@ CASES: dict[str, Case] = {
         notify="INVALID_ID_INFORMATION",
     ),
     "phase 2 group": phase_2("ikev1-p2-dh-group-mismatch", 2, 5, {"pfs": 2}, {"pfs": 5}),
-    "phase 2 integrity": phase_2(
-        "ikev1-p2-auth-alg-mismatch",
-        "MD5",
-        "SHA1",
-        pair("", "aes-128-cbc", "hmac-md5-96"),
-        pair("", "aes-128-cbc", "hmac-sha1-96"),
-    ),
-    "phase 2 cipher": phase_2(
-        "ikev1-p2-encr-alg-mismatch",
-        "ESP_DES",
-        "ESP_AES",
-        pair("", "des-cbc", "hmac-sha1-96"),
-        pair("", "aes-128-cbc", "hmac-sha1-96"),
-    ),
-    "number of AH": phase_2(
-        "ikev1-p2-ah-count-mismatch",
-        1,
-        0,
-        pair("hmac-sha1-96", "aes-128-cbc", "hmac-sha1-96"),
-        pair("", "aes-128-cbc", "hmac-sha1-96"),
-    ),
-    "number of ESP": phase_2(
-        "ikev1-p2-esp-count-mismatch",
-        0,
-        1,
-        pair("hmac-sha1-96"),
-        pair("hmac-sha1-96", "aes-128-cbc", "hmac-sha1-96"),
-    ),
+    "phase 2 integrity": phase_2("ikev1-p2-auth-alg-mismatch", "MD5", "SHA1",
+        pair("", "aes-128-cbc", "hmac-md5-96"), pair("", "aes-128-cbc", "hmac-sha1-96")),
+    "phase 2 cipher": phase_2("ikev1-p2-encr-alg-mismatch", "ESP_DES", "ESP_AES",
+        pair("", "des-cbc", "hmac-sha1-96"), pair("", "aes-128-cbc", "hmac-sha1-96")),
+    "number of AH": phase_2("ikev1-p2-ah-count-mismatch", 1, 0,
+        pair("hmac-sha1-96", "aes-128-cbc", "hmac-sha1-96"), pair("", "aes-128-cbc", "hmac-sha1-96")),
+    "number of ESP": phase_2("ikev1-p2-esp-count-mismatch", 0, 1, pair("hmac-sha1-96"),
+        pair("hmac-sha1-96", "aes-128-cbc", "hmac-sha1-96")),
     "phase 2 without a group": phase_2("ikev1-p2-dh-group-mismatch", 2, 0, {"pfs": 2}, {"pfs": 0}),
-    "selectors": Case(
-        [("ikev1-p2-selectors-no-match", {})],
-        {"rules": ((NETWORK,),)},
-        {"rules": ((SMALLER,),)},
-        told="ikev1-received-notify",
-        notify="INVALID_ID_INFORMATION",
-    ),
-}
+    "selectors": Case([("ikev1-p2-selectors-no-match", {})], {"rules": ((NETWORK,),)}, {"rules": ((SMALLER,),)},
+        told="ikev1-received-notify", notify="INVALID_ID_INFORMATION"),
+}  # fmt: skip
 
 
 IN_AGGRESSIVE_MODE = (

@@ -100,53 +100,26 @@ Case = tuple[str, ExchangeType, Change, int]
 """(row, exchange, what is done to its payloads, the notification that answers, 0 for none)"""
 
 CHAINS: list[Case] = [
-    (
-        "ikev2-incomplete",
-        ExchangeType.IKE_SA_INIT,
-        lambda chain: [*chain, (43, RAW, bytes(3), None)],
-        NotifyTypeV2.INVALID_SYNTAX,
-    ),
-    (
-        "ikev2-vendor-critical",
-        ExchangeType.IKE_SA_INIT,
-        put((43, 0x80, b"vendor", None)),
-        NotifyTypeV2.INVALID_SYNTAX,
-    ),
-    (
-        "ikev2-unsupported-critical",
-        ExchangeType.IKE_SA_INIT,
-        put((200, 0x80, b"what", None)),
-        NotifyTypeV2.UNSUPPORTED_CRITICAL_PAYLOAD,
-    ),
-    (
-        "ikev2-unsupported-critical",
-        ExchangeType.IKE_AUTH,
-        put((200, 0x80, b"what", None)),
-        NotifyTypeV2.UNSUPPORTED_CRITICAL_PAYLOAD,
-    ),
+    ("ikev2-incomplete", ExchangeType.IKE_SA_INIT, lambda chain: [*chain, (43, RAW, bytes(3), None)],
+        NotifyTypeV2.INVALID_SYNTAX),
+    ("ikev2-vendor-critical", ExchangeType.IKE_SA_INIT, put((43, 0x80, b"vendor", None)),
+        NotifyTypeV2.INVALID_SYNTAX),
+    ("ikev2-unsupported-critical", ExchangeType.IKE_SA_INIT, put((200, 0x80, b"what", None)),
+        NotifyTypeV2.UNSUPPORTED_CRITICAL_PAYLOAD),
+    ("ikev2-unsupported-critical", ExchangeType.IKE_AUTH, put((200, 0x80, b"what", None)),
+        NotifyTypeV2.UNSUPPORTED_CRITICAL_PAYLOAD),
     ("ikev2-encrypted-nested", ExchangeType.IKE_AUTH, put((46, 0, b"sealed", None)), NotifyTypeV2.INVALID_SYNTAX),
-    (
-        "ikev2-encrypted-nested",
-        ExchangeType.INFORMATIONAL,
-        put((53, 0, b"\0\1\0\1sealed", None)),
-        NotifyTypeV2.INVALID_SYNTAX,
-    ),
-    (
-        "ikev2-invalid-protocol-id",
-        ExchangeType.IKE_SA_INIT,
-        put((33, 0, bytes.fromhex("00000010" + "05040001" + "00000008" + "01000003"), None)),
-        NotifyTypeV2.NO_PROPOSAL_CHOSEN,
-    ),
+    ("ikev2-encrypted-nested", ExchangeType.INFORMATIONAL, put((53, 0, b"\0\1\0\1sealed", None)),
+        NotifyTypeV2.INVALID_SYNTAX),
+    ("ikev2-invalid-protocol-id", ExchangeType.IKE_SA_INIT, put((33, 0,
+        bytes.fromhex("00000010" + "05040001" + "00000008" + "01000003"), None)), NotifyTypeV2.NO_PROPOSAL_CHOSEN),
     # A transform with an attribute that nobody knows is not chosen.
-    (
-        "ikev2-invalid-xform-attrib",
-        ExchangeType.IKE_SA_INIT,
+    ("ikev2-invalid-xform-attrib", ExchangeType.IKE_SA_INIT,
         put((33, 0, bytes.fromhex("00000014" + "05010001" + "0000000c" + "0100000c" + "80630001"), None)),
-        NotifyTypeV2.NO_PROPOSAL_CHOSEN,
-    ),
+        NotifyTypeV2.NO_PROPOSAL_CHOSEN),
     # A configuration attribute that nobody knows is passed over.
     ("ikev2-invalid-cp-attrib", ExchangeType.IKE_AUTH, put((47, 0, bytes.fromhex("0100000000780000"), None)), 0),
-]
+]  # fmt: skip
 
 
 @pytest.mark.behaviour("B-217")
