@@ -132,19 +132,16 @@ def act_before_the_journal(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Commits, "commit", commit)
 
 
-@pytest.mark.parametrize(
-    ("plant", "rules", "start"),
-    [
-        (save_numbers_late, {"no number twice"}, 1),
-        (never_fence, {"stale epoch"}, 1),
-        (fall_back_in_clear, {"nothing in clear"}, 1),
-        # One schedule in twenty finds it, among others one of those that begin here.
-        (act_before_the_journal, {"a commit is whole"}, 50),
-        (save_windows_late, {"no replay"}, 1),
-        (accept_any_epoch, {"stale epoch"}, 1),
-        (flush_on_reconcile, {"nothing is flushed", "flows run"}, 1),
-    ],
-)
+@pytest.mark.parametrize(("plant", "rules", "start"), [
+    (save_numbers_late, {"no number twice"}, 1),
+    (never_fence, {"stale epoch"}, 1),
+    (fall_back_in_clear, {"nothing in clear"}, 1),
+    # One schedule in twenty finds it, among others one of those that begin here.
+    (act_before_the_journal, {"a commit is whole"}, 50),
+    (save_windows_late, {"no replay"}, 1),
+    (accept_any_epoch, {"stale epoch"}, 1),
+    (flush_on_reconcile, {"nothing is flushed", "flows run"}, 1),
+])  # fmt: skip
 def test_a_planted_bug_is_found_and_the_printed_seed_replays_it(
     plant: Callable[[pytest.MonkeyPatch], None], rules: set[str], start: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,17 +99,14 @@ class Deaf(FakeController):
         return outputs
 
 
-@pytest.mark.parametrize(
-    ("controller", "rules"),
-    [
-        (HalfApplied, {"a commit is whole"}),
-        # Where the controller is killed alone, what it forgot is seen as flushed.
-        (Forgetful, {"a commit is whole", "nothing is flushed"}),
-        (Flushing, {"nothing is flushed"}),
-        (Raising, {"no exception escapes"}),
-        (Deaf, {"a commit is whole"}),
-    ],
-)
+@pytest.mark.parametrize(("controller", "rules"), [
+    (HalfApplied, {"a commit is whole"}),
+    # Where the controller is killed alone, what it forgot is seen as flushed.
+    (Forgetful, {"a commit is whole", "nothing is flushed"}),
+    (Flushing, {"nothing is flushed"}),
+    (Raising, {"no exception escapes"}),
+    (Deaf, {"a commit is whole"}),
+])  # fmt: skip
 def test_every_fault_is_found_and_its_seed_finds_it_again(controller: Any, rules: set[str]) -> None:
     found = first_violation(controller)
     assert found is not None

@@ -303,12 +303,8 @@ def records(*, there: bool = False, kind: str = "esp", **tunnel: object) -> list
             altered(
                 TunnelRecord(
                     number=number,
-                    config=Tunnel(
-                        f"t{number}",
-                        kind="manual",
-                        economical=economical,
-                        entries=(TunnelEntry(10, sa=f"sa{number}"),),
-                    ),
+                    config=Tunnel(f"t{number}", kind="manual", economical=economical,
+                        entries=(TunnelEntry(10, sa=f"sa{number}"),)),
                     asp=ASP,
                     circuit=0 if economical else 17,
                     home="" if economical else LC3,
@@ -320,8 +316,8 @@ def records(*, there: bool = False, kind: str = "esp", **tunnel: object) -> list
                     up=True,
                 ),
                 **tunnel,
-            )
-        )
+            ),
+        )  # fmt: skip
     return made
 
 

@@ -195,11 +195,9 @@ def standing(lab: LabClient, node: str) -> dict[str, Any]:
     return {
         "cards": {row["card"]: (row["boot"], row["epoch"], row["usable"]) for row in status["cards"]},
         "circuits": sorted(map(str, status["circuits"])),
-        "tunnels": {
-            row["name"]: (row["number"], row["circuit"], row["home"], row["asp"], row["up"])
-            for row in status["tunnels"]
-        },
-    }
+        "tunnels": {row["name"]: (row["number"], row["circuit"], row["home"], row["asp"],
+            row["up"]) for row in status["tunnels"]},
+    }  # fmt: skip
 
 
 def controller_killed(lab: LabClient, node: str, rounds: int) -> list[float]:

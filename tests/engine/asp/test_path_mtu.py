@@ -155,28 +155,25 @@ def test_the_least_is_believed_and_only_less_is_news() -> None:
 
 
 @pytest.mark.parametrize("tunnel", [CIRCUIT, ECONOMICAL])
-@pytest.mark.parametrize(
-    ("named", "size", "taken"),
-    [
-        # A router of before RFC 1191 names none: the next size of a link below that of the packet.
-        (0, 1500, 1492),
-        (0, 1493, 1492),
-        (0, 1492, 1006),
-        (0, 1007, 1006),
-        (0, 1006, MIN_PATH_MTU),
-        (0, 577, MIN_PATH_MTU),
-        # Packets that small are not the ones that tell, but the link is no larger than the least.
-        (0, 300, MIN_PATH_MTU),
-        # Some quote another length than the packet had (RFC 1191 5): ours was no longer than its port takes.
-        (0, 2500, 1492),
-        (0, 65535, 1492),
-        (0, 0, MIN_PATH_MTU),
-        # Less than the least is not believed to the letter, but nothing larger than that gets through.
-        (1, 1500, MIN_PATH_MTU),
-        (68, 1500, MIN_PATH_MTU),
-        (MIN_PATH_MTU - 1, 1500, MIN_PATH_MTU),
-    ],
-)
+@pytest.mark.parametrize(("named", "size", "taken"), [
+    # A router of before RFC 1191 names none: the next size of a link below that of the packet.
+    (0, 1500, 1492),
+    (0, 1493, 1492),
+    (0, 1492, 1006),
+    (0, 1007, 1006),
+    (0, 1006, MIN_PATH_MTU),
+    (0, 577, MIN_PATH_MTU),
+    # Packets that small are not the ones that tell, but the link is no larger than the least.
+    (0, 300, MIN_PATH_MTU),
+    # Some quote another length than the packet had (RFC 1191 5): ours was no longer than its port takes.
+    (0, 2500, 1492),
+    (0, 65535, 1492),
+    (0, 0, MIN_PATH_MTU),
+    # Less than the least is not believed to the letter, but nothing larger than that gets through.
+    (1, 1500, MIN_PATH_MTU),
+    (68, 1500, MIN_PATH_MTU),
+    (MIN_PATH_MTU - 1, 1500, MIN_PATH_MTU),
+])  # fmt: skip
 def test_a_router_that_names_no_mtu_or_one_below_the_least(tunnel: int, named: int, size: int, taken: int) -> None:
     a = Controller(records())
     packet = changed(outer(a, tunnel), 2, size.to_bytes(2, "big"))

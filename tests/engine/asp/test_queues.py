@@ -217,19 +217,12 @@ def test_what_a_line_card_remarked_goes_before_the_dscp() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(
-        st.tuples(
-            st.sampled_from([CIRCUIT, ECONOMICAL]),
-            st.lists(st.integers(0, 63), min_size=1, max_size=60),
-            st.sampled_from([0.0, 0.001, 0.02]),
-        ),
-        min_size=1,
-        max_size=25,
-    ),
+    st.lists(st.tuples(st.sampled_from([CIRCUIT, ECONOMICAL]), st.lists(st.integers(0, 63), min_size=1,
+        max_size=60), st.sampled_from([0.0, 0.001, 0.02])), min_size=1, max_size=25),
     st.sampled_from(["200pps", "2M"]),
     st.sampled_from([1, 4]),
     st.sampled_from([5, 40]),
-)
+)  # fmt: skip
 def test_nothing_is_lost_twice_or_out_of_its_order(
     steps: list[tuple[int, list[int], float]], rate: str, number: int, depth: int
 ) -> None:

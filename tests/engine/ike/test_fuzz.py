@@ -86,14 +86,11 @@ def stranger() -> EnginePair:
     return EnginePair(ends, other(ends))
 
 
-@pytest.mark.parametrize(
-    ("change", "row"),
-    [
-        # A payload in the first message that is none, and the flag that says that the responder speaks.
-        (lambda data: data[:28] + b"\0\0\0\3" + data[32:], "ikev2-generic-header-length"),
-        (lambda data: data[:19] + b"\0" + data[20:], ""),
-    ],
-)
+@pytest.mark.parametrize(("change", "row"), [
+    # A payload in the first message that is none, and the flag that says that the responder speaks.
+    (lambda data: data[:28] + b"\0\0\0\3" + data[32:], "ikev2-generic-header-length"),
+    (lambda data: data[:19] + b"\0" + data[20:], ""),
+])  # fmt: skip
 def test_a_first_message_that_is_none_holds_nothing(stranger: EnginePair, change: object, row: str) -> None:
     assert callable(change)
     first = first_message()

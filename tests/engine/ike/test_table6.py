@@ -149,15 +149,12 @@ HEADERS: list[tuple[str, Callable[[bytes], bytes], int]] = [
     ("ikev2-header-zero-spi", lambda data: bytes(8) + data[8:], 0),
     ("ikev2-header-next-payload", lambda data: data[:16] + b"\x04" + data[17:], 0),
     ("ikev2-header-exchange-type", lambda data: data[:18] + b"\x21" + data[19:], 0),
-    (
-        "ikev2-header-major-version",
-        lambda data: data[:17] + b"\x30" + data[18:],
-        NotifyTypeV2.INVALID_MAJOR_VERSION,
-    ),
+    ("ikev2-header-major-version", lambda data: data[:17] + b"\x30" + data[18:],
+        NotifyTypeV2.INVALID_MAJOR_VERSION),
     # An Encrypted payload without a body, and a fragment without its numbers: nobody could have sealed them.
     ("ikev2-default-incomplete", lambda data: in_clear(data, 46, b""), 0),
     ("ikev2-default-incomplete", lambda data: in_clear(data, 53, b"\0\1\0\1"), 0),
-]
+]  # fmt: skip
 """What is only in clear: answered at most by the notification."""
 
 

@@ -128,12 +128,10 @@ def test_we_begin_and_each_rule_has_its_child(rules_rig: Rig) -> None:
         )
         # The peer has them when our last message of each quick mode has come.
         rules_rig.until(
-            lambda: (
-                {pair.outbound.esp_spi for pair in tunnel.pairs().values()}
-                <= {int(child["spi-in"], 16) for child in rules_rig.peer.children("t")}
-            ),
+            lambda: ({pair.outbound.esp_spi for pair in tunnel.pairs().values()} <= {int(child["spi-in"],
+                16) for child in rules_rig.peer.children("t")}),
             "the peer's successors",
-        )
+        )  # fmt: skip
         tunnel.carries(10, 20)
 
 

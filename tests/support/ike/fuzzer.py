@@ -101,11 +101,9 @@ class Fuzzed(ABC):
             **changes,
         )
         settings = {
-            "cookie-threshold": HALF_OPEN,
-            "half-open-limit": MOST,
-            "half-open-limit-per-peer": MOST,
+            "cookie-threshold": HALF_OPEN, "half-open-limit": MOST, "half-open-limit-per-peer": MOST,
             "ike-retransmit-tries": 3,
-        }
+        }  # fmt: skip
         self.wire = Ring(self.rng, mutation.CLEAR_1 if version == 1 else mutation.CLEAR_2, header=True)
         self.firsts: list[bytes] = []
         """Messages that began an IKE SA."""

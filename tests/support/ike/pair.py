@@ -137,13 +137,8 @@ class Ends:
         found.append(
             TunnelRecord(
                 number=self.tunnel,
-                config=Tunnel(
-                    f"tunnel{self.tunnel}",
-                    economical=True,
-                    ike_policy=f"policy{self.tunnel}",
-                    remote_id=self.remote_id or None,
-                    entries=tuple(entries),
-                ),
+                config=Tunnel(f"tunnel{self.tunnel}", economical=True, ike_policy=f"policy{self.tunnel}",
+                    remote_id=self.remote_id or None, entries=tuple(entries)),
                 asp="asp 1/1",
                 circuit=0,
                 home="",
@@ -154,8 +149,8 @@ class Ends:
                 queues=1,
                 up=self.ready,
                 wanted=self.wanted,
-            )
-        )
+            ),
+        )  # fmt: skip
         return tuple(found)
 
 

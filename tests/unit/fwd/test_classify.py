@@ -212,12 +212,10 @@ def test_ttls_of_a_batch_equal_new_headers(
 ) -> None:
     def made(less: int) -> tuple[bytearray, array[int]]:
         return pack(
-            [
-                packet(ttl=ttl - less, identification=n, payload=bytes(12 if same_size else size)).emit()
-                for ttl, n, size in drawn
-            ],
+            [packet(ttl=ttl - less, identification=n, payload=bytes(12 if same_size else size)).emit() for ttl, n,
+                size in drawn],
             HEADROOM,
-        )
+        )  # fmt: skip
 
     body, lengths = made(0)
     decrement_ttls(memoryview(body) if as_view else body, lengths)

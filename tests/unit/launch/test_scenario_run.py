@@ -63,11 +63,9 @@ def test_a_run_that_holds(tmp_path: Path) -> None:
     assert flow["lost"] == pytest.approx(30, abs=2)
     assert flow["loss_ms"] == pytest.approx(30, abs=2)
     assert flow["paths"] == [
-        [
-            *("t1:1 out", "a 3/10 in", "a 1/1 encapsulate", "a 3/11 out"),
-            *("b 3/11 in", "b 1/1 decapsulate", "b 3/10 out", "t2:1 in"),
-        ]
-    ]
+        [*("t1:1 out", "a 3/10 in", "a 1/1 encapsulate", "a 3/11 out"),
+            *("b 3/11 in", "b 1/1 decapsulate", "b 3/10 out", "t2:1 in")],
+    ]  # fmt: skip
     assert ("", "kill", {"node": "a", "card": "asp 1/1"}) in fake.said
     texts = [event["text"] for event in outcome.events]
     assert "kill a asp 1/1" in texts

@@ -111,17 +111,14 @@ def test_what_cannot_work_is_said_at_its_place(
     assert lab.splitlines()[found[0].line - 1][found[0].column - 1 :].startswith(word)
 
 
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        # Every address of a short network is that of a host.
-        ("10.0.0.1/24, gateway: 10.0.0.254", "10.0.0.254/31"),
-        ("10.0.0.2/24", "10.0.0.2/24, gateway: 10.0.0.254"),
-        ("10.0.0.1/24, gateway: 10.0.0.254", "10.5.0.1/24, gateway: 10.5.0.254"),
-        # What else a Linux node has, its commands may add.
-        ('["t:2", "a:3/2"]', '["t:2", "h:eth2"]'),
-    ],
-)
+@pytest.mark.parametrize(("old", "new"), [
+    # Every address of a short network is that of a host.
+    ("10.0.0.1/24, gateway: 10.0.0.254", "10.0.0.254/31"),
+    ("10.0.0.2/24", "10.0.0.2/24, gateway: 10.0.0.254"),
+    ("10.0.0.1/24, gateway: 10.0.0.254", "10.5.0.1/24, gateway: 10.5.0.254"),
+    # What else a Linux node has, its commands may add.
+    ('["t:2", "a:3/2"]', '["t:2", "h:eth2"]'),
+])  # fmt: skip
 def test_what_may_work(tmp_path: Path, old: str, new: str) -> None:
     assert old in LAB
     assert check(tmp_path, LAB.replace(old, new)) == []

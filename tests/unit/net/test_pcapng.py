@@ -22,11 +22,9 @@ def test_known_interface_block() -> None:
 
 
 @given(
-    st.lists(
-        st.tuples(st.integers(0, 2**62), st.binary(max_size=100), st.text(max_size=20), st.integers(0, 1)),
-        max_size=8,
-    )
-)
+    st.lists(st.tuples(st.integers(0, 2**62), st.binary(max_size=100), st.text(max_size=20), st.integers(0, 1)),
+        max_size=8),
+)  # fmt: skip
 def test_scapy_reads_what_we_write(records: list[tuple[int, bytes, str, int]]) -> None:
     out = io.BytesIO()
     out.write(pcapng.section_header())

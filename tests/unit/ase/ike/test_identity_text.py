@@ -28,21 +28,14 @@ def test_any_identity_is_shown_in_one_line() -> None:
         assert len(shown) <= 4 * MAX_SHOWN + 3
 
 
-@pytest.mark.parametrize(
-    ("kind", "data", "shown"),
-    [
-        (IdType.FQDN, b"gw\nforged line", "gw\\x0aforged line"),
-        (IdType.KEY_ID, b"\x1b[31mred", "\\x1b[31mred"),
-        (IdType.USER_FQDN, b"gw@example", "gw@example"),
-        (IdType.FQDN, b"\xff.example", "\\xff.example"),
-        (IdType.FQDN, b"a" * 300, "a" * 256 + "..."),
-        # a bit string where only a unique identifier may have one
-        (
-            IdType.DER_ASN1_DN,
-            bytes.fromhex("300e310c300a06035504030303006162"),
-            "300e310c300a06035504030303006162",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("kind", "data", "shown"), [
+    (IdType.FQDN, b"gw\nforged line", "gw\\x0aforged line"),
+    (IdType.KEY_ID, b"\x1b[31mred", "\\x1b[31mred"),
+    (IdType.USER_FQDN, b"gw@example", "gw@example"),
+    (IdType.FQDN, b"\xff.example", "\\xff.example"),
+    (IdType.FQDN, b"a" * 300, "a" * 256 + "..."),
+    # a bit string where only a unique identifier may have one
+    (IdType.DER_ASN1_DN, bytes.fromhex("300e310c300a06035504030303006162"), "300e310c300a06035504030303006162"),
+])  # fmt: skip
 def test_how_it_is_shown(kind: int, data: bytes, shown: str) -> None:
     assert str(IkeIdentity(kind, data)) == shown

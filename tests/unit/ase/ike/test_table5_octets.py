@@ -113,11 +113,9 @@ def test_what_is_passed_over_is_remarked_once() -> None:
     message = v2.MessageV2(HEADER_2, (ConfigPayload(1, attributes), offered))
     remarks = v2.ignored_attributes(v2.MessageV2.parse(message.emit()).payloads)
     assert sorted(text(log, values) for log, values in remarks) == [
-        "INVALID_CP_ATTRIB_TYPE:120",
-        "INVALID_CP_ATTRIB_TYPE:16",
-        "INVALID_XFORM_ATTRIB_TYPE:12 Prop Num:5",
+        "INVALID_CP_ATTRIB_TYPE:120", "INVALID_CP_ATTRIB_TYPE:16", "INVALID_XFORM_ATTRIB_TYPE:12 Prop Num:5",
         "INVALID_XFORM_ATTRIB_TYPE:13 Prop Num:5",
-    ]
+    ]  # fmt: skip
     assert v2.ignored_attributes(()) == ()
 
 

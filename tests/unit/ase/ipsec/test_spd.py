@@ -137,11 +137,9 @@ def test_the_cache_agrees_with_the_rules(monkeypatch: pytest.MonkeyPatch) -> Non
             protocol = chance.choice([None, 1, 6, 17])
             ported = protocol in (6, 17)
             rules.append(
-                (
-                    Rule(protocol, prefix(), port() if ported else None, prefix(), port() if ported else None),
-                    number,
-                )
-            )
+                (Rule(protocol, prefix(), port() if ported else None, prefix(), port() if ported else None),
+                    number),
+            )  # fmt: skip
         classifier = Classifier(rules, NO_ENTRY)
         for _ in range(40):
             fields = (
