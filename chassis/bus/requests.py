@@ -44,6 +44,21 @@ MAX_RATE: Final = 1e7
 CLEAR: Final = ("all", "ike", "ipsec")
 """SAs of a tunnel to negotiate again: all, or those that the guide's two clear commands name."""
 
+PARTS: Final = (
+    "all",
+    "ike",
+    "ipsec",
+    "tunnel",
+    "ike-policy",
+    "ike-proposal",
+    "ipsec-access-list",
+    "ipsec-policy",
+    "ipsec-profile",
+    "ipsec-proposal",
+    "security-association",
+)
+"""What of a configuration is printed: all, a part as `show configuration` names it, or one kind of object."""
+
 REKEY: Final = ("ipsec", "ike")
 SHOW: Final = ("sas", "statistics")
 
@@ -137,7 +152,16 @@ CONTROLLER: Final[Mapping[str, Spec]] = {
     "routes": Spec("The routes of a context.", {"context": Argument(TextType(), "name of the context", "local")}),
     "log": Spec("The log.", {"since": _SINCE}),
     "events": Spec("The events of the node.", {"since": _SINCE}),
-    "config": Spec("The configuration in force, keys included."),
+    "config": Spec(
+        "The configuration in force.",
+        {
+            "keys": Argument(FlagType(), "with its keys; else *** stands for each", True),
+            "part": Argument(WordType(PARTS), "this part of it", "all"),
+            "context": Argument(TextType(), "what of the part is of this context; of all where it is empty", ""),
+            "name": Argument(TextType(), "the object of this name; all where it is empty", ""),
+            "verbose": Argument(FlagType(), "with settings that have their default value", False),
+        },
+    ),
     "apply": Spec(
         "Apply a configuration, completely or not at all.",
         {

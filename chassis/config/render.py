@@ -49,13 +49,13 @@ _IF_FLAT = "\0"
 """An `exit` that only a text without indentation needs, to end the mode before."""
 
 
-def render(config: Config, verbose: bool = False) -> str:
+def render(config: Config, verbose: bool = False, keys: bool = True) -> str:
     """Return the configuration as text that ends with `end`; `verbose` includes settings with their default value.
 
-    Keys are included, because the text is saved and loaded again.
+    With `keys` the text is what is saved and loaded again; without, `HIDDEN_VALUE` replaces each key.
     """
     lines: list[str] = []
-    for line in _body("global", config, "", Style(verbose)):
+    for line in _body("global", config, "", Style(verbose, keys)):
         if line == "!" and (not lines or lines[-1] == "!"):
             continue
         lines.append(line)

@@ -16,6 +16,8 @@ from chassis.bus import requests
 from chassis.bus.arguments import ArgumentError, fault, given, named, read, refusal
 from chassis.bus.engine import Output, ToCard, ToOperator
 from chassis.bus.messages import Attributes, Reply, Request
+from chassis.config.portion import portion, render_portion
+from chassis.config.render import render
 from chassis.net.address import MASKS
 from chassis.xcrp import configuration, show
 from chassis.xcrp.configuration import CheckedConfig
@@ -253,7 +255,16 @@ class Operators:
 
     @_command("config")
     def _config(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
-        return [ToOperator(number, {"text": configuration.text_of(self.state.config)})]
+        config, keys, verbose = self.state.config, arguments["keys"], arguments["verbose"]
+        part, context, name = arguments["part"], arguments["context"], arguments["name"]
+        if part == "all":
+            return [ToOperator(number, {"text": render(config, verbose, keys)})]
+        if context:
+            self._context(context)
+        text = render_portion(portion(config, part, context, name), verbose, keys)
+        if name and not text:
+            raise ArgumentError(f"no {part.replace('-', ' ')} {name!r}")
+        return [ToOperator(number, {"text": text})]
 
     @_command("apply")
     def _apply(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:

@@ -60,6 +60,7 @@ def cards(node: NodeState) -> list[Row]:
         {
             "card": entry.card,
             "kind": entry.kind,
+            "type": _card_type(node, entry.card),
             "pid": entry.pid,
             "boot": entry.admitted_boot,
             "epoch": entry.epoch,
@@ -71,6 +72,12 @@ def cards(node: NodeState) -> list[Row]:
         }
         for entry in node.cards.values()
     ]
+
+
+def _card_type(node: NodeState, card: str) -> str:
+    """Return the configured type of the card that a process is of; empty without one."""
+    configured = node.plan.config.cards.get(int(card.rpartition(" ")[2].partition("/")[0]))
+    return configured.type if configured is not None else ""
 
 
 def tunnels(node: NodeState) -> list[Row]:
