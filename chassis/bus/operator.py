@@ -331,6 +331,11 @@ class OperatorClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def connection(self) -> socket.socket:
+        """The connected socket, for callers that wait for several things at once and read answers themselves."""
+        return self._socket
+
     def close(self) -> None:
         self._file.close()
         self._socket.close()

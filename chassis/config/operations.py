@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from chassis.config.commands import CONFIG_COMMANDS
 from chassis.config.foreign import FOREIGN
-from chassis.config.grammar import Command
+from chassis.config.grammar import Command, Standing
 
 # A table, kept dense so that a command is read at one glance.
 # fmt: off
 
 _ASP = "[card/asp <asp:asp>]"
+_CARD = "`card`; the rest is there"
 
 
-def _show(name: str, syntax: str, help: str, guide: str = "10", aliases: tuple[str, ...] = ()) -> Command:
-    return Command(name, ("any",), syntax, help, kind="show", does="none", standing="later", guide=guide,
-                   aliases=aliases)
+def _show(name: str, syntax: str, help: str, guide: str = "10", aliases: tuple[str, ...] = (),
+          standing: Standing = "later", feature: str = "") -> Command:
+    return Command(name, ("any",), syntax, help, kind="show", does="none", standing=standing, guide=guide,
+                   feature=feature, aliases=aliases)
 
 
 def _pki(name: str, syntax: str, help: str) -> Command:
@@ -24,8 +26,7 @@ def _pki(name: str, syntax: str, help: str) -> Command:
 
 def _clear(what: str, help: str) -> Command:
     return Command(f"clear-{what}-sa", ("exec",), f"clear {what} sa tunnel <name:name>", help, kind="clear",
-                   does="none", misplaced="S-077", standing="later",
-                   feature=f"typed; `chassisctl clear NODE tunnel NAME {what}` does it", guide="11")
+                   does="none", misplaced="S-077", guide="11")
 
 
 _SCOPE = "[all-contexts] [verbose]"
@@ -48,29 +49,42 @@ OPERATIONS: tuple[Command, ...] = (
          "read the certificate of this router from a PEM file"),
     _show("pki-show-self", "show pki certificate self rsa", "our certificates with their handles", "6.1.1"),
     _pki("pki-remove-certificate", "remove pki certificate <handle:word>", "remove a certificate"),
-    _show("show-configuration-ike", f"show configuration ike {_SCOPE}", "IKE configuration"),
-    _show("show-configuration-ipsec", f"show configuration ipsec {_SCOPE}", "IPsec configuration"),
-    _show("show-configuration-tunnel", f"show configuration tunnel {_SCOPE}", "tunnels as configured"),
-    _show("show-ike-policy", f"show ike {_ASP} policy [<name:name>]", "IKE policies of the context"),
-    _show("show-ike-proposal", f"show ike {_ASP} proposal [<name:name>]", "IKE proposals"),
+    _show("show-configuration-ike", f"show configuration ike {_SCOPE}", "IKE configuration",
+          standing="emulated"),
+    _show("show-configuration-ipsec", f"show configuration ipsec {_SCOPE}", "IPsec configuration",
+          standing="emulated"),
+    _show("show-configuration-tunnel", f"show configuration tunnel {_SCOPE}", "tunnels as configured",
+          standing="emulated"),
+    _show("show-ike-policy", f"show ike {_ASP} policy [<name:name>]", "IKE policies of the context",
+          feature=_CARD),
+    _show("show-ike-proposal", f"show ike {_ASP} proposal [<name:name>]", "IKE proposals",
+          feature=_CARD),
     _show("show-ike-statistics", "show ike card/asp <asp:asp> statistics global <version=ike1|ike2>",
           "IKE counters of an ASP"),
     _show("show-ipsec-statistics",
           "show ipsec card/asp <asp:asp> statistics global context <context:name>",
           "IPsec counters of an ASP and a context"),
     _show("show-tunnel-ike-statistics", "show tunnel ipsec [name] <name:name> statistics ike [detail]",
-          "IKE counters of a tunnel"),
+          "IKE counters of a tunnel",
+          standing="emulated"),
     _show("show-ipsec-access-list", f"show ipsec {_ASP} access-list [<name:name>]",
-          "IPsec ACLs of the context"),
-    _show("show-ipsec-policy", f"show ipsec {_ASP} policy [<name:name>]", "IPsec policies"),
-    _show("show-ipsec-profile", f"show ipsec {_ASP} profile [<name:name>]", "IPsec profiles"),
-    _show("show-ipsec-proposal", f"show ipsec {_ASP} proposal [<name:name>]", "IPsec proposals"),
-    _show("show-ipsec-sa", f"show ipsec {_ASP} security-association [<name:name>]", "manual SAs"),
+          "IPsec ACLs of the context",
+          feature=_CARD),
+    _show("show-ipsec-policy", f"show ipsec {_ASP} policy [<name:name>]", "IPsec policies",
+          feature=_CARD),
+    _show("show-ipsec-profile", f"show ipsec {_ASP} profile [<name:name>]", "IPsec profiles",
+          feature=_CARD),
+    _show("show-ipsec-proposal", f"show ipsec {_ASP} proposal [<name:name>]", "IPsec proposals",
+          feature=_CARD),
+    _show("show-ipsec-sa", f"show ipsec {_ASP} security-association [<name:name>]", "manual SAs",
+          feature=_CARD),
     _show("show-tunnel-ipsec",
           "show tunnel ipsec [{name <name:name> | remote <remote:address>}] [{detail | on-demand}]",
-          "tunnels", aliases=("show tunnel ipsec <name:name> [{detail | on-demand}]",)),
+          "tunnels", aliases=("show tunnel ipsec <name:name> [{detail | on-demand}]",),
+          standing="emulated"),
     _show("show-tunnel-statistics", "show tunnel ipsec [name] <name:name> [on-demand] statistics [detail]",
-          "counters of a tunnel"),
+          "counters of a tunnel",
+          standing="emulated"),
     _show("show-pki-certificate",
           "show pki [asp/card <asp:asp>] certificate <whose=trusted|self> rsa "
           "[{identity <identity:word> | handle <handle:word>}]",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 ROUTING = "waits for dynamic routing protocols"
 ON_DEMAND = "waits for on-demand tunnels, which stay down and say so"
 RADIUS = "waits for RADIUS"
-CLI = "waits for the router's own CLI; `chassisctl` shows and clears"
+CLI = "waits for the rest of the router's own CLI"
 DIALOGUE = "waits for the PKI commands; the store is the folder that a lab node names with `flash:`"
 CAPACITY = "limits are not enforced yet"
 
@@ -274,12 +274,12 @@ GROUPS: tuple[tuple[str, tuple[Statement, ...]], ...] = (
     ("Show and clear", _numbered(
         186,
         ("10", "show works in every mode", CLI),
-        ("10", "show configuration covers a context, or all", CLI),
-        ("10", "show ike policy and show ipsec access-list are of a context", CLI),
+        ("10", "show configuration covers a context, or all"),
+        ("10", "show ike policy and show ipsec access-list are of a context"),
         ("10", "show pki certificate-request lists a context's requests with their files", CLI),
         ("10", "card limits the answer to an ASP, a name to an object", CLI),
         ("10", "statistics tell IKEv1 from IKEv2", CLI),
-        ("10", "show tunnel ipsec selects by name, address or on-demand", CLI),
+        ("10", "show tunnel ipsec selects by name, address or on-demand"),
         ("11", "a changed tunnel acts when its SAs are negotiated anew"),
         ("11", "changed access lists act at once"),
         ("11", "clear makes a tunnel's changes act at once, for that tunnel only"),

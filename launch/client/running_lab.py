@@ -5,6 +5,7 @@ Input: the lab's name, or none if only one lab runs. Output: answers of the laun
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from chassis.bus import endpoints
@@ -49,12 +50,12 @@ class RunningLab:
             return client.call(command, **arguments)
 
     def node(self, name: str, command: str, /, **arguments: Any) -> dict[str, Any]:
-        with OperatorClient(self._socket(name)) as client:
+        with OperatorClient(self.socket(name)) as client:
             return client.call(command, **arguments)
 
     def open(self, name: str) -> OperatorClient:
         """Connect to a node without a timeout for answers; OperatorGone if the process does not listen."""
-        return OperatorClient(self._socket(name), None)
+        return OperatorClient(self.socket(name), None)
 
     def runs(self) -> bool:
         """Return whether the lab still runs."""
@@ -90,7 +91,8 @@ class RunningLab:
             raise OperatorError(f"lab {self.name} has no node {name!r}; {hint}")
         return name
 
-    def _socket(self, name: str) -> Any:
+    def socket(self, name: str) -> Path:
+        """The operator socket of a node."""
         if self.nodes[self._known(name)]["kind"] == "linux":
             raise OperatorError(f"{name} is a Linux node; run commands in it with chassisctl exec")
         return endpoints.operator(self.run, name)

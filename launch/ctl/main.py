@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from launch.ctl import bus_commands, capture_commands, card_commands, packet_commands, tunnel_commands
+from launch.ctl import (
+    bus_commands,
+    capture_commands,
+    card_commands,
+    cli_commands,
+    packet_commands,
+    tunnel_commands,
+)
 from launch.ctl.base import main
 
-__all__ = ["bus_commands", "capture_commands", "card_commands", "main", "packet_commands", "tunnel_commands"]
+__all__ = [
+    "bus_commands",
+    "capture_commands",
+    "card_commands",
+    "cli_commands",
+    "main",
+    "packet_commands",
+    "tunnel_commands",
+]
 
 if __name__ == "__main__":
     main()

@@ -1,0 +1,176 @@
+"""Views of tunnels and of what their ASPs count."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from chassis.cli.views.layout import Data, Scope, View, ViewError, columns, duration, pairs
+
+ON_DEMAND = "on-demand"
+
+
+def _select(data: Data, scope: Scope) -> Data:
+    """The tunnels whose interface is in the context, all in local (S-075); one by its name or remote end."""
+    values = scope.values
+    rows = data["tunnels"]
+    if name := values.get("name"):
+        rows = [row for row in rows if row["name"] == name]
+        if not rows:
+            raise ViewError(f"no tunnel {name!r}")
+    elif remote := values.get("remote"):
+        rows = [row for row in rows if row.get("remote") == remote]
+        if not rows:
+            raise ViewError(f"no tunnel to {remote}")
+    elif scope.context != "local":
+        rows = [row for row in rows if row.get("context") == scope.context]
+    if values.get("form") == ON_DEMAND:
+        rows = [row for row in rows if row["kind"] == ON_DEMAND]
+    return rows
+
+
+def _state(row: Mapping[str, Any]) -> str:
+    return "Up" if row["up"] else "Down"
+
+
+def _asp(row: Mapping[str, Any]) -> str:
+    return str(row.get("asp", "")).removeprefix("asp ") or "-"
+
+
+def _tunnels(data: Data, scope: Scope) -> list[str]:
+    if scope.values.get("form") == "detail":
+        return [line for row in data for line in _detail(row, scope)]
+    rows = [
+        (
+            row["name"],
+            row["kind"],
+            row.get("local") or "-",
+            row.get("remote") or "-",
+            _asp(row),
+            row.get("circuit") or "-",
+            _state(row),
+        )
+        for row in data
+    ]
+    lines = columns(("Tunnel", "Type", "Local", "Remote", "ASP", "Circuit", "State"), rows)
+    for row in data:
+        if not row["up"] and row.get("reason"):
+            lines.append(f"{row['name']} is down: {row['reason']}")
+    up = sum(bool(row["up"]) for row in data)
+    return [*lines, "", f"Tunnels: {len(data)}, up: {up}, down: {len(data) - up}"]
+
+
+def _detail(row: Mapping[str, Any], scope: Scope) -> list[str]:
+    values: dict[str, object] = {"Type": row["kind"], "State": _state(row)}
+    if not row["up"]:
+        values["Reason"] = row.get("reason", "")
+    if "since" in row:
+        values["Time in this state"] = duration(scope.now - row["since"])
+    for title, name in (
+        ("Mode", "mode"),
+        ("Local end point", "local"),
+        ("Remote end point", "remote"),
+        ("Context of end points", "outer_context"),
+        ("Interface", "interface"),
+        ("Context of interface", "context"),
+        ("ASP", "asp"),
+        ("Circuit", "circuit"),
+        ("Line card", "home"),
+        ("IKE policy", "ike_policy"),
+        ("IKE version", "ike_version"),
+        ("Peer identity", "identity"),
+    ):
+        if row.get(name):
+            values[title] = _asp(row) if name == "asp" else row[name]
+    lines = [f"Tunnel {row['name']}", *pairs(values, "  ")]
+    lines += [f"  Network {network}" for network in row.get("networks", ())]
+    lines += [
+        f"  SA {sa['direction']:<3} {sa['protocol']} spi {sa['spi']:#010x} {sa['algorithms']}"
+        for sa in row.get("sas", ())
+    ]
+    return [*lines, ""]
+
+
+tunnels = View(_tunnels, _select)
+
+
+def _replies(data: Data, scope: Scope) -> Data:
+    """What ASPs counted of one tunnel; the first error of one that did not answer."""
+    for card, error in data["errors"].items():
+        raise ViewError(f"{card}: {error}")
+    rows = [
+        {"asp": card.removeprefix("asp "), **row}
+        for card, reply in data["cards"].items()
+        for row in reply.get("tunnels", ())
+    ]
+    if not rows:
+        raise ViewError(f"no ASP counts for tunnel {scope.values.get('name')!r}")
+    return rows
+
+
+def _statistics(data: Data, scope: Scope) -> list[str]:
+    lines = []
+    for row in data:
+        lines.append(f"Tunnel {row['name']} on ASP {row['asp']}")
+        rows = [
+            (title, f"{row[name]['packets']}", f"{row[name]['octets']}", sum(row["drops"][way].values()))
+            for title, name, way in (("out", "encapsulated", "out"), ("in", "decapsulated", "in"))
+        ]
+        lines += columns(("Way", "Packets", "Octets", "Drops"), rows, right=("Packets", "Octets", "Drops"))
+        if scope.values.get("detail"):
+            lines += _drops(row["drops"]) + _sas(row["sas"])
+        lines.append("")
+    return lines
+
+
+def _drops(drops: Mapping[str, Mapping[str, int]]) -> list[str]:
+    return [
+        f"  dropped {way}: {count} {cause}"
+        for way, causes in drops.items()
+        for cause, count in causes.items()
+        if count
+    ]
+
+
+def _sas(sas: list[Mapping[str, Any]]) -> list[str]:
+    rows = [
+        (sa["direction"], sa["protocol"], f"{sa['spi']:#010x}", sa["peer"], sa["packets"], sa["octets"])
+        for sa in sas
+    ]
+    titles = ("SA", "Protocol", "SPI", "Peer", "Packets", "Octets")
+    return columns(titles, rows, right=("Packets", "Octets")) if rows else []
+
+
+statistics = View(_statistics, _replies)
+
+
+def _counted(data: Data, scope: Scope) -> Data:
+    """IKE's counters of one tunnel, added up over its ASPs."""
+    for card, error in data["errors"].items():
+        raise ViewError(f"{card}: {error}")
+    total: dict[str, int] = {}
+    for reply in data["cards"].values():
+        for counts in reply.get("tunnels", {}).values():
+            for name, count in counts.items():
+                total[name] = total.get(name, 0) + count
+    return {"tunnel": scope.values["name"], "statistics": total}
+
+
+def _ike_statistics(data: Data, scope: Scope) -> list[str]:
+    counts = dict(sorted(data["statistics"].items()))
+    if not scope.values.get("detail"):
+        counts = {name: count for name, count in counts.items() if count}
+    return [f"IKE statistics of tunnel {data['tunnel']}", *(pairs(counts, "  ") or ["  nothing counted yet"])]
+
+
+ike_statistics = View(_ike_statistics, _counted)
+
+
+def _cleared(data: Data, scope: Scope) -> Data:
+    for card, error in data["errors"].items():
+        raise ViewError(f"{card}: {error}")
+    return data
+
+
+cleared = View(lambda data, scope: [], _cleared)
+"""`clear` says nothing where it was done."""

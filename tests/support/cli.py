@@ -1,0 +1,62 @@
+"""A CLI session in memory: what it writes, with the controller's answers given by a function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from chassis.cli.session import Action, Ask, CliSession, Close, Write
+
+Controller = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
+"""Answers a request; LookupError with the text of a refusal."""
+
+
+class CliRig:
+    """A session and its shell. With `hold` set, requests wait in `asked` for `reply`."""
+
+    def __init__(self, controller: Controller | None = None, **settings: Any) -> None:
+        self.session = CliSession("a", "tester", **settings)
+        self.controller = controller
+        self.hold = False
+        self.asked: list[Ask] = []
+        self.requests: list[Ask] = []
+        self.status: int | None = None
+        self.now = 1000.0
+
+    def start(self) -> str:
+        return self._do(self.session.start(self.now))
+
+    def type(self, keys: str | bytes) -> str:
+        """Type keys; return what the terminal gets."""
+        octets = keys.encode() if isinstance(keys, str) else keys
+        return self._do(self.session.receive(octets, self.now))
+
+    def run(self, line: str) -> str:
+        """Run one command without a terminal."""
+        return self._do(self.session.execute(line, self.now))
+
+    def reply(self, result: Mapping[str, Any], error: str = "") -> str:
+        """Answer the oldest request that waits."""
+        return self._do(self.session.answer(self.asked.pop(0).number, result, error, self.now))
+
+    def _do(self, actions: list[Action]) -> str:
+        text = ""
+        for action in actions:
+            assert self.status is None
+            match action:
+                case Write(octets):
+                    text += octets.decode()
+                case Close(status):
+                    self.status = status
+                case Ask():
+                    self.asked.append(action)
+                    self.requests.append(action)
+                    text += "" if self.hold else self._answer(action)
+        return text
+
+    def _answer(self, ask: Ask) -> str:
+        assert self.controller is not None
+        try:
+            return self.reply(self.controller(ask.command, ask.arguments))
+        except LookupError as error:
+            return self.reply({}, str(error.args[0]))

@@ -1,0 +1,218 @@
+"""The table of exec commands, and what is understood, completed and helped from it."""
+
+from __future__ import annotations
+
+import pytest
+
+from chassis.bus import requests
+from chassis.bus.arguments import read
+from chassis.cli.commands import COMMANDS, WORDS, grammar
+from chassis.cli.completion import ParsedLine, SyntaxFault, complete, help_lines, parse
+from chassis.cli.pipes import PIPES
+from chassis.config.grammar import Alternatives, Choice, Element, OptionalPart, Param, SyntaxWord, parse_syntax
+from chassis.config.operations import BY_ID
+from chassis.config.portion import PARTS
+
+
+def keywords(elements: tuple[Element, ...]) -> set[str]:
+    found: set[str] = set()
+    for element in elements:
+        match element:
+            case SyntaxWord(spellings):
+                found |= {*spellings}
+            case Choice():
+                found |= {text for text, _ in element.options}
+            case OptionalPart(items):
+                found |= keywords(items)
+            case Alternatives(branches):
+                found |= {word for branch in branches for word in keywords(branch)}
+            case Param():
+                pass
+    return found
+
+
+def test_every_row_is_whole() -> None:
+    assert len({row.id for row in COMMANDS}) == len(COMMANDS)
+    for row in COMMANDS:
+        assert 0 <= row.privilege <= 15
+        assert row.help
+        assert not row.request or row.request in requests.CONTROLLER
+        assert row.request or row.act or row.id in ("show-version", "show-clock"), row.id
+        for syntax in (row.syntax, *row.aliases):
+            assert keywords(parse_syntax(syntax)) <= WORDS.keys(), row.id
+
+
+LINES = (
+    "show version",
+    "show chassis",
+    "show process",
+    "show clock",
+    "show log",
+    "show configuration",
+    "show configuration verbose",
+    "show configuration ike",
+    "show configuration ipsec all-contexts",
+    "show configuration tunnel all-contexts verbose",
+    "show ip route",
+    "show arp-cache",
+    "show ike policy",
+    "show ike policy p",
+    "show ike proposal p",
+    "show ipsec access-list",
+    "show ipsec policy p",
+    "show ipsec profile",
+    "show ipsec proposal",
+    "show ipsec security-association s",
+    "show tunnel",
+    "show tunnel ipsec",
+    "show tunnel ipsec detail",
+    "show tunnel ipsec on-demand",
+    "show tunnel ipsec name t",
+    "show tunnel ipsec name t detail",
+    "show tunnel ipsec name t on-demand",
+    "show tunnel ipsec remote 10.0.0.1 detail",
+    "show tunnel ipsec t",
+    "show tunnel ipsec t statistics",
+    "show tunnel ipsec t on-demand statistics Detail",
+    "show tunnel ipsec name t statistics detail",
+    "show tunnel ipsec name t statistics ike",
+    "show tunnel ipsec name t statistics ike detail",
+    "clear ike sa tunnel t",
+    "clear ipsec sa tunnel t",
+    "ping 10.0.0.1",
+    "ping 10.0.0.1 7 size 100 timeout 2 source 10.0.0.2",
+    "context lan",
+    "enable",
+    "enable 15",
+    "disable",
+    "exit",
+    "logout",
+    "terminal length 0",
+    "terminal width 512",
+)
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_form_is_a_command_whose_request_its_controller_takes(line: str) -> None:
+    parsed = parse(line, 15)
+    assert isinstance(parsed, ParsedLine)
+    row = parsed.command
+    if row.request:
+        read(requests.CONTROLLER[row.request], row.arguments(parsed.values, "local"))
+
+
+def test_every_row_is_typed_above() -> None:
+    typed = [parse(line, 15) for line in LINES]
+    assert {parsed.command.id for parsed in typed if isinstance(parsed, ParsedLine)} == {
+        row.id for row in COMMANDS
+    }
+
+
+def test_the_words_of_the_guide_are_those_of_the_grammar() -> None:
+    for row in COMMANDS:
+        if row.guide:
+            assert row.guide == BY_ID[row.id].guide
+            known = keywords(parse_syntax(BY_ID[row.id].syntax))
+            assert keywords(parse_syntax(row.syntax)) <= known, row.id
+
+
+def test_the_parts_of_a_configuration_are_those_of_the_request() -> None:
+    assert {*requests.PARTS} == PARTS | {"all"}
+
+
+@pytest.mark.parametrize(
+    ("line", "row"),
+    [
+        ("sh ver", "show-version"),
+        ("SHOW Version", "show-version"),
+        ("sh tu ip na t", "show-tunnel-ipsec"),
+        ("show conf", "show-configuration"),
+        ("sh ipsec sec", "show-ipsec-sa"),
+        ("term len 0", "terminal-length"),
+        ("ex", "exit"),
+        ("sh arp", "show-arp-cache"),
+    ],
+)
+def test_words_are_shortened_as_long_as_they_are_clear(line: str, row: str) -> None:
+    parsed = parse(line, 15)
+    assert isinstance(parsed, ParsedLine)
+    assert parsed.command.id == row
+
+
+@pytest.mark.parametrize(
+    ("line", "lines"),
+    [
+        ("foo", ["          ^", "% Invalid input at '^' marker"]),
+        ("show foo", ["               ^", "% Invalid input at '^' marker"]),
+        ("show   foo bar", ["                 ^", "% Invalid input at '^' marker"]),
+        ("show version x", ["                       ^", "% Invalid input at '^' marker"]),
+        ("show", ["% Incomplete command: show"]),
+        ("show  tunnel ipsec name", ["% Incomplete command: show tunnel ipsec name"]),
+        ("ping", ["% Incomplete command: ping"]),
+        ("show i", ['% Ambiguous command:  "show i"']),
+        ("show tunnel | x", ["                        ^", "% Invalid input at '^' marker"]),
+        ("show tunnel | include", ["% Incomplete command: show tunnel | include"]),
+        ("| include x", ["          ^", "% Invalid input at '^' marker"]),
+    ],
+)
+def test_a_wrong_line_says_where_and_why(line: str, lines: list[str]) -> None:
+    """The caret stands under the first character of the wrong word, a prompt of 10 columns before the line."""
+    found = parse(line, 15)
+    assert isinstance(found, SyntaxFault)
+    assert found.lines(10) == lines
+
+
+def test_what_a_privilege_does_not_allow_it_does_not_know() -> None:
+    for line in ("clear ike sa tunnel t", "context lan"):
+        assert isinstance(parse(line, 6), SyntaxFault)
+        assert isinstance(parse(line, 10), ParsedLine)
+    assert "clear" not in "".join(help_lines("", 6))
+    assert grammar(6) is grammar(6)
+
+
+@pytest.mark.parametrize(
+    ("text", "added"),
+    [
+        ("sh", "ow "),
+        ("show tu", "nnel "),
+        ("show conf", "iguration "),
+        ("show i", ""),
+        ("show c", ""),
+        ("show p", "rocess "),
+        ("show ips", "ec "),
+        ("show ", ""),
+        ("", ""),
+        ("nothing", ""),
+        ("show ipsec po", "licy "),
+        ("show ipsec pro", ""),
+        ("show tunnel | i", "nclude "),
+        ("ex", "it "),
+        ("show version", " "),
+        ("S", "how "),
+    ],
+)
+def test_tab_completes_what_is_clear(text: str, added: str) -> None:
+    assert complete(text, 15) == added
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        (
+            "show i",
+            [("ike", "Internet Key Exchange"), ("ip", "Internet Protocol"), ("ipsec", "IP Security")],
+        ),
+        ("terminal ", [("length", "rows of the terminal"), ("width", "columns of the terminal")]),
+        ("terminal length ", [("<0..512>", "number from 0 to 512")]),
+        ("show version ", [("|", "filter the output"), ("<cr>", "run the command")]),
+        ("show tunnel | ", list(PIPES.items())),
+        ("show tunnel | in", [("include", "lines that have the text")]),
+    ],
+)
+def test_help_stands_in_columns(text: str, rows: list[tuple[str, str]]) -> None:
+    """The help of a keyword begins 22 columns after it, as in the one line of the box that is known."""
+    assert help_lines(text, 15) == [f"  {word:<22}{help}" for word, help in rows]
+
+
+def test_where_nothing_fits_help_says_so() -> None:
+    assert help_lines("show foo ", 15) == ["% Unrecognized command"]

@@ -1,0 +1,208 @@
+"""Every view by its golden file. `RENEW_VIEWS=1` writes them anew; look at the difference then."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chassis.cli.commands import COMMANDS
+from chassis.cli.views import routing, system, tunnels
+from chassis.cli.views.layout import Scope, View, ViewError, duration
+
+GOLDEN = Path(__file__).parent / "golden"
+
+CARD = {"kind": "asp", "pid": 11, "boot": 1, "epoch": 1, "in_sync": True, "down_reason": ""}
+CARDS = [
+    {**CARD, "card": "asp 1/1", "type": "ase", "usable": True, "state": "usable", "loop_lag": 0.0004},
+    {**CARD, "card": "asp 1/2", "type": "ase", "usable": False, "state": "down", "loop_lag": 0.0, "pid": 0},
+    {**CARD, "card": "lc 3", "type": "ether-12-port", "usable": True, "state": "usable", "loop_lag": 0.01},
+]
+UP = {
+    "name": "circuit",
+    "number": 1,
+    "kind": "manual",
+    "mode": "circuit-based",
+    "asp": "asp 1/1",
+    "circuit": 3,
+    "home": "lc 3",
+    "context": "lan",
+    "outer_context": "wan",
+    "interface": "to-circuit",
+    "local": "30.0.0.1",
+    "remote": "20.0.0.1",
+    "up": True,
+    "state": "up",
+    "reason": "",
+    "since": 100.0,
+}
+NEGOTIATED = {
+    **UP,
+    "name": "negotiated",
+    "kind": "static",
+    "mode": "economical",
+    "circuit": 0,
+    "home": "",
+    "context": "office",
+    "remote": "20.0.0.9",
+    "ike_policy": "p",
+    "ike_version": 2,
+    "identity": "20.0.0.9",
+    "networks": ["60.2.0.0/16"],
+    "sas": [
+        {"serial": 1, "direction": "in", "protocol": "esp", "spi": 4096, "algorithms": "aes-128-cbc hmac-sha1-96"},
+        {"serial": 1, "direction": "out", "protocol": "esp", "spi": 77, "algorithms": "aes-128-cbc hmac-sha1-96"},
+    ],
+}
+DOWN = {**UP, "name": "down", "number": 3, "asp": "", "circuit": 0, "up": False, "reason": "no ASP is usable"}
+WAITING = {"name": "callers", "number": 0, "kind": "on-demand", "up": False, "reason": "on-demand: not yet"}
+STATUS = {"cards": CARDS, "tunnels": [UP, NEGOTIATED, DOWN, WAITING]}
+
+COUNTED = {
+    "tunnel": 1,
+    "name": "circuit",
+    "encapsulated": {"packets": 1200, "octets": 480000},
+    "decapsulated": {"packets": 7, "octets": 2800},
+    "drops": {"out": {"queue full": 3, "no SA": 0}, "in": {"replay": 2}},
+    "sas": [
+        {
+            "direction": "out",
+            "protocol": "esp",
+            "spi": 4097,
+            "peer": "20.0.0.1",
+            "packets": 1200,
+            "octets": 523000,
+        },
+        {"direction": "in", "protocol": "ah+esp", "spi": 4098, "peer": "20.0.0.1", "packets": 7, "octets": 3100},
+    ],
+}
+SAS = {"cards": {"asp 1/1": {"tunnels": [COUNTED], "drops": {}}}, "errors": {}}
+HOP = {"kind": "local", "cost": 0, "card": "", "port": "", "address": "", "tunnel": ""}
+ROUTES = {
+    "routes": [
+        {"prefix": "50.0.0.0/8", "next_hops": [{**HOP, "kind": "port", "port": "3/1"}]},
+        {"prefix": "50.0.0.254/32", "next_hops": [HOP]},
+        {
+            "prefix": "60.1.0.0/16",
+            "next_hops": [
+                {**HOP, "kind": "tunnel", "cost": 5, "tunnel": "circuit"},
+                {**HOP, "kind": "port", "cost": 10, "port": "3/11", "address": "40.0.0.2"},
+            ],
+        },
+        {"prefix": "70.0.0.0/8", "next_hops": [{**HOP, "kind": "discard", "cost": 1}]},
+    ],
+    "down": [{"prefix": "80.0.0.0/8", "next_hop": "", "cost": 1, "reason": "no packet leaves for context wan"}],
+}
+NEIGHBOURS = {
+    "cards": {
+        "lc 3": {
+            "neighbours": [
+                {"port": "3/11", "address": "40.0.0.2", "mac": "02:ad:c5:52:84:fe", "state": "reachable"},
+                {"port": "3/11", "address": "40.0.0.3", "mac": "00:00:00:00:00:00", "state": "incomplete"},
+            ]
+        }
+    },
+    "errors": {},
+}
+PING = {
+    "source": "50.0.0.254",
+    "address": "60.0.0.1",
+    "sent": 5,
+    "received": 3,
+    "replies": [{"sequence": number, "ms": number / 2, "ttl": 63} for number in (1, 2, 5)],
+    "errors": ["40.0.0.2: type 3 code 1 (sequence 3)"],
+}
+LOG = {
+    "records": [
+        {"time": 10.5, "severity": "info", "facility": "ike", "id": "x", "text": "negotiated", "values": {}},
+        {"time": 90.0, "severity": "error", "facility": "operator", "id": "", "text": "refused", "values": {}},
+    ]
+}
+CONFIG = {"text": "context local\n!\nport ethernet 3/1\n no shutdown\n!\nend\n"}
+IKE = {"cards": {"asp 1/1": {"total": {"x": 9}, "tunnels": {"1": {"initiated": 4, "failed": 0}}}}, "errors": {}}
+CLEARED: dict[str, Any] = {"cards": {"asp 1/1": {"cleared": 1}}, "errors": {}}
+
+CASES: tuple[tuple[str, View, Any, dict[str, Any]], ...] = (
+    ("version", system.version, {}, {}),
+    ("chassis", system.chassis, STATUS, {}),
+    ("process", system.process, STATUS, {}),
+    ("log", system.log, LOG, {}),
+    ("clock", system.clock, {}, {}),
+    ("configuration", system.configuration, CONFIG, {}),
+    ("part-of-configuration", system.part_of_configuration, CONFIG, {}),
+    ("silent", system.silent, {}, {}),
+    ("tunnels", tunnels.tunnels, STATUS, {}),
+    ("tunnels-detail", tunnels.tunnels, STATUS, {"form": "detail"}),
+    ("tunnels-on-demand", tunnels.tunnels, STATUS, {"form": "on-demand"}),
+    ("tunnels-name", tunnels.tunnels, STATUS, {"name": "down"}),
+    ("tunnels-remote", tunnels.tunnels, STATUS, {"remote": "20.0.0.9"}),
+    ("statistics", tunnels.statistics, SAS, {"name": "circuit"}),
+    ("statistics-detail", tunnels.statistics, SAS, {"name": "circuit", "detail": "detail"}),
+    ("ike-statistics", tunnels.ike_statistics, IKE, {"name": "negotiated"}),
+    ("ike-statistics-detail", tunnels.ike_statistics, IKE, {"name": "negotiated", "detail": "detail"}),
+    ("cleared", tunnels.cleared, CLEARED, {"name": "circuit"}),
+    ("routes", routing.routes, ROUTES, {}),
+    ("arp", routing.arp, NEIGHBOURS, {}),
+    ("ping", routing.ping, PING, {"address": "60.0.0.1", "timeout": 2}),
+)
+
+
+def scope(**values: Any) -> Scope:
+    return Scope(values, "a", "local", 3765.0, 1_119_854_000.0)
+
+
+@pytest.mark.parametrize(("name", "view", "data", "values"), CASES, ids=[case[0] for case in CASES])
+def test_a_view_prints_its_golden_file(name: str, view: View, data: Any, values: dict[str, Any]) -> None:
+    chosen = view.select(data, scope(**values))
+    text = "".join(f"{line}\n" for line in view.lines(chosen, scope(**values)))
+    file = GOLDEN / f"{name}.txt"
+    if os.environ.get("RENEW_VIEWS"):
+        file.write_text(text)
+    assert text == file.read_text()
+    assert json.loads(json.dumps(chosen)) == chosen
+    assert not any(line != line.rstrip() for line in text.splitlines())
+
+
+def test_every_view_of_the_table_has_a_golden_file() -> None:
+    shown = {id(case[1]) for case in CASES}
+    assert [row.id for row in COMMANDS if id(row.view) not in shown] == []
+    assert {file.stem for file in GOLDEN.iterdir()} == {case[0] for case in CASES}
+
+
+def test_a_context_shows_the_tunnels_of_its_interfaces() -> None:
+    office = Scope({}, "a", "office")
+    assert [row["name"] for row in tunnels.tunnels.select(STATUS, office)] == ["negotiated"]
+
+
+@pytest.mark.parametrize(
+    ("view", "data", "values", "text"),
+    [
+        (tunnels.tunnels, STATUS, {"name": "none"}, "no tunnel 'none'"),
+        (tunnels.tunnels, STATUS, {"remote": "1.1.1.1"}, "no tunnel to 1.1.1.1"),
+        (tunnels.statistics, {"cards": {}, "errors": {"asp 1/1": "down"}}, {"name": "t"}, "asp 1/1: down"),
+        (tunnels.statistics, {"cards": {}, "errors": {}}, {"name": "t"}, "no ASP counts for tunnel 't'"),
+        (tunnels.ike_statistics, {"cards": {}, "errors": {"asp 1/1": "down"}}, {"name": "t"}, "asp 1/1: down"),
+        (tunnels.cleared, {"cards": {}, "errors": {"asp 1/1": "down"}}, {"name": "t"}, "asp 1/1: down"),
+        (routing.arp, {"cards": {}, "errors": {"lc 3": "down"}}, {}, "lc 3: down"),
+    ],
+)
+def test_what_is_not_there_is_an_error(view: View, data: Any, values: dict[str, Any], text: str) -> None:
+    with pytest.raises(ViewError, match=f"^{text}$"):
+        view.select(data, scope(**values))
+
+
+def test_a_session_without_a_clock_has_no_time() -> None:
+    with pytest.raises(ViewError, match="clock"):
+        system.clock.lines({}, Scope())
+
+
+def test_durations_are_short() -> None:
+    assert [duration(seconds) for seconds in (0.9, 65, 3661, 90_000)] == [
+        "00:00:00",
+        "00:01:05",
+        "01:01:01",
+        "1d01h",
+    ]
