@@ -90,6 +90,8 @@ class LineEditor:
         self._killed = ""
         self._sequence: bytes | None = None
         self._after_return = False
+        self._literal = False
+        """Whether ^V came: the next key is a character of the line, `?` too."""
 
     def begin(self, prompt: str) -> bytes:
         """Return what shows a prompt; an empty line follows it."""
@@ -120,6 +122,7 @@ class LineEditor:
         """Take one octet of what is typed; return its echo and the event, if it is one."""
         if self._sequence is not None:
             return self._escape(octet), None
+        literal, self._literal = self._literal, octet == 0x16
         after_return, self._after_return = self._after_return, octet == 0x0D
         if octet in (0x0D, 0x0A):
             if octet == 0x0A and after_return:
@@ -136,7 +139,7 @@ class LineEditor:
             return self._move(len(self.text)) + b"^Z\r\n", KeyEvent("end of mode", self.text)
         if octet == 0x09:
             return b"", KeyEvent("complete", self.text[: self.cursor])
-        if octet == 0x3F:
+        if octet == 0x3F and not literal:
             return b"", KeyEvent("help", self.text[: self.cursor])
         if octet in _CONTROL:
             return self._act(_CONTROL[octet]), None

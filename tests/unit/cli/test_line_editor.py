@@ -88,6 +88,7 @@ def typed(keys: bytes, history: tuple[str, ...] = ()) -> tuple[str, int]:
         (b"show\x1b[1~\x1b[3~\x1b[4~y", "howy", 4),
         (b"show\x1b[99;99zx", "showx", 5),
         (b"sh\xc3\xa4ow\x00", "show", 4),
+        (b"a\x16?", "a?", 2),
     ],
 )
 def test_keys_edit_a_line(keys: bytes, text: str, cursor: int) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from typing import Any
+
+import pytest
 
 from chassis.cli.pager import MORE
 from chassis.cli.session import MAX_QUEUED_OCTETS
@@ -191,3 +194,42 @@ def test_one_command_without_a_terminal_is_plain_text_and_a_status() -> None:
 def test_data_come_as_json() -> None:
     rig = CliRig(controller)
     assert rig.run('show log | json | grep "line 29"') == '    "text": "line 29"\n'
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_keys_and_no_answers_break_a_session(seed: int) -> None:
+    """Whatever is typed and answered, the session goes on until it is left, and its prompt comes back."""
+    chance = random.Random(seed)
+    rig = CliRig(controller, width=chance.choice((20, 80)), length=chance.choice((0, 2, 5, 24)))
+    rig.start()
+    words = (
+        "show",
+        "tunnel",
+        "ipsec",
+        "name",
+        "clear",
+        "|",
+        "log",
+        "count",
+        "json",
+        "terminal length 3",
+        "\t",
+        "?",
+    )
+    for _ in range(400):
+        rig.hold = chance.random() < 0.5
+        if rig.asked and chance.random() < 0.5:
+            answer: dict[str, Any] = chance.choice(
+                ({}, records(9), {"tunnels": None}, {"cards": [], "errors": {}})
+            )
+            rig.reply(answer, chance.choice(("", "", "no")))
+        keys = chance.choice(
+            (f"{chance.choice(words)} ".encode(), chance.randbytes(3), b"\r", b" ", b"q", b"\x1b[A")
+        )
+        rig.type(keys.replace(b"\x04", b""))
+        assert rig.status in (None, 0)
+        if rig.status == 0:
+            return
+    while rig.asked:
+        rig.reply({})
+    assert rig.type("\x1b[Z\x03\x03").endswith("[local]a#")
