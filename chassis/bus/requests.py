@@ -159,6 +159,7 @@ CONTROLLER: Final[Mapping[str, Spec]] = {
             "part": Argument(WordType(PARTS), "this part of it", "all"),
             "context": Argument(TextType(), "what of the part is of this context; of all where it is empty", ""),
             "name": Argument(TextType(), "the object of this name; all where it is empty", ""),
+            "asp": Argument(TextType(32), "what tunnels of this ASP use, as in 1/1; all where it is empty", ""),
             "verbose": Argument(FlagType(), "with settings that have their default value", False),
         },
     ),

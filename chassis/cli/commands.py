@@ -92,6 +92,7 @@ def _part(part: str, *, scoped: bool = True) -> Callable[[Values, str], dict[str
             "keys": False,
             "context": context if scoped and not values.get("scope") else "",
             "name": values.get("name", ""),
+            "asp": values.get("asp", ""),
             "verbose": bool(values.get("verbose")),
         }
 
@@ -169,14 +170,12 @@ COMMANDS: Final[tuple[ExecCommand, ...]] = (
         system.part_of_configuration,
         "config",
         _part("ike-policy"),
-        syntax="show ike policy [<name:name>]",
     ),
     _of_guide(
         "show-ike-proposal",
         system.part_of_configuration,
         "config",
         _part("ike-proposal", scoped=False),
-        syntax="show ike proposal [<name:name>]",
     ),
     *(
         _of_guide(
@@ -184,14 +183,13 @@ COMMANDS: Final[tuple[ExecCommand, ...]] = (
             system.part_of_configuration,
             "config",
             _part(part, scoped=part in ("ipsec-access-list", "ipsec-profile")),
-            syntax=f"show ipsec {word} [<name:name>]",
         )
-        for name, word, part in (
-            ("access-list", "access-list", "ipsec-access-list"),
-            ("policy", "policy", "ipsec-policy"),
-            ("profile", "profile", "ipsec-profile"),
-            ("proposal", "proposal", "ipsec-proposal"),
-            ("sa", "security-association", "security-association"),
+        for name, part in (
+            ("access-list", "ipsec-access-list"),
+            ("policy", "ipsec-policy"),
+            ("profile", "ipsec-profile"),
+            ("proposal", "ipsec-proposal"),
+            ("sa", "security-association"),
         )
     ),
     ExecCommand("show-tunnel", "show tunnel", "tunnels of every kind", tunnels.tunnels, "status"),
@@ -261,6 +259,8 @@ BY_NAME: Final[Mapping[str, ExecCommand]] = {row.id: row for row in COMMANDS}
 WORDS: Final[Mapping[str, str]] = {
     "access-list": "IPsec access lists",
     "all-contexts": "of all contexts",
+    "asp": "what an ASP uses",
+    "card": "what an ASP uses",
     "arp-cache": "neighbours by ARP",
     "chassis": "cards of the chassis",
     "clear": "reset a function",

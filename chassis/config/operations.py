@@ -10,13 +10,12 @@ from chassis.config.grammar import Command, Standing
 # fmt: off
 
 _ASP = "[card/asp <asp:asp>]"
-_CARD = "`card`; the rest is there"
 
 
 def _show(name: str, syntax: str, help: str, guide: str = "10", aliases: tuple[str, ...] = (),
-          standing: Standing = "later", feature: str = "") -> Command:
+          standing: Standing = "later") -> Command:
     return Command(name, ("any",), syntax, help, kind="show", does="none", standing=standing, guide=guide,
-                   feature=feature, aliases=aliases)
+                   aliases=aliases)
 
 
 def _pki(name: str, syntax: str, help: str) -> Command:
@@ -56,9 +55,9 @@ OPERATIONS: tuple[Command, ...] = (
     _show("show-configuration-tunnel", f"show configuration tunnel {_SCOPE}", "tunnels as configured",
           standing="emulated"),
     _show("show-ike-policy", f"show ike {_ASP} policy [<name:name>]", "IKE policies of the context",
-          feature=_CARD),
+          standing="emulated"),
     _show("show-ike-proposal", f"show ike {_ASP} proposal [<name:name>]", "IKE proposals",
-          feature=_CARD),
+          standing="emulated"),
     _show("show-ike-statistics", "show ike card/asp <asp:asp> statistics global <version=ike1|ike2>",
           "IKE counters of an ASP"),
     _show("show-ipsec-statistics",
@@ -69,15 +68,15 @@ OPERATIONS: tuple[Command, ...] = (
           standing="emulated"),
     _show("show-ipsec-access-list", f"show ipsec {_ASP} access-list [<name:name>]",
           "IPsec ACLs of the context",
-          feature=_CARD),
+          standing="emulated"),
     _show("show-ipsec-policy", f"show ipsec {_ASP} policy [<name:name>]", "IPsec policies",
-          feature=_CARD),
+          standing="emulated"),
     _show("show-ipsec-profile", f"show ipsec {_ASP} profile [<name:name>]", "IPsec profiles",
-          feature=_CARD),
+          standing="emulated"),
     _show("show-ipsec-proposal", f"show ipsec {_ASP} proposal [<name:name>]", "IPsec proposals",
-          feature=_CARD),
+          standing="emulated"),
     _show("show-ipsec-sa", f"show ipsec {_ASP} security-association [<name:name>]", "manual SAs",
-          feature=_CARD),
+          standing="emulated"),
     _show("show-tunnel-ipsec",
           "show tunnel ipsec [{name <name:name> | remote <remote:address>}] [{detail | on-demand}]",
           "tunnels", aliases=("show tunnel ipsec <name:name> [{detail | on-demand}]",),

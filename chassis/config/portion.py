@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from chassis.config.render import render
 from chassis.model.router import LOCAL, Config, Context
@@ -59,6 +59,50 @@ def portion(config: Config, part: str, context: str = "", name: str = "") -> Con
         return made
     tunnels = {key: one for key, one in config.tunnels.items() if context in ("", LOCAL, one.interface_context)}
     return replace(made, tunnels=chosen(tunnels))
+
+
+def used_by(config: Config, names: Collection[str]) -> Config:
+    """Return a configuration with these tunnels and what they use, and nothing else."""
+    tunnels = _only(config.tunnels, names)
+    entries = [entry for tunnel in tunnels.values() for entry in tunnel.entries]
+    policies = _only(config.ipsec_policies, {entry.policy for entry in entries})
+    contexts = {
+        name: Context(
+            name,
+            ike_policies=_only(
+                one.ike_policies, {tunnel.ike_policy for tunnel in tunnels.values() if tunnel.context == name}
+            ),
+            acls=_only(
+                one.acls,
+                {
+                    entry.acl
+                    for tunnel in tunnels.values()
+                    if tunnel.interface_context == name
+                    for entry in tunnel.entries
+                },
+            ),
+        )
+        for name, one in config.contexts.items()
+    }
+    ike_policies = [policy for one in contexts.values() for policy in one.ike_policies.values()]
+    return Config(
+        contexts=contexts,
+        tunnels=tunnels,
+        ike_proposals=_only(config.ike_proposals, {ref.name for one in ike_policies for ref in one.proposals}),
+        ipsec_policies=policies,
+        ipsec_proposals=_only(
+            config.ipsec_proposals, {ref.name for one in policies.values() for ref in one.proposals}
+        ),
+        manual_sas=_only(config.manual_sas, {entry.sa for entry in entries}),
+        qos_policies=_only(config.qos_policies, {tunnel.qos_policy for tunnel in tunnels.values()}),
+    )
+
+
+_Held = TypeVar("_Held")
+
+
+def _only(held: Mapping[str, _Held], names: Collection[str | None]) -> dict[str, _Held]:
+    return {name: one for name, one in held.items() if name in names}
 
 
 def render_portion(config: Config, verbose: bool = False, keys: bool = True) -> str:

@@ -277,7 +277,7 @@ GROUPS: tuple[tuple[str, tuple[Statement, ...]], ...] = (
         ("10", "show configuration covers a context, or all"),
         ("10", "show ike policy and show ipsec access-list are of a context"),
         ("10", "show pki certificate-request lists a context's requests with their files", CLI),
-        ("10", "card limits the answer to an ASP, a name to an object", CLI),
+        ("10", "card limits the answer to an ASP, a name to an object"),
         ("10", "statistics tell IKEv1 from IKEv2", CLI),
         ("10", "show tunnel ipsec selects by name, address or on-demand"),
         ("11", "a changed tunnel acts when its SAs are negotiated anew"),

@@ -16,7 +16,7 @@ from chassis.bus import requests
 from chassis.bus.arguments import ArgumentError, fault, given, named, read, refusal
 from chassis.bus.engine import Output, ToCard, ToOperator
 from chassis.bus.messages import Attributes, Reply, Request
-from chassis.config.portion import portion, render_portion
+from chassis.config.portion import portion, render_portion, used_by
 from chassis.config.render import render
 from chassis.net.address import MASKS
 from chassis.xcrp import configuration, show
@@ -261,10 +261,22 @@ class Operators:
             return [ToOperator(number, {"text": render(config, verbose, keys)})]
         if context:
             self._context(context)
+        if asp := arguments["asp"]:
+            config = used_by(config, self._tunnels_on(f"asp {asp}"))
         text = render_portion(portion(config, part, context, name), verbose, keys)
         if name and not text:
             raise ArgumentError(f"no {part.replace('-', ' ')} {name!r}")
         return [ToOperator(number, {"text": text})]
+
+    def _tunnels_on(self, asp: str) -> set[str]:
+        """Return the names of the tunnels of an ASP.
+
+        Raises:
+            ArgumentError: there is no such ASP.
+        """
+        if asp not in self.node.cards:
+            raise ArgumentError(f"no {asp}")
+        return {plan.config.name for plan in self.node.plan.tunnels.values() if plan.asp == asp}
 
     @_command("apply")
     def _apply(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:

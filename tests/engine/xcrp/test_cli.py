@@ -161,3 +161,19 @@ def test_tunnels_are_chosen_by_name_by_remote_end_and_by_kind(node: Node) -> Non
     assert "callers " in said
     assert said.endswith("Tunnels: 1, up: 0, down: 1\n")
     assert run(node, "show tunnel ipsec name none") == "% Error: no tunnel 'none'\n"
+
+
+@pytest.mark.behaviour("B-190")
+def test_card_limits_the_answer_to_what_tunnels_of_an_asp_use(node: Node) -> None:
+    line = "show ipsec card {} security-association"
+    assert "circuit-keys" in run(node, line.format("1/1"))
+    assert "economical-keys" not in run(node, line.format("1/1"))
+    assert "economical-keys" in run(node, line.format("1/2"))
+    assert "circuit-keys" not in run(node, "show ipsec security-association economical-keys")
+    lists = "show ipsec card {} access-list"
+    assert "economical-traffic" in run(node, lists.format("1/2"), context="lan")
+    assert run(node, lists.format("1/1"), context="lan") == ""
+    assert run(node, lists.format("1/2"), context="wan") == ""
+    assert run(node, line.format("1/1") + " economical-keys").startswith("% Error: no security association")
+    assert run(node, "show ike card 1/1 policy", context="lan") == ""
+    assert run(node, line.format("2/1")) == "% Error: no asp 2/1\n"
