@@ -187,5 +187,5 @@ def test_a_scenario_may_name_the_linux_end_of_a_link(tmp_path: Path) -> None:
         ("t", {"port": "1", "down": True}),
         ("t", {"port": "1", "down": True, "far": True}),
     ]
-    with pytest.raises(OperatorError, match="no port of a router or tester"):
+    with pytest.raises(OperatorError, match="no end is a port of a router or tester"):
         lab.link("g:eth1", loss="1%")
