@@ -147,9 +147,9 @@ def test_what_goes_wrong_in_a_node_is_said(short_folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("old", "new", "said"), [
-    ("default via 10.0.0.1", "default over 10.0.0.1", "node h: route 'default over 10.0.0.1': write DEST"),
+    ("default via 10.0.0.1", "default over 10.0.0.1", "node h: route 'default over 10.0.0.1' is not valid"),
     ("{eth1: 10.0.0.2/24", "{eth4: 10.0.0.2/24", "node h: device eth4 has no link; linked devices: eth1"),
-    ("/etc/hostname", "/etc/no/such", "node h: file /etc/no/such does not exist"),
+    ("/etc/hostname", "/etc/no/such", "node h: file /etc/no/such: does not exist on the machine"),
 ])  # fmt: skip
 def test_a_node_that_cannot_be_made_is_refused(short_folder: Path, old: str, new: str, said: str) -> None:
     assert old in LAB

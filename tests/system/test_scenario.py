@@ -70,4 +70,4 @@ def test_a_wrong_file_starts_nothing(tmp_path: Path) -> None:
     done = chassis_test(wrong, tmp_path)
     assert done.returncode == 2
     assert f"wrong.yaml:{line}:10: error" in done.stderr
-    assert "no router 'he': it has ha, gateway" in done.stderr
+    assert "'he' is not a router of the lab; routers: ha, gateway" in done.stderr

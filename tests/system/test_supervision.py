@@ -76,7 +76,7 @@ def test_a_killed_card_comes_back_under_a_new_boot_number(fake: FakeLauncher) ->
 def test_a_card_that_is_never_to_come_back_stays_dead_until_an_operator_restarts_it(fake: FakeLauncher) -> None:
     fake.call("kill", node="a", card="lc 3")
     eventually(lambda: fake.row("a", "lc 3")["state"] == "dead", "lc 3 is dead")
-    with pytest.raises(OperatorError, match=r"a lc 3 is dead already \(killed by SIGKILL\)"):
+    with pytest.raises(OperatorError, match=r"a lc 3 is already dead \(killed by SIGKILL\)"):
         fake.call("kill", node="a", card="lc 3")
     fake.call("restart", node="a", card="lc 3")
     assert fake.running("a", "lc 3", 2)["starts"] == 2
