@@ -40,6 +40,19 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Statements(config))
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread modules with real processes evenly over the run: several labs at once starve each other."""
+    modules: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        modules.setdefault(item.nodeid.partition("::")[0], []).append(item)
+    others, labs = [], []
+    for module in modules.values():
+        (labs if any(item.get_closest_marker("multiprocess") for item in module) else others).append(module)
+    placed = [(count / len(which), module) for which in (others, labs) for count, module in enumerate(which)]
+    items[:] = [item for _, module in sorted(placed, key=lambda one: one[0]) for item in module]
+
+
 @pytest.fixture(scope="session")
 def spec_dir(request: pytest.FixtureRequest) -> Path:
     """The folder of the guide's own files; skips the test where none was given."""

@@ -155,7 +155,7 @@ class Parser(ParseSession):
         if not self.failed and command.kind == "config":
             frame.after = anchor(command, match.values)
             self._mark_written(frame, command, negative)
-        if self.failed or command.standing not in ("accepted", "later"):
+        if self.failed or (command.kind == "config" and command.standing not in ("accepted", "later")):
             return
         if not negative or command.does in ("keep", "switch", "idle"):
             self._report_no_effect(command)
