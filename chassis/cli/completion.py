@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Final
 
 from chassis.cli import pipes
-from chassis.cli.commands import BY_NAME, COMMANDS, WORDS, ExecCommand, grammar
+from chassis.cli.commands import BY_NAME, WORDS, grammar, other_spellings
 from chassis.cli.pipes import PIPES, LineFilter, PipeError
-from chassis.config.grammar import Alternatives, Element, OptionalPart, SyntaxWord, parse_syntax
+from chassis.cli.rows import ExecCommand
 from chassis.config.matcher import Match
 
 HELP_COLUMN: Final = 22
@@ -82,27 +81,6 @@ def _ambiguous(line: str, column: int) -> SyntaxFault:
     return SyntaxFault(f'% Ambiguous command:  "{line[:column]}{word}"')
 
 
-@cache
-def _other_spellings() -> Mapping[str, str]:
-    """Keywords that are accepted in place of another, with that one."""
-    found: dict[str, str] = {}
-
-    def visit(elements: Sequence[Element]) -> None:
-        for element in elements:
-            match element:
-                case SyntaxWord(spellings):
-                    found.update((other, spellings[0]) for other in spellings[1:])
-                case OptionalPart(items):
-                    visit(items)
-                case Alternatives(branches):
-                    for branch in branches:
-                        visit(branch)
-
-    for row in COMMANDS:
-        visit(parse_syntax(row.syntax))
-    return found
-
-
 def candidates(text: str, privilege: int) -> dict[str, str]:
     """What may be typed after `text`, which is what stands before the cursor, with the help of each.
 
@@ -116,7 +94,7 @@ def candidates(text: str, privilege: int) -> dict[str, str]:
     if len(parts) > 1:
         return {} if words else {name: help for name, help in PIPES.items() if name.startswith(prefix)}
     found = dict(grammar(privilege).expected(words))
-    other = _other_spellings()
+    other = other_spellings()
     offered = {
         word: WORDS.get(word, help)
         for word, help in found.items()

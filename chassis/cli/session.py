@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from chassis.bus.arguments import fault
 from chassis.cli import completion
-from chassis.cli.commands import ADMINISTRATOR, DEFAULT_PRIVILEGE, HIGHEST_PRIVILEGE
 from chassis.cli.completion import ParsedLine, SyntaxFault
 from chassis.cli.line_editor import BELL, KeyEvent, LineEditor
 from chassis.cli.pager import Pager
+from chassis.cli.rows import ADMINISTRATOR, DEFAULT_PRIVILEGE, HIGHEST_PRIVILEGE
 from chassis.cli.views.layout import Scope, ViewError
 
 MAX_QUEUED_OCTETS: Final = 65_536

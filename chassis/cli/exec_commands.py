@@ -1,0 +1,76 @@
+"""The exec commands that act, on the router or on the session: one row each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from chassis.bus.requests import MAX_PING
+from chassis.cli.rows import ADMINISTRATOR, ExecCommand, Values, of_context, of_guide
+from chassis.cli.views import routing, system, tunnels
+
+
+def _clear(what: str) -> Callable[[Values, str], dict[str, Any]]:
+    return lambda values, context: {"tunnel": values["name"], "what": what}
+
+
+def _ping(values: Values, context: str) -> dict[str, Any]:
+    return {"context": context, "size": 36, **values}
+
+
+EXEC_COMMANDS: Final[tuple[ExecCommand, ...]] = (
+    of_guide("clear-ike-sa", tunnels.cleared, "clear", _clear("ike"), ADMINISTRATOR),
+    of_guide("clear-ipsec-sa", tunnels.cleared, "clear", _clear("ipsec"), ADMINISTRATOR),
+    ExecCommand(
+        "ping",
+        f"ping <address:address> [<count:1-10000>] [size <size:0-{MAX_PING}>] [timeout <timeout:1-60>] "
+        "[source <source:address>]",
+        "send echo requests in this context",
+        routing.ping,
+        "ping",
+        _ping,
+    ),
+    # The routes of a context are asked for because a context that is not there has none.
+    ExecCommand(
+        "context",
+        "context <context:name>",
+        "go to another context",
+        system.silent,
+        "routes",
+        of_context,
+        privilege=ADMINISTRATOR,
+        act="context",
+    ),
+    ExecCommand("enable", "enable [<level:0-15>]", "turn on privileged commands", system.silent, act="enable"),
+    ExecCommand("disable", "disable", "turn off privileged commands", system.silent, act="disable"),
+    ExecCommand("exit", "exit", "end the session", system.silent, act="exit"),
+    ExecCommand("logout", "logout", "end the session", system.silent, act="exit"),
+    ExecCommand(
+        "terminal-length",
+        "terminal length <rows:0-512>",
+        "rows of the terminal; 0 does not stop at its end",
+        system.silent,
+        act="length",
+    ),
+    ExecCommand(
+        "terminal-width", "terminal width <columns:20-512>", "columns of the terminal", system.silent, act="width"
+    ),
+)
+"""In the order of the documentation."""
+
+EXEC_WORDS: Final[Mapping[str, str]] = {
+    "clear": "reset a function",
+    "context": "go to another context",
+    "disable": "turn off privileged commands",
+    "enable": "turn on privileged commands",
+    "exit": "end the session",
+    "length": "rows of the terminal",
+    "logout": "end the session",
+    "ping": "send echo requests",
+    "size": "octets of data in each request",
+    "source": "address to send from",
+    "terminal": "settings of the terminal",
+    "timeout": "seconds to wait for the last answer",
+    "width": "columns of the terminal",
+}
+"""What `?` says of the keywords of these commands."""
