@@ -59,6 +59,12 @@ PARTS: Final = (
 )
 """What of a configuration is printed: all, a part as `show configuration` names it, or one kind of object."""
 
+KINDS: Final = ("all", "static", "manual", "on-demand")
+"""Kinds of tunnels."""
+
+MAX_SLICE: Final = 1000
+"""Most objects (count) of one slice of a listing."""
+
 REKEY: Final = ("ipsec", "ike")
 SHOW: Final = ("sas", "statistics")
 
@@ -149,6 +155,19 @@ LAUNCHER: Final[Mapping[str, Spec]] = {
 
 CONTROLLER: Final[Mapping[str, Spec]] = {
     "status": Spec("Cards, tunnels, ports and the last events."),
+    "tunnels": Spec(
+        "A slice of the list of tunnels, and the key of the next one.",
+        {
+            "after": Argument(TextType(300), "the `next` of the slice before; empty for the first", ""),
+            "limit": Argument(IntType(1, MAX_SLICE), "most tunnels of a slice", 200),
+            "name": Argument(TextType(), "the tunnel of this name", ""),
+            "remote": Argument(TextType(32), "tunnels with this remote end", ""),
+            "context": Argument(TextType(), "tunnels with an interface in this context", ""),
+            "card": Argument(TextType(32), "tunnels of this ASP, as in 1/1", ""),
+            "kind": Argument(WordType(KINDS), "tunnels of this kind", "all"),
+            "detail": Argument(FlagType(), "with policy, peer and SAs of negotiated tunnels", False),
+        },
+    ),
     "routes": Spec("The routes of a context.", {"context": Argument(TextType(), "name of the context", "local")}),
     "log": Spec("The log.", {"since": _SINCE}),
     "events": Spec("The events of the node.", {"since": _SINCE}),

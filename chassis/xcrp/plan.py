@@ -106,6 +106,10 @@ class Plan:
             for interface in context.interfaces.values():
                 yield name, interface
 
+    def on_demand(self) -> Iterator[Tunnel]:
+        """Return the on-demand tunnels. They have no number."""
+        return (tunnel for name, tunnel in self.config.tunnels.items() if name not in self.by_name)
+
 
 def mac_of(node: str, port: str) -> bytes:
     """Return the hardware address of a port: unicast, locally administered, and the same at every start."""

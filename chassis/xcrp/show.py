@@ -6,6 +6,7 @@ from typing import Any
 
 from chassis.bus.messages import Attributes
 from chassis.bus.records import CircuitRecord, NextHop, RouteRecord
+from chassis.model.router import Tunnel
 from chassis.net.address import format_address, format_mac, format_prefix
 from chassis.xcrp import ike_config
 from chassis.xcrp.events import History
@@ -81,34 +82,38 @@ def _card_type(node: NodeState, card: str) -> str:
 
 
 def tunnels(node: NodeState) -> list[Row]:
-    rows: list[Row] = []
-    for number, tunnel_plan in node.plan.tunnels.items():
-        state, config = node.tunnels[number], tunnel_plan.config
-        rows.append(
-            {
-                "name": config.name,
-                "number": number,
-                "kind": config.kind,
-                "mode": "economical" if config.economical else "circuit-based",
-                "asp": tunnel_plan.asp,
-                "circuit": state.circuit,
-                "home": state.home,
-                "context": config.interface_context,
-                "outer_context": config.context,
-                "interface": config.interface or "",
-                "local": config.local or "",
-                "remote": config.remote or "",
-                "up": state.up,
-                "state": state.status.value,
-                "reason": state.reason(tunnel_plan.asp, node.asp_usable(tunnel_plan.asp)),
-                "since": state.since,
-                **(_negotiated(node, number) if state.negotiated else {}),
-            }
-        )
-    for name, config in node.plan.config.tunnels.items():
-        if name not in node.plan.by_name:
-            rows.append({"name": name, "number": 0, "kind": config.kind, "up": False, "reason": ON_DEMAND})
-    return rows
+    rows = [tunnel(node, number) for number in node.plan.tunnels]
+    return rows + [on_demand(config) for config in node.plan.on_demand()]
+
+
+def tunnel(node: NodeState, number: int, *, detail: bool = True) -> Row:
+    """Return the row of a tunnel; `detail`: with its policy, peer and SAs if it is negotiated."""
+    tunnel_plan, state = node.plan.tunnels[number], node.tunnels[number]
+    config = tunnel_plan.config
+    return {
+        "name": config.name,
+        "number": number,
+        "kind": config.kind,
+        "mode": "economical" if config.economical else "circuit-based",
+        "asp": tunnel_plan.asp,
+        "circuit": state.circuit,
+        "home": state.home,
+        "context": config.interface_context,
+        "outer_context": config.context,
+        "interface": config.interface or "",
+        "local": config.local or "",
+        "remote": config.remote or "",
+        "up": state.up,
+        "state": state.status.value,
+        "reason": state.reason(tunnel_plan.asp, node.asp_usable(tunnel_plan.asp)),
+        "since": state.since,
+        **(_negotiated(node, number) if detail and state.negotiated else {}),
+    }
+
+
+def on_demand(config: Tunnel) -> Row:
+    """Return the row of an on-demand tunnel."""
+    return {"name": config.name, "number": 0, "kind": config.kind, "up": False, "reason": ON_DEMAND}
 
 
 def _negotiated(node: NodeState, number: int) -> Row:

@@ -1,0 +1,99 @@
+"""The operators' request `tunnels`: a slice of the list of tunnels, and the key of the slice after it.
+
+Tunnels are listed in the order of their numbers, which is the order in which they were configured; on-demand
+tunnels, which have none, follow by name. A number is never used again, so a slice goes on where the one before it
+ended, whatever commits were between the two. Only the rows of the slice are made.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
+from typing import Any, Final
+
+from chassis.bus.arguments import ArgumentError
+from chassis.bus.engine import Output, ToOperator
+from chassis.model.router import Tunnel
+from chassis.xcrp import show
+from chassis.xcrp.node import NodeState
+from chassis.xcrp.operators import Method, Operators
+
+_Item = tuple[int, Tunnel, str]
+"""A tunnel's number (0: on-demand), configuration and ASP."""
+
+
+def tunnels(node: NodeState, given: dict[str, Any]) -> dict[str, Any]:
+    """Return `tunnels`, at most `limit` rows, and `next`, the key to go on from; empty after the last one.
+
+    The last slice also has the number of tunnels that were asked for (`total`), and of those that are up (`up`).
+
+    Raises:
+        ArgumentError: there is no such tunnel, context or ASP, or the key is none.
+    """
+    _refuse_unknown(node, given)
+    chosen = _filter(given)
+    found = list(islice(filter(chosen, _after(node, given["after"])), given["limit"] + 1))
+    shown = found[: given["limit"]]
+    rows = [
+        show.tunnel(node, number, detail=given["detail"]) if number else show.on_demand(config)
+        for number, config, _ in shown
+    ]
+    if len(found) > len(shown):
+        number, config, _ = shown[-1]
+        return {"tunnels": rows, "next": str(number) if number else f"0 {config.name}"}
+    numbers = [number for number, _, _ in filter(chosen, _after(node, ""))]
+    return {"tunnels": rows, "next": "", "total": len(numbers), "up": sum(map(node.tunnel_up, numbers))}
+
+
+def _refuse_unknown(node: NodeState, given: dict[str, Any]) -> None:
+    config, name, context, card = node.plan.config, given["name"], given["context"], given["card"]
+    if name and name not in config.tunnels:
+        raise ArgumentError(f"no tunnel {name!r}")
+    if context and context not in config.contexts:
+        raise ArgumentError(f"no context {context!r}")
+    if card and f"asp {card}" not in node.cards:
+        raise ArgumentError(f"no asp {card}")
+
+
+def _filter(given: dict[str, Any]) -> Callable[[_Item], bool]:
+    """Return whether a tunnel was asked for."""
+    wanted: list[tuple[Callable[[_Item], str | None], str]] = []
+    if given["name"]:
+        wanted.append((lambda item: item[1].name, given["name"]))
+    if given["remote"]:
+        wanted.append((lambda item: item[1].remote, given["remote"]))
+    if given["context"]:
+        wanted.append((lambda item: item[1].interface_context, given["context"]))
+    if given["kind"] != "all":
+        wanted.append((lambda item: item[1].kind, given["kind"]))
+    if given["card"]:
+        wanted.append((lambda item: item[2], f"asp {given['card']}"))
+    return lambda item: all(value(item) == text for value, text in wanted)
+
+
+def _after(node: NodeState, key: str) -> Iterator[_Item]:
+    """Return the tunnels after the one of this key, or all.
+
+    Raises:
+        ArgumentError: no slice ends with such a key.
+    """
+    number, _, name = key.partition(" ")
+    if key and not number.isdecimal():
+        raise ArgumentError(f"after: {key!r} is not the `next` of a slice")
+    plans = node.plan.tunnels
+    demanded = sorted(node.plan.on_demand(), key=lambda config: config.name)
+    if key and int(number) == 0:
+        return ((0, config, "") for config in demanded if config.name > name)
+    numbers = list(plans)
+    begin = bisect_right(numbers, int(number)) if key else 0
+    numbered = ((one, plans[one].config, plans[one].asp) for one in numbers[begin:])
+    return chain(numbered, ((0, config, "") for config in demanded))
+
+
+def _tunnels(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
+    return [ToOperator(number, tunnels(operators.node, given))]
+
+
+COMMANDS: Final[dict[str, Method]] = {"tunnels": _tunnels}
+"""Functions that carry out the commands, by name."""
