@@ -242,6 +242,38 @@ CONTROLLER: Final[Mapping[str, Spec]] = {
     "keys": Spec("The keys of IKE and IPsec SAs.", {"tunnel": _TUNNEL}),
     "queues": Spec("The priority queues of ASPs.", {"tunnel": _TUNNEL}),
     "sas": Spec("What was counted for each SA.", {"tunnel": _TUNNEL}),
+    "identity": Spec("Name, contexts and version of the configuration in force."),
+    "object": Spec(
+        "The lines of one object of the configuration, keys hidden.",
+        {"path": Argument(TextListType(8), "kinds and names, as in context L1 ike-policy p", required=True)},
+    ),
+    "names": Spec(
+        "Names of objects of a kind.",
+        {
+            "kind": Argument(TextType(32), "the kind, as in ike-policy", required=True),
+            "context": Argument(TextType(), "of this context, where the kind belongs to contexts", "local"),
+            "prefix": Argument(TextType(), "how they begin", ""),
+        },
+    ),
+    "commit": Spec(
+        "Change the configuration in force by these lines, completely or not at all.",
+        {
+            "lines": Argument(TextType(MAX_CONFIGURATION), "lines as typed, with those that open modes", ""),
+            "base": Argument(IntType(0), "version that they were typed on", 0),
+            "user": Argument(TextType(), "who commits", ""),
+            "comment": Argument(TextType(1024), "why", ""),
+            "confirm": Argument(IntType(0, 65_535), "minutes until a rollback unless confirmed; 0: never", 0),
+            "file": Argument(TextType(4095), "file that the lines come from, for messages", ""),
+            "typed": Argument(FlagType(), "`commit` itself was typed: only that confirms", True),
+        },
+    ),
+    "candidate": Spec(
+        "What these lines would change.",
+        {
+            "lines": Argument(TextType(MAX_CONFIGURATION), "lines as typed, with those that open modes", ""),
+            "base": Argument(IntType(0), "version that they were typed on", 0),
+        },
+    ),
     "bus": Spec(
         "Control messages as they are sent and received, until the client disconnects.",
         {"types": Argument(TextListType(), "only messages of these types; all if it is empty", ())},

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from chassis.config.kept import masked
-from chassis.config.render import render_object, render_route
+from chassis.config.render import render_object, render_route, without_parts
 from chassis.config.values import HIDDEN_VALUE
 from chassis.model.router import Config, Context, StaticRoute
 
@@ -78,7 +78,7 @@ def _changes(old: Config, new: Config) -> Iterator[ConfigChange]:
         if before == after:
             continue
         path: ChangePath = ("context", name)
-        change = _one(path, "context", before and _shell(before), after and _shell(after))
+        change = _one(path, "context", before and without_parts(before), after and without_parts(after))
         if change is not None:
             yield change
         first, second = before or empty, after or empty
@@ -89,11 +89,6 @@ def _changes(old: Config, new: Config) -> Iterator[ConfigChange]:
 
 def _kept(config: Config) -> list[str]:
     return [masked(line, HIDDEN_VALUE) for kept in config.kept for line in kept.lines]
-
-
-def _shell(context: Context) -> Context:
-    """Return a context with only its own settings, without its parts."""
-    return replace(context, interfaces={}, administrators={}, routes=(), ike_policies={}, acls={}, profiles={})
 
 
 def _collection(

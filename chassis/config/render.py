@@ -22,7 +22,7 @@ from chassis.config.operations import BY_ID
 from chassis.config.values import HIDDEN_VALUE
 from chassis.model.acl import AclRule, Form
 from chassis.model.ipsec import Keyed
-from chassis.model.router import Config, StaticRoute
+from chassis.model.router import Config, Context, StaticRoute
 from chassis.model.source import Kept
 from chassis.net.address import ANY
 from chassis.net.types import Prefix
@@ -110,6 +110,11 @@ def render_object(mode: str, value: Any, keys: bool = True) -> list[str]:
     opening = _fitting(openings, value) or openings[0]
     inner = _body(mode, value, variant_of(mode, _view(value)), style)
     return [*_line(opening, _opening_values(opening, value), style), *(f" {line}" for line in inner)]
+
+
+def without_parts(context: Context) -> Context:
+    """Return a context with only its own settings, without its parts."""
+    return replace(context, interfaces={}, administrators={}, routes=(), ike_policies={}, acls={}, profiles={})
 
 
 def render_route(route: StaticRoute) -> str:

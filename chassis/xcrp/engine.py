@@ -12,7 +12,7 @@ from typing import Any
 
 from chassis.bus.engine import Output, ToCard, ToLauncher
 from chassis.bus.messages import Goodbye, Heartbeat, Hello, Message, Reply
-from chassis.xcrp import configuration, ike_commands, inventory, listing, trace_commands
+from chassis.xcrp import cli_commands, configuration, ike_commands, inventory, listing, trace_commands
 from chassis.xcrp.admission import Admission
 from chassis.xcrp.cards import AdmissionEvent, CardEntry
 from chassis.xcrp.commits import Commits
@@ -60,7 +60,12 @@ class ControllerEngine:
         self._commits = Commits(
             journal, numbers, self._commit, self.state.event, lambda: self._admission.welcome_all()
         )
-        commands = {**ike_commands.COMMANDS, **listing.COMMANDS, **trace_commands.COMMANDS}
+        commands = {
+            **cli_commands.COMMANDS,
+            **ike_commands.COMMANDS,
+            **listing.COMMANDS,
+            **trace_commands.COMMANDS,
+        }
         self._operators = Operators(self.state, self._commits.commit, commands)
         self._admission = Admission(self.state, self._reports, self._operators)
         self._commands: list[tuple[int, str, dict[str, Any]]] = []

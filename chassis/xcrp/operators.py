@@ -80,7 +80,7 @@ class Operators:
 
     def __init__(self, state: ControllerState, commit: Commit, more: Mapping[str, Method]) -> None:
         """`commit` begins a commit; `more` are the commands of other modules, beside those of this one."""
-        self.state, self._commit = state, commit
+        self.state, self.commit = state, commit
         self._commands = {**_COMMANDS, **more}
         self._specs = {name: requests.CONTROLLER[name] for name in self._commands}
         self.node = state.node
@@ -300,7 +300,7 @@ class Operators:
         if state.diagnostics is not None and state.diagnostics.refused:
             # The commit in force has a text with wrong lines: replace it in the journal by this one.
             same = False
-        return self._commit(arguments["text"], arguments["file"], checked, same, answer, now)
+        return self.commit(arguments["text"], arguments["file"], checked, same, answer, now)
 
     @_command("trace")
     def _arm(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:

@@ -1,0 +1,165 @@
+"""What sessions of the router's CLI ask a controller: who it is, objects, names, and commits of typed lines.
+
+An object is named as in a difference: ("tunnel", "t1"), ("context", "L1", "ike-policy", "p").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from itertools import islice
+from typing import Any, Final
+
+from chassis.bus.arguments import ArgumentError
+from chassis.bus.engine import Output, ToOperator
+from chassis.bus.messages import Attributes, Value
+from chassis.config.difference import difference
+from chassis.config.grammar import MODES
+from chassis.config.operations import COMMANDS as GRAMMAR
+from chassis.config.parser import parse
+from chassis.config.render import render_object, without_parts
+from chassis.model.router import Config
+from chassis.xcrp import configuration
+from chassis.xcrp.configuration import CheckedConfig
+from chassis.xcrp.operators import Method, Operators
+
+MAX_NAMES: Final = 200
+"""Most names (count) of one answer."""
+
+MAX_REASONS: Final = 100
+"""Most diagnostics (count) of one answer."""
+
+HOSTNAME: Final = "system-hostname"
+"""The command that names the router; without it the node's name is shown."""
+
+
+@cache
+def _holders() -> Mapping[tuple[str, str], tuple[str, str]]:
+    """Field and mode of a kind of object, by the word for the object around it and for itself."""
+    return {
+        (MODES[mode].path, MODES[command.enters].path): (command.target, command.enters)
+        for command in GRAMMAR
+        if command.does == "enter" and command.enters in MODES
+        for mode in command.modes
+    }
+
+
+def _found(config: Config, path: list[str]) -> tuple[str, Any]:
+    """Return the mode and the object at a path; None for an object that is not there.
+
+    Raises:
+        ArgumentError: no object can have such a path.
+    """
+    around, mode = "", "global"
+    value: Any = config
+    for word, name in _steps(path):
+        field, mode = _holders().get((around, word), ("", ""))
+        if not field:
+            raise ArgumentError(f"no object is at {' '.join(path)!r}")
+        key: str | int = int(name) if word == "card" and name.isdigit() else name
+        value = getattr(value, field).get(key) if value is not None else None
+        around = word
+    if mode == "ike-proposal" and value is not None and value.version == 2:
+        mode = "ike2-proposal"
+    return mode, value
+
+
+def _steps(path: list[str]) -> Iterator[tuple[str, str]]:
+    if not path or len(path) % 2:
+        raise ArgumentError("a path has pairs of a kind and a name")
+    return zip(path[::2], path[1::2], strict=True)
+
+
+def _identity(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
+    state = operators.state
+    config = state.config
+    named = HOSTNAME in config.written or config.hostname != Config().hostname
+    contexts: list[Value] = list(islice(config.contexts, MAX_NAMES))
+    answer: Attributes = {
+        "hostname": config.hostname if named else state.node.name,
+        "contexts": contexts,
+        "version": state.journal.last.number if state.journal.last is not None else 0,
+        "modern": state.settings.modern,
+    }
+    return [ToOperator(number, answer)]
+
+
+def _object(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
+    mode, value = _found(operators.state.config, given["path"])
+    if value is None:
+        return [ToOperator(number, {"exists": False, "text": ""})]
+    if mode == "context":
+        value = without_parts(value)
+    text = "".join(f"{line}\n" for line in render_object(mode, value, keys=False))
+    return [ToOperator(number, {"exists": True, "text": text})]
+
+
+def _names(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
+    config, kind, context, prefix = operators.state.config, given["kind"], given["context"], given["prefix"]
+    outside, inside = _holders().get(("", kind)), _holders().get(("context", kind))
+    held: Mapping[Any, Any] = {}
+    if outside is not None:
+        held = getattr(config, outside[0])
+    elif inside is not None and context in config.contexts:
+        held = getattr(config.contexts[context], inside[0])
+    elif inside is None:
+        raise ArgumentError(f"no kind of object is {kind!r}")
+    found: list[Value] = [name for name in map(str, held) if name.startswith(prefix)]
+    return [ToOperator(number, {"names": found[:MAX_NAMES], "more": len(found) > MAX_NAMES})]
+
+
+def _changed(operators: Operators, given: dict[str, Any]) -> CheckedConfig:
+    """The configuration in force with these lines, and what is wrong with it."""
+    state = operators.state
+    parsed = parse(given["lines"], given["file"], state.config, modern=state.settings.modern)
+    return CheckedConfig(parsed.config, parsed.diagnostics)
+
+
+def _reasons(checked: CheckedConfig) -> list[dict[str, str | int | float | bool | bytes | None]]:
+    """Errors, and what is said of the lines themselves."""
+    return [
+        found
+        for found in configuration.diagnostics_of(checked)
+        if found["severity"] == "error" or found["line"] != 0
+    ][:MAX_REASONS]
+
+
+def _commit(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
+    state = operators.state
+    if given["confirm"]:
+        raise ArgumentError("a commit that waits to be confirmed is not possible yet")
+    checked = _changed(operators, given)
+    changes = [] if checked.refused else configuration.changes(state.config, checked.config)
+    result: Attributes = {"applied": not checked.refused, "diagnostics": _reasons(checked), "changes": changes}
+
+    def answer(why: str) -> list[Output]:
+        last = state.journal.last
+        said: Attributes = {**result, "version": last.number if last is not None else 0}
+        return [ToOperator(number, {**said, "applied": False} if why else said, why and f"commit: {why}")]
+
+    if checked.refused:
+        return answer("")
+    text = configuration.text_of(checked.config)
+    if not changes and text == configuration.text_of(state.config):
+        return answer("")
+    return operators.commit(text, given["file"], checked, False, answer, now)
+
+
+def _candidate(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
+    checked = _changed(operators, {**given, "file": ""})
+    lines: list[Value] = []
+    for change in difference(operators.state.config, checked.config):
+        sign = {"added": "+", "removed": "-", "changed": " "}[change.kind]
+        lines.append(f"{sign} {' '.join(map(str, change.path))}")
+        lines += [f"{line[:2]} {line[2:]}" for line in change.lines]
+    return [ToOperator(number, {"difference": lines, "diagnostics": _reasons(checked)})]
+
+
+COMMANDS: Final[dict[str, Method]] = {
+    "identity": _identity,
+    "object": _object,
+    "names": _names,
+    "commit": _commit,
+    "candidate": _candidate,
+}
+"""Functions that carry out the commands, by name."""
