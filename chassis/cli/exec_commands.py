@@ -6,16 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from chassis.bus.requests import MAX_PING
+from chassis.cli import probes
 from chassis.cli.rows import ADMINISTRATOR, ExecCommand, Values, of_context, of_guide
-from chassis.cli.views import routing, system, tunnels
+from chassis.cli.views import probes as view
+from chassis.cli.views import system, tunnels
 
 
 def _clear(what: str) -> Callable[[Values, str], dict[str, Any]]:
     return lambda values, context: {"tunnel": values["name"], "what": what}
-
-
-def _ping(values: Values, context: str) -> dict[str, Any]:
-    return {"context": context, "size": 36, **values}
 
 
 EXEC_COMMANDS: Final[tuple[ExecCommand, ...]] = (
@@ -23,12 +21,19 @@ EXEC_COMMANDS: Final[tuple[ExecCommand, ...]] = (
     of_guide("clear-ipsec-sa", tunnels.cleared, "clear", _clear("ipsec"), ADMINISTRATOR),
     ExecCommand(
         "ping",
-        f"ping <address:address> [<count:1-10000>] [size <size:0-{MAX_PING}>] [timeout <timeout:1-60>] "
-        "[source <source:address>]",
+        f"ping [<address:address> [<count:1-{probes.MAX_COUNT}>] [size <size:0-{MAX_PING}>] "
+        f"[timeout <timeout:1-{probes.MAX_TIMEOUT}>] [source <source:address>]]",
         "send echo requests in this context",
-        routing.ping,
-        "ping",
-        _ping,
+        view.ping,
+        opening=probes.ping,
+    ),
+    ExecCommand(
+        "traceroute",
+        f"traceroute <address:address> [ttl <hops:1-255>] [timeout <timeout:1-{probes.MAX_TIMEOUT}>] "
+        "[source <source:address>]",
+        "find the hops on the way to an address",
+        view.traceroute,
+        opening=probes.traceroute,
     ),
     # The routes of a context are asked for because a context that is not there has none.
     ExecCommand(
@@ -70,7 +75,9 @@ EXEC_WORDS: Final[Mapping[str, str]] = {
     "size": "octets of data in each request",
     "source": "address to send from",
     "terminal": "settings of the terminal",
-    "timeout": "seconds to wait for the last answer",
+    "timeout": "seconds to wait for an answer",
+    "traceroute": "find the hops on the way to an address",
+    "ttl": "largest number of hops",
     "width": "columns of the terminal",
 }
 """What `?` says of the keywords of these commands."""

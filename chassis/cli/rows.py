@@ -3,6 +3,7 @@
 A command of the guide has its words from the grammar (`chassis.config.operations`), where settled spellings are.
 `request` names a request of the controller (`chassis.bus.requests`), `arguments` makes its arguments from what was
 typed, `view` shows the answer. `act` is what the session does itself, after the answer where there is a request.
+A command that asks its operator, or sends several requests, has an `opening` in place of a request.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from chassis.cli.dialogue import Opening
 from chassis.cli.views.layout import View
 from chassis.config.grammar import Command
 from chassis.config.operations import BY_ID
@@ -48,6 +50,7 @@ class ExecCommand:
     privilege: int = USER
     guide: str = ""
     act: Act = ""
+    opening: Opening | None = None
 
     def compiled(self) -> Command:
         """The row as the matcher takes it."""

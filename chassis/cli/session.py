@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Final
 
 from chassis.bus.arguments import fault
 from chassis.cli import completion
 from chassis.cli.completion import ParsedLine, SyntaxFault
+from chassis.cli.dialogue import DialogueRun, Inquiry, InquiryReply, Pause, Question, Seat
 from chassis.cli.line_editor import BELL, KeyEvent, LineEditor
 from chassis.cli.pager import Pager
 from chassis.cli.rows import ADMINISTRATOR, DEFAULT_PRIVILEGE, HIGHEST_PRIVILEGE
@@ -42,13 +44,20 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
+class Wake:
+    """Call `on_timer` at this time (s, monotonic); a later one replaces it."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
     """The session is over; `status` is 1 where its one command was refused, else 0."""
 
     status: int
 
 
-Action = Write | Ask | Close
+Action = Write | Ask | Wake | Close
 
 
 class CliSession:
@@ -81,6 +90,10 @@ class CliSession:
         self._number = 0
         self._waiting: ParsedLine | None = None
         self._pager: Pager | None = None
+        self._dialogue: DialogueRun | None = None
+        self._asks: ParsedLine | None = None
+        """The line whose conversation it is."""
+        self._wake_at = inf
         self._alone = False
         """Whether the session ends with the command that runs."""
         self._closed = False
@@ -114,10 +127,23 @@ class CliSession:
         if self._closed or waiting is None or number != self._number:
             return []
         self._waiting = None
+        if self._dialogue is not None:
+            asked = self._dialogue.waits_for
+            name = asked.command if isinstance(asked, Inquiry) else ""
+            reply = InquiryReply(result, error.removeprefix(f"{name}: "))
+            return _joined([*self._talk(waiting, reply, now), *self._take_keys(now)])
         if error:
             said = error.removeprefix(f"{waiting.command.request}: ")
             return _joined([*self._print([f"% Error: {said}"], failed=True), *self._take_keys(now)])
         return _joined([*self._show(waiting, result, now), *self._take_keys(now)])
+
+    def on_timer(self, now: float) -> list[Action]:
+        """The time of the last `Wake` has come."""
+        waiting = self._waiting
+        if self._closed or waiting is None or now < self._wake_at:
+            return []
+        self._wake_at, self._waiting = inf, None
+        return _joined([*self._talk(waiting, None, now), *self._take_keys(now)])
 
     def resize(self, width: int, length: int) -> None:
         """The terminal has another size, in columns and rows; `terminal length 0` stays."""
@@ -135,9 +161,12 @@ class CliSession:
                     break
                 del self._keys[: self._keys.index(INTERRUPT) + 1]
                 self._waiting = None
-                actions += [Write(b"^C\r\n"), self._next_prompt()]
+                actions += [Write(b"^C\r\n"), *self._give_up_dialogue()]
                 continue
             octet = self._keys.pop(0)
+            if self._dialogue is not None:
+                actions += self._take_answer(self._dialogue, octet, now)
+                continue
             if self._pager is not None:
                 actions.append(Write(self._pager.key(octet)))
                 actions += self._after_page()
@@ -171,6 +200,11 @@ class CliSession:
         parsed = completion.parse(line, self.privilege)
         if isinstance(parsed, SyntaxFault):
             return self._print(parsed.lines(0 if self._alone else len(self.prompt)), failed=True)
+        if parsed.command.opening is not None:
+            seat = Seat(self.user, self.node, self.context, live=not self._alone and not parsed.pipes)
+            self._dialogue = DialogueRun(parsed.command.opening(parsed.values, seat), self._width)
+            self._asks = parsed
+            return self._talk(parsed, None, now)
         if not parsed.command.request:
             return self._show(parsed, {}, now)
         self._number += 1
@@ -178,8 +212,55 @@ class CliSession:
         arguments = parsed.command.arguments(parsed.values, self.context)
         return [Ask(self._number, parsed.command.request, arguments)]
 
-    def _show(self, parsed: ParsedLine, data: Mapping[str, Any], now: float) -> list[Action]:
-        """Show an answer through the command's view and the line's filters."""
+    def _talk(self, parsed: ParsedLine, answer: str | InquiryReply | None, now: float) -> list[Action]:
+        """Go on with a command's conversation, up to what it waits for next or to its end."""
+        run = self._dialogue
+        assert run is not None
+        try:
+            outcome = run.advance(answer)
+            while self._alone and isinstance(run.waits_for, Question):
+                outcome = run.advance("")
+        except Exception as error:
+            # Other errors than a ViewError are faults of this program: the operator is told.
+            said = str(error) if isinstance(error, ViewError) else fault(error)
+            self._dialogue = None
+            return [Write(run.said()), *self._print([f"% Error: {said}"], failed=True)]
+        actions: list[Action] = [Write(run.said())]
+        match run.waits_for:
+            case Question():
+                actions.append(Write(run.prompt()))
+            case Inquiry(command, arguments):
+                self._number += 1
+                self._waiting = parsed
+                actions.append(Ask(self._number, command, arguments))
+            case Pause(seconds):
+                self._waiting = parsed
+                self._wake_at = now + seconds
+                actions.append(Wake(self._wake_at))
+            case None:
+                assert outcome is not None
+                self._dialogue = None
+                actions += self._show(parsed, outcome.data, now, outcome.said)
+        return actions
+
+    def _take_answer(self, run: DialogueRun, octet: int, now: float) -> list[Action]:
+        """Take one octet of an answer to a question."""
+        assert self._asks is not None
+        typed = run.key(octet)
+        if typed.abandoned:
+            return [Write(typed.echo), *self._give_up_dialogue()]
+        more = [] if typed.answer is None else self._talk(self._asks, typed.answer, now)
+        return [Write(typed.echo), *more]
+
+    def _give_up_dialogue(self) -> list[Action]:
+        if self._dialogue is not None:
+            self._dialogue.close()
+            self._dialogue = None
+            self._wake_at = inf
+        return [self._next_prompt()]
+
+    def _show(self, parsed: ParsedLine, data: Mapping[str, Any], now: float, said: int = 0) -> list[Action]:
+        """Show an answer through the command's view and the line's filters, without the first `said` lines."""
         scope = Scope(parsed.values, self.node, self.context, now, self._wall_offset)
         filters = list(parsed.pipes)
         try:
@@ -191,7 +272,7 @@ class CliSession:
                 lines = json.dumps(chosen, indent=2).splitlines()
                 del filters[0]
             else:
-                lines = parsed.command.view.lines(chosen, scope)
+                lines = parsed.command.view.lines(chosen, scope)[said:]
             for one in filters:
                 lines = one.apply(lines)
         except ViewError as error:

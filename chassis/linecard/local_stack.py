@@ -126,7 +126,7 @@ class LocalStack:
             self._count_delivered()
             if quoted is None:
                 return self._pings.on_reply(packet, message, now)
-            self._pings.on_error(packet, message, quoted)
+            return self._pings.on_error(packet, message, quoted, now)
         elif self._card.up.get(asker, False):
             batch = Batch(Step.LOCAL, bytearray(frame), array("H", (len(frame),)), context=context)
             return [ToFabric(asker, self._card.set_sender(batch))]

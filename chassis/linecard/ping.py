@@ -15,6 +15,9 @@ from chassis.net.address import format_address
 from chassis.net.icmp import Icmp
 from chassis.net.ipv4 import PROTOCOL_ICMP, Ipv4
 
+_FINAL = frozenset((icmp.UNREACHABLE, icmp.TIME_EXCEEDED, icmp.PARAMETER_PROBLEM))
+"""ICMP errors after which no reply comes."""
+
 _SLOT_SHIFT = 12
 _NUMBER_MASK = (1 << _SLOT_SHIFT) - 1
 
@@ -45,6 +48,8 @@ class Ping:
     sent_at: dict[int, float] = field(default_factory=dict)
     replies: list[dict[str, Value]] = field(default_factory=list)
     errors: list[Value] = field(default_factory=list)
+    refusals: list[dict[str, Value]] = field(default_factory=list)
+    """Those of them that end a request, with the time that it took (ms)."""
 
 
 class PingSessions:
@@ -97,16 +102,29 @@ class PingSessions:
             return []
         milliseconds = round((now - at) * 1000, 3)
         run.replies.append({"sequence": message.sequence, "ms": milliseconds, "ttl": packet.ttl})
-        return self._finish(run) if len(run.replies) == run.count else []
+        return self._finish_if_answered(run)
 
-    def on_error(self, packet: Ipv4, message: Icmp, quoted: Icmp) -> None:
+    def on_error(self, packet: Ipv4, message: Icmp, quoted: Icmp, now: float) -> list[Output]:
         """Act on an ICMP error about one of our requests."""
         run = self._runs.get(quoted.identifier)
-        if run is not None and len(run.errors) < run.count:
-            run.errors.append(
-                f"{format_address(packet.source)}: type {message.type} code {message.code}"
-                f" (sequence {quoted.sequence})"
-            )
+        if run is None or quoted.sequence not in run.sent_at:
+            return []
+        source = format_address(packet.source)
+        if len(run.errors) < run.count:
+            run.errors.append(f"{source}: type {message.type} code {message.code} (sequence {quoted.sequence})")
+        if message.type not in _FINAL:
+            return []
+        at = run.sent_at.pop(quoted.sequence)
+        run.refusals.append(
+            {
+                "sequence": quoted.sequence,
+                "ms": round((now - at) * 1000, 3),
+                "address": source,
+                "type": message.type,
+                "code": message.code,
+            }
+        )
+        return self._finish_if_answered(run)
 
     def on_timer(self, now: float) -> list[Output]:
         out: list[Output] = []
@@ -140,6 +158,9 @@ class PingSessions:
         marks = ((0, run.trace),) if run.trace and run.sent == 1 else ()
         return self._forwarder.originate(run.context, packet.emit(), now, marks=marks)
 
+    def _finish_if_answered(self, run: Ping) -> list[Output]:
+        return self._finish(run) if run.sent == run.count and not run.sent_at else []
+
     def _finish(self, run: Ping) -> list[Output]:
         del self._runs[run.identifier]
         result: Attributes = {
@@ -149,5 +170,6 @@ class PingSessions:
             "received": len(run.replies),
             "replies": run.replies,
             "errors": run.errors,
+            "refusals": run.refusals,
         }
         return [ToController(Reply(run.request, result))]

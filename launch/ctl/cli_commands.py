@@ -12,12 +12,13 @@ import termios
 import time
 import tty
 from collections.abc import Iterable, Iterator
+from math import inf
 from pathlib import Path
 
 import click
 
 from chassis.bus.operator import OperatorError
-from chassis.cli.session import Action, Ask, CliSession, Close, Write
+from chassis.cli.session import Action, Ask, CliSession, Close, Wake, Write
 from launch.client.operator_stream import OperatorStream
 from launch.client.running_lab import RunningLab
 from launch.ctl.base import main
@@ -73,6 +74,9 @@ def _run_one(path: Path, node: str, command: str) -> int:
                     sys.stdout.flush()
                 case Close(status):
                     return status
+                case Wake(at):
+                    time.sleep(max(at - time.monotonic(), 0.0))
+                    waiting += session.on_timer(time.monotonic())
                 case Ask(number, name, arguments):
                     stream.ask(number, name, arguments)
                     while not (answers := stream.answers(block=True)):
@@ -101,6 +105,7 @@ class TerminalSession:
         self._stream = OperatorStream(path)
         self._session = _session(node, True, os.get_terminal_size(screen))
         self._status: int | None = None
+        self._wake_at = inf
 
     def run(self) -> int:
         """Serve the session until it ends; return its status."""
@@ -110,7 +115,11 @@ class TerminalSession:
             self._do(self._session.start(time.monotonic()))
             while self._status is None:
                 watched = [self._keys, waker, *self._stream.filenos()]
-                ready, _, _ = select.select(watched, [], [])
+                rest = None if self._wake_at == inf else max(self._wake_at - time.monotonic(), 0.0)
+                ready, _, _ = select.select(watched, [], [], rest)
+                if time.monotonic() >= self._wake_at:
+                    self._wake_at = inf
+                    self._do(self._session.on_timer(time.monotonic()))
                 if waker in ready:
                     os.read(waker, 64)
                     size = os.get_terminal_size(self._screen)
@@ -136,6 +145,8 @@ class TerminalSession:
                     _write(self._screen, text)
                 case Ask(number, command, arguments):
                     self._stream.ask(number, command, arguments)
+                case Wake(at):
+                    self._wake_at = at
                 case Close(status):
                     self._status = status
 

@@ -1,4 +1,4 @@
-"""Views of routes, neighbours and echo requests."""
+"""Views of routes and neighbours."""
 
 from __future__ import annotations
 
@@ -50,30 +50,3 @@ def _arp(data: Data, scope: Scope) -> list[str]:
 
 
 arp = View(_arp, _answered)
-
-
-def _ping(data: Data, scope: Scope) -> list[str]:
-    values = scope.values
-    timeout = values.get("timeout", 1)
-    back = {reply["sequence"]: reply for reply in data["replies"]}
-    sent = data["sent"]
-    lost = 100 * (sent - data["received"]) / sent if sent else 0.0
-    address, size = data["address"], values.get("size", 36)
-    lines = [
-        f"PING {address} ({address}): source {data['source']}, {size} data bytes,",
-        f"timeout is {timeout} second{'s' if timeout != 1 else ''}",
-        "".join("!" if number in back else "." for number in range(1, sent + 1)),
-        *(f"refused by {error}" for error in data["errors"]),
-        "",
-        f"----{address} PING Statistics----",
-        f"{sent} packets transmitted, {data['received']} packets received, {lost:.1f}% packet loss",
-    ]
-    if back:
-        times = [reply["ms"] for reply in back.values()]
-        lines.append(
-            f"round-trip min/avg/max = {min(times):.3f}/{sum(times) / len(times):.3f}/{max(times):.3f} ms"
-        )
-    return lines
-
-
-ping = View(_ping)

@@ -153,6 +153,7 @@ def test_ping_counts_answers_and_their_times() -> None:
         "received": 2,
         "replies": [{"sequence": 1, "ms": 2.0, "ttl": 60}, {"sequence": 2, "ms": 2.0, "ttl": 60}],
         "errors": [],
+        "refusals": [],
     }
 
 
@@ -196,10 +197,26 @@ def test_ping_says_who_refused_it() -> None:
     rig.request("ping", context="vpn", address="10.9.0.1", source="10.0.0.1", timeout=1)
     ((_, _, request),) = rig.sent()
     refusal = icmp.unreachable(1, request.emit()[:28])
+    rig.now += 0.25
     rig.frames("3/1", packet("10.0.0.1", "10.0.0.9", refusal.emit(), protocol=ipv4.PROTOCOL_ICMP))
-    rig.after(1.5)
+    # No answer comes after it, so nothing waits for the timeout.
     (reply,) = rig.told(Reply)
     assert reply.result["errors"] == ["10.0.0.9: type 3 code 1 (sequence 1)"]
+    took = {"sequence": 1, "ms": 250.0, "address": "10.0.0.9", "type": 3, "code": 1}
+    assert reply.result["refusals"] == [took]
+
+
+def test_ping_waits_for_an_answer_after_a_redirect() -> None:
+    rig = Rig().knows("3/1", "10.0.0.9", GATEWAY)
+    rig.request("ping", context="vpn", address="10.9.0.1", source="10.0.0.1", timeout=1)
+    ((_, _, request),) = rig.sent()
+    redirect = Icmp(icmp.REDIRECT, 1, 0, request.emit()[:28])
+    rig.frames("3/1", packet("10.0.0.1", "10.0.0.9", redirect.emit(), protocol=ipv4.PROTOCOL_ICMP))
+    assert rig.told(Reply) == []
+    rig.frames("3/1", answer(request))
+    (reply,) = rig.told(Reply)
+    assert reply.result["received"] == 1
+    assert reply.result["errors"] == ["10.0.0.9: type 5 code 1 (sequence 1)"]
 
 
 def test_ping_of_our_own_address() -> None:

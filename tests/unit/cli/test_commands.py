@@ -37,7 +37,7 @@ def test_every_row_is_whole() -> None:
         assert 0 <= row.privilege <= 15
         assert row.help
         assert not row.request or row.request in requests.CONTROLLER
-        assert row.request or row.act or row.id in ("show-version", "show-clock"), row.id
+        assert row.request or row.act or row.opening or row.id in ("show-version", "show-clock"), row.id
         for syntax in (row.syntax, *row.aliases):
             assert keywords(parse_syntax(syntax)) <= WORDS.keys(), row.id
 
@@ -86,8 +86,11 @@ LINES = (
     "show tunnel ipsec name t statistics ike detail",
     "clear ike sa tunnel t",
     "clear ipsec sa tunnel t",
+    "ping",
     "ping 10.0.0.1",
     "ping 10.0.0.1 7 size 100 timeout 2 source 10.0.0.2",
+    "traceroute 10.0.0.1",
+    "traceroute 10.0.0.1 ttl 5 timeout 2 source 10.0.0.2",
     "context lan",
     "enable",
     "enable 15",
@@ -155,7 +158,7 @@ def test_words_are_shortened_as_long_as_they_are_clear(line: str, row: str) -> N
         ("show version x", ["                       ^", "% Invalid input at '^' marker"]),
         ("show", ["% Incomplete command: show"]),
         ("show  tunnel ipsec name", ["% Incomplete command: show tunnel ipsec name"]),
-        ("ping", ["% Incomplete command: ping"]),
+        ("traceroute", ["% Incomplete command: traceroute"]),
         ("show i", ['% Ambiguous command:  "show i"']),
         ("show tunnel | x", ["                        ^", "% Invalid input at '^' marker"]),
         ("show tunnel | include", ["% Incomplete command: show tunnel | include"]),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from chassis.cli.commands import COMMANDS
-from chassis.cli.views import routing, system, tunnels
+from chassis.cli.views import probes, routing, system, tunnels
 from chassis.cli.views.layout import Scope, View, ViewError, duration
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -110,10 +110,24 @@ NEIGHBOURS = {
 PING = {
     "source": "50.0.0.254",
     "address": "60.0.0.1",
+    "size": 36,
+    "timeout": 2,
     "sent": 5,
     "received": 3,
     "replies": [{"sequence": number, "ms": number / 2, "ttl": 63} for number in (1, 2, 5)],
     "errors": ["40.0.0.2: type 3 code 1 (sequence 3)"],
+}
+HOP = {"address": "40.0.0.2", "ms": 0.25, "mark": ""}
+SILENT_HOP = {"address": "", "ms": 0.0, "mark": ""}
+TRACEROUTE = {
+    "address": "60.0.0.1",
+    "most": 30,
+    "size": 36,
+    "hops": [
+        {"ttl": 1, "probes": [HOP, SILENT_HOP, HOP | {"address": "40.0.0.3", "ms": 12.5}]},
+        {"ttl": 2, "probes": [SILENT_HOP] * 3},
+        {"ttl": 3, "probes": [HOP | {"address": "50.0.0.1", "mark": "!H"}] * 3},
+    ],
 }
 LOG = {
     "records": [
@@ -146,7 +160,8 @@ CASES: tuple[tuple[str, View, Any, dict[str, Any]], ...] = (
     ("cleared", tunnels.cleared, CLEARED, {"name": "circuit"}),
     ("routes", routing.routes, ROUTES, {}),
     ("arp", routing.arp, NEIGHBOURS, {}),
-    ("ping", routing.ping, PING, {"address": "60.0.0.1", "timeout": 2}),
+    ("ping", probes.ping, PING, {}),
+    ("traceroute", probes.traceroute, TRACEROUTE, {}),
 )
 
 
