@@ -75,6 +75,12 @@ _SINCE = Argument(NumberType(0, MAX_TIME, "seconds"), "only entries after this m
 _TUNNEL = Argument(TextType(), "name of the tunnel; all if it is left out", "")
 _FLOW = Argument(TextType(64), "name of the flow; all if it is left out")
 
+_USER = Argument(TextType(256), "who asks for it", "")
+_COMMENT = Argument(TextType(1024), "what the history of commits says of it", "")
+_BASE = Argument(
+    IntType(-1), "number of the commit in force when the lines were begun; -1 if that does not matter", -1
+)
+
 _SECONDS: Final[ArgumentType] = NumberType(0.001, 60, "seconds")
 
 _LINK = Spec(
@@ -188,6 +194,39 @@ CONTROLLER: Final[Mapping[str, Spec]] = {
             "text": Argument(TextType(MAX_CONFIGURATION), "the configuration", required=True),
             "file": Argument(TextType(4095), "name of its file, for messages", ""),
             "dry": Argument(FlagType(), "only check it and show the changes", False),
+            "user": _USER,
+            "comment": _COMMENT,
+        },
+    ),
+    "commit": Spec(
+        "Apply lines to the configuration in force, all of them or none.",
+        {
+            "lines": Argument(TextType(MAX_CONFIGURATION), "the lines, with those that enter their modes", ""),
+            "base": _BASE,
+            "user": _USER,
+            "comment": _COMMENT,
+            "confirm": Argument(
+                IntType(0, 65_535), "minutes until it is taken back, unless it is confirmed; 0 for no limit", 0
+            ),
+            "typed": Argument(FlagType(), "`commit` itself was typed: only that confirms the one before", True),
+            "file": Argument(TextType(4095), "name of the file that they are of; empty if they were typed", ""),
+        },
+    ),
+    "candidate": Spec(
+        "The difference that lines make, and what is wrong with them.",
+        {
+            "lines": Argument(TextType(MAX_CONFIGURATION), "the lines, with those that enter their modes", ""),
+            "base": _BASE,
+            "file": Argument(TextType(4095), "name of the file that they are of; empty if they were typed", ""),
+        },
+    ),
+    "commits": Spec("The commits that are kept, the last one first, and the one that waits to be confirmed."),
+    "rollback": Spec(
+        "Put the configuration of an earlier commit into force again.",
+        {
+            "number": Argument(IntType(1), "number of the commit", required=True),
+            "user": _USER,
+            "comment": _COMMENT,
         },
     ),
     "trace": Spec(
@@ -253,25 +292,6 @@ CONTROLLER: Final[Mapping[str, Spec]] = {
             "kind": Argument(TextType(32), "the kind, as in ike-policy", required=True),
             "context": Argument(TextType(), "of this context, where the kind belongs to contexts", "local"),
             "prefix": Argument(TextType(), "how they begin", ""),
-        },
-    ),
-    "commit": Spec(
-        "Change the configuration in force by these lines, completely or not at all.",
-        {
-            "lines": Argument(TextType(MAX_CONFIGURATION), "lines as typed, with those that open modes", ""),
-            "base": Argument(IntType(0), "version that they were typed on", 0),
-            "user": Argument(TextType(), "who commits", ""),
-            "comment": Argument(TextType(1024), "why", ""),
-            "confirm": Argument(IntType(0, 65_535), "minutes until a rollback unless confirmed; 0: never", 0),
-            "file": Argument(TextType(4095), "file that the lines come from, for messages", ""),
-            "typed": Argument(FlagType(), "`commit` itself was typed: only that confirms", True),
-        },
-    ),
-    "candidate": Spec(
-        "What these lines would change.",
-        {
-            "lines": Argument(TextType(MAX_CONFIGURATION), "lines as typed, with those that open modes", ""),
-            "base": Argument(IntType(0), "version that they were typed on", 0),
         },
     ),
     "bus": Spec(

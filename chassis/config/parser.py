@@ -32,11 +32,12 @@ Rest = Callable[[int], str]
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A parsed configuration, and its diagnostics in order of line and column."""
+    """A parsed configuration, and its diagnostics in order of line and column; `checks` are those of the whole."""
 
     config: Config
     diagnostics: tuple[Diagnostic, ...]
     positions: dict[Path, SourcePosition] = field(repr=False, default_factory=dict)
+    checks: tuple[Diagnostic, ...] = ()
 
 
 class _Block(NamedTuple):
@@ -52,14 +53,22 @@ class Parser(ParseSession):
 
     `flat`: all lines have the same indentation, as in a script or at a prompt. The stack of open modes then
     decides the mode of a line that matches no command; otherwise its indentation does.
+
+    `typed`: the lines are an operator's. One that matches no command is an error then, as on the router.
     """
 
     def __init__(
-        self, file: str = "", config: Config | None = None, modern: bool = False, flat: bool = True
+        self,
+        file: str = "",
+        config: Config | None = None,
+        modern: bool = False,
+        flat: bool = True,
+        typed: bool = False,
     ) -> None:
         super().__init__(file, config)
         self.modern = modern
         self.flat = flat
+        self.typed = typed
         self.ended = False
         self.has_kept = False
         """True after a line was kept."""
@@ -270,8 +279,21 @@ class Parser(ParseSession):
             meant, hint = self._nearest(failures, words, negative)
             enters = meant.enters if meant is not None else ""
         at = _furthest(failures)[0].position
+        if self.typed and elsewhere is None:
+            self._refuse_unknown(at, hint, "" if negative else enters)
+            return
         self._warn_unknown(at, at, "is not a command here", hint, home)
         self._keep(home, "" if negative else enters)
+
+    def _refuse_unknown(self, position: int, hint: str, enters: str) -> None:
+        """Report a typed line that no mode knows, by its first word: the others may be a key."""
+        if not self.stack[-1].discarded:
+            self.match = Match(NO_COMMAND, {}, {})
+            first = self.line.words[self.shift]
+            place = self.line.position(self.shift + position)._replace(word=first)
+            self.report("error", "unknown", place, f"`{first}`: this line is not a command here", hint)
+        if enters:
+            self._push_discarded(enters)
 
     def _foreign(self, words: Sequence[str], negative: bool) -> Command | None:
         """Return the command without effect that a line matches in a mode that is not open."""
@@ -503,21 +525,33 @@ def _is_flat(lines: Sequence[str]) -> bool:
 _ASP_GROUP = "`asp-group` belongs in a context; the group itself is `asp group`"
 
 
-def parse(text: str, file: str = "", config: Config | None = None, *, modern: bool = False) -> Parsed:
+def parse(
+    text: str,
+    file: str = "",
+    config: Config | None = None,
+    *,
+    modern: bool = False,
+    typed: bool = False,
+    whole: bool = True,
+) -> Parsed:
     """Read a configuration file (or a transcript), commit it once at its end and check it as a whole.
 
     With `config` the lines change that configuration, otherwise an empty one. `modern`: also accept the algorithms
-    that the guide does not have. Errors in the text do not raise: they are in the diagnostics. Their lines have
-    no effect.
+    that the guide does not have. `typed`: the lines are an operator's, see `Parser`. `whole` False: leave the
+    check of the whole out. Errors in the text do not raise: they are in the diagnostics. Their lines have no
+    effect.
     """
     lines = text.split("\n")
-    parser = Parser(file, config, modern, _is_flat(lines))
+    parser = Parser(file, config, modern, _is_flat(lines), typed)
     read_line = parser.read_line
     for number, line in enumerate(lines, 1):
         read_line(line, number)
         if parser.ended:
             break
-    checked, found = check(parser.config(), parser.positions, parser.broken, file)
+    checked = parser.config()
+    checks: tuple[Diagnostic, ...] = ()
+    if whole:
+        checked, checks = check(checked, parser.positions, parser.broken, file)
     if parser.has_kept:
         checked = with_printed_anchors(checked)
-    return Parsed(checked, in_order((*parser.diagnostics, *found)), parser.positions)
+    return Parsed(checked, in_order((*parser.diagnostics, *checks)), parser.positions, checks)

@@ -1,4 +1,4 @@
-"""What sessions of the router's CLI ask a controller: who it is, objects, names, and commits of typed lines.
+"""What sessions of the router's CLI ask a controller: who it is, objects and names.
 
 An object is named as in a difference: ("tunnel", "t1"), ("context", "L1", "ike-policy", "p").
 """
@@ -13,21 +13,14 @@ from typing import Any, Final
 from chassis.bus.arguments import ArgumentError
 from chassis.bus.engine import Output, ToOperator
 from chassis.bus.messages import Attributes, Value
-from chassis.config.difference import difference
 from chassis.config.grammar import MODES
 from chassis.config.operations import COMMANDS as GRAMMAR
-from chassis.config.parser import parse
 from chassis.config.render import render_object, without_parts
 from chassis.model.router import Config
-from chassis.xcrp import configuration
-from chassis.xcrp.configuration import CheckedConfig
 from chassis.xcrp.operators import Method, Operators
 
 MAX_NAMES: Final = 200
 """Most names (count) of one answer."""
-
-MAX_REASONS: Final = 100
-"""Most diagnostics (count) of one answer."""
 
 HOSTNAME: Final = "system-hostname"
 """The command that names the router; without it the node's name is shown."""
@@ -78,7 +71,7 @@ def _identity(operators: Operators, number: int, given: dict[str, Any], now: flo
     answer: Attributes = {
         "hostname": config.hostname if named else state.node.name,
         "contexts": contexts,
-        "version": state.journal.last.number if state.journal.last is not None else 0,
+        "version": state.journal.version,
         "modern": state.settings.modern,
     }
     return [ToOperator(number, answer)]
@@ -108,58 +101,9 @@ def _names(operators: Operators, number: int, given: dict[str, Any], now: float)
     return [ToOperator(number, {"names": found[:MAX_NAMES], "more": len(found) > MAX_NAMES})]
 
 
-def _changed(operators: Operators, given: dict[str, Any]) -> CheckedConfig:
-    """The configuration in force with these lines, and what is wrong with it."""
-    state = operators.state
-    parsed = parse(given["lines"], given["file"], state.config, modern=state.settings.modern)
-    return CheckedConfig(parsed.config, parsed.diagnostics)
-
-
-def _reasons(checked: CheckedConfig) -> list[dict[str, str | int | float | bool | bytes | None]]:
-    """Errors, and what is said of the lines themselves."""
-    return [
-        found
-        for found in configuration.diagnostics_of(checked)
-        if found["severity"] == "error" or found["line"] != 0
-    ][:MAX_REASONS]
-
-
-def _commit(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
-    state = operators.state
-    if given["confirm"]:
-        raise ArgumentError("a commit that waits to be confirmed is not possible yet")
-    checked = _changed(operators, given)
-    changes = [] if checked.refused else configuration.changes(state.config, checked.config)
-    result: Attributes = {"applied": not checked.refused, "diagnostics": _reasons(checked), "changes": changes}
-
-    def answer(why: str) -> list[Output]:
-        last = state.journal.last
-        said: Attributes = {**result, "version": last.number if last is not None else 0}
-        return [ToOperator(number, {**said, "applied": False} if why else said, why and f"commit: {why}")]
-
-    if checked.refused:
-        return answer("")
-    text = configuration.text_of(checked.config)
-    if not changes and text == configuration.text_of(state.config):
-        return answer("")
-    return operators.commit(text, given["file"], checked, False, answer, now)
-
-
-def _candidate(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
-    checked = _changed(operators, {**given, "file": ""})
-    lines: list[Value] = []
-    for change in difference(operators.state.config, checked.config):
-        sign = {"added": "+", "removed": "-", "changed": " "}[change.kind]
-        lines.append(f"{sign} {' '.join(map(str, change.path))}")
-        lines += [f"{line[:2]} {line[2:]}" for line in change.lines]
-    return [ToOperator(number, {"difference": lines, "diagnostics": _reasons(checked)})]
-
-
 COMMANDS: Final[dict[str, Method]] = {
     "identity": _identity,
     "object": _object,
     "names": _names,
-    "commit": _commit,
-    "candidate": _candidate,
 }
 """Functions that carry out the commands, by name."""

@@ -1,64 +1,52 @@
-"""The running configuration and the journal of its commits.
+"""The running configuration: texts and lines that are read and checked, and what a commit changes.
 
-A commit is on disk, in the journal, before it takes effect and before it is acknowledged. A controller that ends
-at any moment therefore restarts with the complete old or the complete new configuration. The journal is a file of
-lines, each one commit in JSON. A line without its end was never in force.
+A commit is on disk, in the journal (`chassis.xcrp.journal`), before it takes effect and before it is acknowledged.
+A controller that ends at any moment therefore restarts with the complete old or the complete new configuration.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from chassis.bus.engine import Append, Persist
-from chassis.config.diagnostics import Diagnostic, has_errors
-from chassis.config.difference import difference
+from chassis.config.diagnostics import Diagnostic, has_errors, in_order
+from chassis.config.difference import ConfigChange, difference
+from chassis.config.drafts import field_names
 from chassis.config.parser import parse
 from chassis.config.render import render
 from chassis.model.router import Config
-
-JOURNAL = "journal"
-
-MAX_JOURNAL_COMMITS = 20
-"""Most commits that are left when a journal is cut back (count)."""
-
-CUT_BACK_COMMITS = 2 * MAX_JOURNAL_COMMITS
-"""Number of commits above which a journal is cut back."""
-
-CUT_BACK_OCTETS = 1 << 26
-"""Size (octets) above which a journal is cut back, to half of it or to its last commit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """A configuration that was put into force: the text of its file as given, and the file's name."""
-
-    number: int
-    file: str
-    text: str
+from chassis.xcrp.journal import Commit
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedConfig:
-    """A parsed and checked text. `config` is the configuration without the lines in error.
+    """A configuration that was read and checked. `config` is without the lines in error.
 
-    An operator's `apply` of a text with an error is refused. A start-up file, also as the journal has it, is put
+    `diagnostics` are those of the text or of the lines that were read last. `standing` are older ones that still
+    hold: those of the text that the lines changed, and of objects that the lines did not touch.
+
+    An operator's `apply` or `commit` with an error is refused. A start-up file, also as the journal has it, is put
     into force without those lines (rule 2 of docs/decisions.md).
     """
 
     config: Config
     diagnostics: tuple[Diagnostic, ...]
+    standing: tuple[Diagnostic, ...] = ()
 
     @property
     def refused(self) -> bool:
         return has_errors(self.diagnostics)
 
     @property
+    def all_diagnostics(self) -> tuple[Diagnostic, ...]:
+        return (*self.standing, *self.diagnostics)
+
+    @property
     def errors(self) -> tuple[Diagnostic, ...]:
-        """Return the diagnostics of the lines in error."""
-        return tuple(found for found in self.diagnostics if found.severity == "error")
+        """Return the diagnostics of the lines in error, whose text is in force without them."""
+        return tuple(found for found in self.all_diagnostics if found.severity == "error")
 
 
 @lru_cache(maxsize=4)
@@ -70,6 +58,52 @@ def check(text: str, file: str, *, modern: bool = False) -> CheckedConfig:
     """
     parsed = parse(text, file, modern=modern)
     return CheckedConfig(parsed.config, parsed.diagnostics)
+
+
+def check_lines(
+    running: CheckedConfig, lines: str, file: str = "", *, modern: bool = False, typed: bool = False
+) -> CheckedConfig:
+    """Apply lines, with those of their modes, to a configuration, and check the whole.
+
+    `typed`: a line that no mode knows is an error (rule 8 of docs/decisions.md). What the check says of objects
+    that it also said before is not of these lines: it stands.
+    """
+    parsed = parse(lines, file, running.config, modern=modern, typed=typed)
+    old = {_said(found) for found in running.all_diagnostics}
+    checks = {id(found) for found in parsed.checks}
+    fresh: list[Diagnostic] = []
+    standing: list[Diagnostic] = []
+    for found in parsed.diagnostics:
+        older = id(found) in checks and not found.line and _said(found) in old
+        (standing if older else fresh).append(found)
+    # What was said of the text when it was read still holds, but not what was said of whole objects.
+    read = (found for found in running.all_diagnostics if found.line and found.severity == "error")
+    return CheckedConfig(parsed.config, tuple(fresh), in_order((*read, *standing)))
+
+
+def _said(found: Diagnostic) -> tuple[str, str, str, str]:
+    """Return what a diagnostic says, without the place."""
+    return found.severity, found.code, found.name, found.message
+
+
+def replay(steps: Sequence[Commit], *, modern: bool = False) -> CheckedConfig:
+    """Return the configuration of the last of these commits, of which the first has a whole one.
+
+    Each was checked when it was made, so the whole is checked once, at the end.
+    """
+    first = steps[0]
+    start = check(first.text or "", first.file, modern=modern)
+    config, held = start.config, {first.number: start.config}
+    for commit in steps[1:]:
+        if commit.back is not None:
+            config = held.get(commit.back, config)
+        elif commit.lines:
+            config = parse(commit.lines, commit.file, config, modern=modern, whole=False).config
+        held[commit.number] = config
+    if len(steps) == 1:
+        return start
+    last = check_lines(replace(start, config=config), "", modern=modern)
+    return replace(last, diagnostics=(), standing=last.all_diagnostics)
 
 
 def diagnostics_of(checked: CheckedConfig) -> list[dict[str, str | int | float | bool | bytes | None]]:
@@ -89,92 +123,39 @@ def diagnostics_of(checked: CheckedConfig) -> list[dict[str, str | int | float |
     ]
 
 
-class Journal:
-    """The commits of a node that are kept, oldest first.
+def identical(old: Any, new: Any) -> bool:
+    """Return whether two configurations, or parts of them, are the same in all that is printed, and in its order.
 
-    `problems` names each line that could not be read, without its text, because it may contain keys.
+    Unlike their equality, this includes which settings with their default value were typed. Parts that both share
+    cost nothing.
     """
-
-    def __init__(self, data: bytes | None) -> None:
-        """`data`: the journal's file, None where there is none."""
-        self.commits: list[Commit] = []
-        self.problems: list[str] = []
-        self._sizes: list[int] = []
-        lines = (data or b"").split(b"\n")
-        torn = lines.pop()
-        for number, line in enumerate(lines, 1):
-            commit = _read(line)
-            if commit is None:
-                self.problems.append(
-                    f"line {number} of the journal ({len(line)} octets) is not a commit: left out"
-                )
-            else:
-                self._add(commit, len(line) + 1)
-        if torn:
-            self.problems.append(
-                f"line {len(lines) + 1} of the journal ({len(torn)} octets) has no end: it was never in force"
-            )
-
-    @property
-    def last(self) -> Commit | None:
-        return self.commits[-1] if self.commits else None
-
-    @property
-    def needs_cut(self) -> bool:
-        """Return whether the journal must be cut back."""
-        return len(self.commits) > CUT_BACK_COMMITS or (
-            len(self.commits) > 1 and sum(self._sizes) > CUT_BACK_OCTETS
+    if old is new:
+        return True
+    if type(old) is not type(new):
+        return False
+    if isinstance(old, Mapping):
+        return len(old) == len(new) and all(
+            one == two and identical(old[one], new[two]) for one, two in zip(old, new, strict=True)
         )
-
-    def rewrite(self) -> Persist:
-        """Return the write that makes the file hold exactly these commits, cut back if there are too many."""
-        if self.needs_cut:
-            keep = 1
-            while (
-                keep < min(MAX_JOURNAL_COMMITS, len(self._sizes))
-                and sum(self._sizes[-keep - 1 :]) <= CUT_BACK_OCTETS // 2
-            ):
-                keep += 1
-            del self.commits[:-keep], self._sizes[:-keep]
-        return Persist(JOURNAL, b"".join(map(_written, self.commits)))
-
-    def append(self, file: str, text: str) -> Append:
-        """Add a commit; return its write. It may be put into force when that is on disk."""
-        number = self.commits[-1].number + 1 if self.commits else 1
-        commit = Commit(number, file, text)
-        line = _written(commit)
-        self._add(commit, len(line))
-        return Append(JOURNAL, line)
-
-    def undo_append(self) -> None:
-        """Remove the last commit, because its write failed."""
-        del self.commits[-1], self._sizes[-1]
-
-    def _add(self, commit: Commit, size: int) -> None:
-        self.commits.append(commit)
-        self._sizes.append(size)
-
-
-def _written(commit: Commit) -> bytes:
-    return json.dumps({"number": commit.number, "file": commit.file, "text": commit.text}).encode() + b"\n"
-
-
-def _read(line: bytes) -> Commit | None:
-    try:
-        value = json.loads(line)
-        number, file, text = value["number"], value["file"], value["text"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return None
-    if type(number) is not int or type(file) is not str or type(text) is not str:
-        return None
-    return Commit(number, file, text)
+    if isinstance(old, tuple):
+        return len(old) == len(new) and all(map(identical, old, new))
+    if is_dataclass(old):
+        return all(
+            identical(getattr(old, name), getattr(new, name)) for name in field_names(type(old)) if name != "line"
+        )
+    return bool(old == new)
 
 
 def changes(old: Config, new: Config) -> list[dict[str, Any]]:
     """Return the changes of a commit as in an operator's answer, without keys."""
+    return changes_of(difference(old, new))
+
+
+def changes_of(found: Iterable[ConfigChange]) -> list[dict[str, Any]]:
+    """Return these changes as in an operator's answer, without keys."""
     return [
         {"kind": change.kind, "path": [str(part) for part in change.path], "lines": list(change.lines)}
-        for change in difference(old, new)
+        for change in found
     ]
 
 

@@ -12,21 +12,19 @@ from typing import Any
 
 from chassis.bus.engine import Output, ToCard, ToLauncher
 from chassis.bus.messages import Goodbye, Heartbeat, Hello, Message, Reply
-from chassis.xcrp import cli_commands, configuration, ike_commands, inventory, listing, trace_commands
+from chassis.xcrp import cli_commands, ike_commands, inventory, listing, trace_commands, transactions
 from chassis.xcrp.admission import Admission
 from chassis.xcrp.cards import AdmissionEvent, CardEntry
 from chassis.xcrp.commits import Commits
-from chassis.xcrp.configuration import CheckedConfig, Journal
+from chassis.xcrp.configuration import CheckedConfig
 from chassis.xcrp.flash import FlashFile, read_store
 from chassis.xcrp.id_allocator import IdAllocator
+from chassis.xcrp.journal import JOURNAL, Journal
 from chassis.xcrp.node import NodeState
 from chassis.xcrp.operators import Operators
 from chassis.xcrp.reports import Reports
 from chassis.xcrp.settings import ControllerSettings
 from chassis.xcrp.state import ControllerState
-
-MAX_LOGGED_ERRORS = 100
-"""Errors of a start-up file that are logged one by one (count); `status` has their number."""
 
 BOOT_SHIFT = 32
 """The first version of a boot is its number shifted by this: above every version of the boots before."""
@@ -45,12 +43,14 @@ class ControllerEngine:
         settings: Mapping[str, Any],
         now: float,
         flash: Sequence[FlashFile] = (),
+        wall_offset: float = 0.0,
     ) -> None:
         """`files`: the node's state folder as it is now. `startup`: text and name of the start-up file, read only
-        if there is no journal (S-113). `flash`: the files of the router's flash."""
+        if there is no journal (S-113). `flash`: the files of the router's flash. `wall_offset`: what the clock of
+        the day (s since 1970) shows more than `now`."""
         read, problems = ControllerSettings.read(settings)
         numbers = IdAllocator(files, boot)
-        journal = Journal(files.get(configuration.JOURNAL))
+        journal = Journal(files.get(JOURNAL))
         self.node = NodeState(node, numbers, read, boot << BOOT_SHIFT)
         self.state = ControllerState(boot, read, self.node, journal, startup)
         self._problems = problems + journal.problems + numbers.problems
@@ -58,15 +58,16 @@ class ControllerEngine:
         self._problems += self._read_flash(flash)
         self._reports = Reports(self.state)
         self._commits = Commits(
-            journal, numbers, self._commit, self.state.event, lambda: self._admission.welcome_all()
+            self.state, numbers, self._force, lambda: self._admission.welcome_all(), wall_offset
         )
         commands = {
             **cli_commands.COMMANDS,
             **ike_commands.COMMANDS,
             **listing.COMMANDS,
             **trace_commands.COMMANDS,
+            **transactions.COMMANDS,
         }
-        self._operators = Operators(self.state, self._commits.commit, commands)
+        self._operators = Operators(self.state, self._commits, commands)
         self._admission = Admission(self.state, self._reports, self._operators)
         self._commands: list[tuple[int, str, dict[str, Any]]] = []
         """Commands that wait for the end of the reconcile window, or for a commit before them."""
@@ -80,19 +81,20 @@ class ControllerEngine:
 
     def start(self, now: float) -> list[Output]:
         self.state.history.began = now
-        outputs = self._commits.repair_journal() + self.state.events(self._problems, now) + self._load(now)
+        outputs = self._commits.repair_journal() + self.state.events(self._problems, now)
+        outputs += self._commits.load(now)
         outputs += self._admission.start(now)
         return outputs + self._run_commands(now)
 
     def on_timer(self, now: float) -> list[Output]:
-        outputs = self._admission.process_pending(now) + self._commits.retry_writes(now)
+        outputs = self._admission.process_pending(now) + self._commits.on_timer(now)
         outputs += self._admission.on_timer(now) + self._run_commands(now)
         outputs += self._reports.on_timer(now) + self._admission.check_heartbeats(now)
         return outputs + self._operators.on_timer(now)
 
     def next_timer(self) -> float:
-        parts = (self._admission, self._reports, self._operators)
-        return min(self._commits.retry_at, *(part.next_timer() for part in parts))
+        parts = (self._commits, self._admission, self._reports, self._operators)
+        return min(part.next_timer() for part in parts)
 
     def on_stall(self, seconds: float, now: float) -> list[Output]:
         """The controller could not run for `seconds`: do not count that time as silence of cards."""
@@ -181,7 +183,7 @@ class ControllerEngine:
             outputs += self._operators.command(number, command, arguments, now)
         return outputs
 
-    def _commit(self, file: str, checked: CheckedConfig, now: float) -> list[Output]:
+    def _force(self, checked: CheckedConfig, what: str, now: float) -> list[Output]:
         """The configuration is on disk: put it into force."""
         lines = self._reports.process_gathered(now)
         self.state.config, self.state.diagnostics = checked.config, checked
@@ -194,31 +196,8 @@ class ControllerEngine:
                 outputs += self._operators.on_card_down(card, now)
         if tuple(self.node.cards) != before:
             outputs.append(ToLauncher("cards", {"cards": dict(self.cards())}))
-        outputs += self.state.event(f"configuration {file or 'from an operator'} in force", now)
+        outputs += self.state.event(f"{what} in force", now)
         return outputs + self.state.events(lines, now)
-
-    def _load(self, now: float) -> list[Output]:
-        """Read the last commit of the journal, or the start-up file."""
-        state, last = self.state, self.state.journal.last
-        if last is not None:
-            text, file = last.text, last.file
-        elif state.startup is not None:
-            text, file = state.startup
-        else:
-            return []
-        checked = configuration.check(text, file, modern=state.settings.modern)
-        state.diagnostics = checked
-        errors = checked.errors
-        for found in errors[:MAX_LOGGED_ERRORS]:
-            state.log("error", "configuration", str(found), now)
-        if errors and last is None and state.settings.refuse:
-            return state.event(f"configuration {file} refused: {errors[0]}", now)
-        state.config = checked.config
-        outputs: list[Output] = [state.journal.append(file, text)] if last is None else []
-        if errors:
-            what = "1 error: its line has" if len(errors) == 1 else f"{len(errors)} errors: their lines have"
-            outputs += state.event(f"configuration {file} in force with {what} no effect; {errors[0]}", now)
-        return outputs
 
     def _read_flash(self, files: Sequence[FlashFile]) -> list[str]:
         """Read the files of the flash if they have changed; return what is wrong with them."""

@@ -19,8 +19,8 @@ from chassis.bus.messages import Attributes, Reply, Request
 from chassis.config.portion import portion, render_portion, used_by
 from chassis.config.render import render
 from chassis.net.address import MASKS
-from chassis.xcrp import configuration, show
-from chassis.xcrp.configuration import CheckedConfig
+from chassis.xcrp import show
+from chassis.xcrp.commits import Commits
 from chassis.xcrp.inventory import LINE_CARD
 from chassis.xcrp.state import ControllerState
 
@@ -58,9 +58,6 @@ class _Capture:
     """Why the next process could not continue it."""
 
 
-Commit = Callable[[str, str, CheckedConfig, bool, Callable[[str], list[Output]], float], list[Output]]
-"""`chassis.xcrp.commits.Commits.commit`."""
-
 Method = Callable[["Operators", int, dict[str, Any], float], list[Output]]
 """Runs a command; the arguments are checked and complete."""
 
@@ -78,9 +75,9 @@ def _command(name: str) -> Callable[[Method], Method]:
 class Operators:
     """Runs commands, and keeps those that wait for cards."""
 
-    def __init__(self, state: ControllerState, commit: Commit, more: Mapping[str, Method]) -> None:
-        """`commit` begins a commit; `more` are the commands of other modules, beside those of this one."""
-        self.state, self.commit = state, commit
+    def __init__(self, state: ControllerState, commits: Commits, more: Mapping[str, Method]) -> None:
+        """`more` are the commands of other modules, beside those of this one."""
+        self.state, self.commits = state, commits
         self._commands = {**_COMMANDS, **more}
         self._specs = {name: requests.CONTROLLER[name] for name in self._commands}
         self.node = state.node
@@ -277,30 +274,6 @@ class Operators:
         if asp not in self.node.cards:
             raise ArgumentError(f"no {asp}")
         return {plan.config.name for plan in self.node.plan.tunnels.values() if plan.asp == asp}
-
-    @_command("apply")
-    def _apply(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
-        state = self.state
-        checked = configuration.check(arguments["text"], arguments["file"], modern=state.settings.modern)
-        apply = not checked.refused and not arguments["dry"]
-        old, new = state.config, checked.config
-        changes = [] if checked.refused else configuration.changes(old, new)
-        result: Attributes = {
-            "changes": changes,
-            "diagnostics": configuration.diagnostics_of(checked),
-            "applied": apply,
-        }
-
-        def answer(why: str) -> list[Output]:
-            return [ToOperator(number, {**result, "applied": False} if why else result, why and f"apply: {why}")]
-
-        if not apply:
-            return answer("")
-        same = not changes and configuration.text_of(old) == configuration.text_of(new)
-        if state.diagnostics is not None and state.diagnostics.refused:
-            # The commit in force has a text with wrong lines: replace it in the journal by this one.
-            same = False
-        return self.commit(arguments["text"], arguments["file"], checked, same, answer, now)
 
     @_command("trace")
     def _arm(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:

@@ -62,6 +62,7 @@ class ControllerShell:
             settings=dict(env.settings),
             now=now,
             flash=self._flash(),
+            wall_offset=time.time() - now,
         )
         self._handlers: dict[type, Callable[[Any], None]] = {
             ToCard: lambda output: self._send(output.card, output.message),
@@ -211,7 +212,7 @@ class ControllerShell:
             except ArgumentError as error:
                 self._operators.answer(number, {}, f"bus: {error}")
             return
-        if command == "apply" and self.env.flash is not None:
+        if command in ("apply", "commit", "rollback") and self.env.flash is not None:
             # A commit uses the certificates that are there now.
             self.perform(self.engine.on_flash_changed(self._flash(), time.monotonic()))
         self.perform(self.engine.on_operator_command(number, command, arguments, time.monotonic()))

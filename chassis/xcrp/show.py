@@ -36,7 +36,7 @@ def status(state: ControllerState) -> Attributes:
         "diagnostics": {
             severity: sum(
                 found.severity == severity
-                for found in (diagnostics.diagnostics if diagnostics is not None else ())
+                for found in (diagnostics.all_diagnostics if diagnostics is not None else ())
             )
             for severity in ("error", "warning", "note")
         },

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from chassis.bus.engine import Output, ToLauncher
 from chassis.bus.messages import LogRecord, Value
 from chassis.model.router import Config
-from chassis.xcrp.configuration import CheckedConfig, Journal
+from chassis.xcrp.configuration import CheckedConfig
 from chassis.xcrp.events import History
+from chassis.xcrp.journal import Journal
 from chassis.xcrp.node import NodeState
 from chassis.xcrp.settings import ControllerSettings
 
@@ -32,6 +33,12 @@ class ControllerState:
     history: History = field(default_factory=History)
     ignored: dict[str, int] = field(default_factory=dict)
     reconciled: bool = False
+
+    @property
+    def running(self) -> CheckedConfig:
+        """Return the configuration in force with its diagnostics."""
+        found = self.diagnostics
+        return CheckedConfig(self.config, () if found is None else found.all_diagnostics)
 
     def publish(self) -> list[Output]:
         """Return the deltas of everything that changed; none before the reconcile window is over."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from chassis.model.router import Config
 from chassis.xcrp import configuration
+from chassis.xcrp.journal import JOURNAL, Journal
 
 SHOWN = 12
 """Largest number of lines that a note shows of a difference."""
@@ -35,7 +36,7 @@ class Committed:
 def committed(state: Path, text: str, config: Config, modern: bool) -> Committed | None:
     """Compare a node's last commit with the text of its start-up file; None if the state folder has no commit."""
     try:
-        journal = configuration.Journal((state / configuration.JOURNAL).read_bytes())
+        journal = Journal((state / JOURNAL).read_bytes())
     except OSError:
         return None
     last = journal.last
@@ -43,7 +44,7 @@ def committed(state: Path, text: str, config: Config, modern: bool) -> Committed
         return None
     lines: tuple[str, ...] = ()
     if last.text != text:
-        held = configuration.check(last.text, last.file, modern=modern).config
+        held = configuration.replay(journal.steps_to(last.number), modern=modern).config
         lines = tuple(_lines(configuration.changes(held, config)))
     return Committed(last.number, last.file, lines)
 

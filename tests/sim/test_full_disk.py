@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chassis.sim.lab import Run
-from chassis.xcrp.configuration import JOURNAL, Journal
+from chassis.xcrp.journal import JOURNAL, Journal
 from launch.simulate import model
 from tests.support import CONFIGS
 

@@ -8,7 +8,7 @@ import pytest
 
 from chassis.bus.codec import encode_record
 from chassis.bus.records import CardStateRecord
-from chassis.xcrp.configuration import JOURNAL, Journal
+from chassis.xcrp.journal import JOURNAL, Journal
 from tests.support import odd
 from tests.support.xcrp import HA_PORTS, HIGH_AVAILABILITY, Cut, Node, booted, sa
 
@@ -253,25 +253,25 @@ def test_a_long_journal_is_cut_back_while_the_controller_runs() -> None:
     node = Node("context c\n")
     node.start()
     lengths = []
-    for i in range(60):
+    for i in range(260):
         node.ask("apply", text=f"context c{i}\n")
         lengths.append(len(Journal(node.state[JOURNAL]).commits))
-    assert max(lengths) == 40
-    assert 20 in lengths
-    assert Journal(node.state[JOURNAL]).commits[-1].number == 61
+    assert max(lengths) == 200
+    assert 100 in lengths
+    assert Journal(node.state[JOURNAL]).commits[-1].number == 261
 
 
 def test_a_long_journal_is_cut_back_at_the_start() -> None:
     node = Node("context c\n")
     node.state[JOURNAL] = b"".join(
-        json.dumps({"number": i, "file": "", "text": f"context c{i}\n"}).encode() + b"\n" for i in range(1, 62)
+        json.dumps({"number": i, "file": "", "text": f"context c{i}\n"}).encode() + b"\n" for i in range(1, 302)
     )
     node.start()
     journal = Journal(node.state[JOURNAL])
-    assert len(journal.commits) == 20
+    assert len(journal.commits) == 100
     assert journal.last is not None
-    assert journal.last.number == 61
-    assert "context c61" in node.ask("config")["text"]
+    assert journal.last.number == 301
+    assert "context c301" in node.ask("config")["text"]
 
 
 def test_a_commit_without_a_difference_is_not_noted() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from chassis.xcrp.configuration import JOURNAL, Journal
+from chassis.xcrp.journal import JOURNAL, Journal
 from tests.support import REAL
 from tests.support.xcrp import Node
 

@@ -6,7 +6,7 @@ import pytest
 
 from chassis.bus.engine import ToOperator
 from chassis.bus.requests import CONTROLLER
-from chassis.xcrp import ike_commands, listing, trace_commands
+from chassis.xcrp import cli_commands, ike_commands, listing, trace_commands, transactions
 from chassis.xcrp.operators import _COMMANDS
 from tests.support import odd
 from tests.support.xcrp import HIGH_AVAILABILITY, booted
@@ -16,7 +16,8 @@ OPEN = {name: spec for name, spec in CONTROLLER.items() if name != "bus"}
 
 
 def test_the_table_names_every_command() -> None:
-    others = (ike_commands.COMMANDS, listing.COMMANDS, trace_commands.COMMANDS)
+    modules = (cli_commands, ike_commands, listing, trace_commands, transactions)
+    others = [module.COMMANDS for module in modules]
     assert {*_COMMANDS, *(name for commands in others for name in commands), "bus"} == CONTROLLER.keys()
 
 
