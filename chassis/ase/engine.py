@@ -207,6 +207,10 @@ class AspEngine(CardBase):
         if request.name == "sas":
             number = tunnel if isinstance(tunnel, int) else None
             return [ToController(Reply(request.number, self.sa_statistics.statistics(number)))]
+        if request.name == "totals":
+            context = request.arguments["context"]
+            assert isinstance(context, int)
+            return [ToController(Reply(request.number, self.sa_statistics.totals(context)))]
         if request.name == "ike":
             return self.ike.request(request, str(request.arguments["what"]), 0)
         if request.name not in ("clear", "rekey"):

@@ -59,6 +59,31 @@ class SaStatistics:
         chosen = sorted(states) if tunnel is None else [tunnel] if tunnel in states else []
         return {"tunnels": [self._tunnel(states[number]) for number in chosen], "drops": self._counters.drops()}
 
+    def totals(self, context: int) -> dict[str, Any]:
+        """Return the sums over all tunnels whose local end point or interface is in a context."""
+        chosen = [
+            state
+            for state in self._tunnels.local.values()
+            if context in (state.record.context, state.record.outer_context)
+        ]
+        totals: dict[str, Any] = {
+            "tunnels": len(chosen),
+            "up": sum(state.up for state in chosen),
+            "sas": 0,
+            "encapsulated": _packets_and_octets(0, 0),
+            "decapsulated": _packets_and_octets(0, 0),
+            "drops": {"out": {}, "in": {}},
+        }
+        for state in chosen:
+            row = self._tunnel(state)
+            totals["sas"] += len(row["sas"])
+            for way in ("encapsulated", "decapsulated"):
+                for unit, count in row[way].items():
+                    totals[way][unit] += count
+            for way in ("out", "in"):
+                _add(totals["drops"][way], row["drops"][way])
+        return totals
+
     def _tunnel(self, state: AspTunnel) -> dict[str, Any]:
         number = state.record.number
         counters = self._counters

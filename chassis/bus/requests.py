@@ -73,6 +73,9 @@ _CARD = Argument(TextType(32), "the card, such as asp 1/1; not needed for a node
 _PORT = Argument(TextType(32), "the port, such as 3/11", required=True)
 _SINCE = Argument(NumberType(0, MAX_TIME, "seconds"), "only entries after this monotonic time", 0.0)
 _TUNNEL = Argument(TextType(), "name of the tunnel; all if it is left out", "")
+_ASP = Argument(TextType(32), "the ASP, as in 1/1", required=True)
+_CONTEXT = Argument(TextType(), "only of this context; of all where it is empty", "")
+_COUNTED = Argument(FlagType(), "with what line cards counted", False)
 _FLOW = Argument(TextType(64), "name of the flow; all if it is left out")
 
 _USER = Argument(TextType(256), "who asks for it", "")
@@ -175,6 +178,30 @@ CONTROLLER: Final[Mapping[str, Spec]] = {
         },
     ),
     "routes": Spec("The routes of a context.", {"context": Argument(TextType(), "name of the context", "local")}),
+    "system": Spec("The router as a whole: its names, its platform, how long it runs."),
+    "hardware": Spec("The slots and what is in them, and the number of alarms."),
+    "processes": Spec("The processes of the cards."),
+    "asps": Spec("ASPs, their pools and groups."),
+    "alarms": Spec("What is wrong at present."),
+    "contexts": Spec("The contexts."),
+    "interfaces": Spec("Interfaces.", {"context": _CONTEXT, "name": Argument(TextType(), "only this one", "")}),
+    "ports": Spec(
+        "Ports.", {"port": Argument(TextType(32), "only this one, such as 3/11", ""), "counters": _COUNTED}
+    ),
+    "circuits": Spec(
+        "A slice of the circuits of ports and tunnels.",
+        {
+            "context": _CONTEXT,
+            "after": Argument(IntType(0), "the `next` of the slice before; 0 for the first", 0),
+            "counters": _COUNTED,
+        },
+    ),
+    "arp": Spec("ARP entries: our own addresses, and neighbours.", {"context": _CONTEXT}),
+    "ike-statistics": Spec("What IKE counted, and its SAs, of one ASP.", {"asp": _ASP}),
+    "ipsec-statistics": Spec(
+        "What an ASP counted for the tunnels that have an end in a context.",
+        {"asp": _ASP, "context": Argument(TextType(), "name of the context", required=True)},
+    ),
     "log": Spec("The log.", {"since": _SINCE}),
     "events": Spec("The events of the node.", {"since": _SINCE}),
     "config": Spec(
@@ -370,6 +397,14 @@ LINE_CARD: Final[Mapping[str, Spec]] = {
         },
     ),
     "neighbours": Spec("Neighbours by ARP."),
+    "counters": Spec(
+        "Counters of ports and of tunnel circuits.",
+        {
+            "ports": Argument(FlagType(), "of all ports of the card", False),
+            "first": Argument(IntType(0), "of circuits from this number on", 0),
+            "last": Argument(IntType(0), "up to this one; 0: of no circuit", 0),
+        },
+    ),
     "stamps": _STAMPS,
     "link": _LINK,
     "inject": _INJECT,
@@ -387,12 +422,16 @@ ASP: Final[Mapping[str, Spec]] = {
         "IKE SAs and counters.",
         {
             "tunnel": _NUMBER,
-            "what": Argument(WordType((*SHOW, "keys")), "of what", required=True),
+            "what": Argument(WordType((*SHOW, "keys", "total")), "of what", required=True),
         },
     ),
     "stamps": _STAMPS,
     "queues": Spec("The priority queues.", {"tunnel": _NUMBER}),
     "sas": Spec("What was counted for each SA.", {"tunnel": _NUMBER}),
+    "totals": Spec(
+        "What was counted for all tunnels with an end in a context.",
+        {"context": Argument(IntType(0), "number of the context", required=True)},
+    ),
     "capture": _capture("clear, protected or fabric", append=_APPEND),
     "capture-stop": _capture_stop("the point"),
 }

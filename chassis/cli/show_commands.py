@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from chassis.cli.rows import ExecCommand, Values, of_context, of_guide
-from chassis.cli.views import routing, system, tunnels
+from chassis.cli.views import hardware, interfaces, security, system, tunnels
 
 
 def _tunnel(values: Values, context: str) -> dict[str, Any]:
@@ -36,11 +36,60 @@ def _whole(values: Values, context: str) -> dict[str, Any]:
 _SCOPE = "[<scope=all-contexts>] [<verbose=verbose>]"
 _FORM = "[{<form=detail> | <form=on-demand>}]"
 _DETAIL = "[<detail=detail>]"
+_ARP_FORMS: Final = (*interfaces.EVERY_CONTEXT, "interworking", "summary", "xcrp")
 
 SHOW_COMMANDS: Final[tuple[ExecCommand, ...]] = (
-    ExecCommand("show-version", "show version", "software release", system.version),
-    ExecCommand("show-chassis", "show chassis", "cards of the chassis by slot", system.chassis, "status"),
-    ExecCommand("show-process", "show process", "processes of the cards", system.process, "status"),
+    ExecCommand("show-version", "show version", "software release", system.version, "system"),
+    ExecCommand("show-release", "show release", "installed releases", system.release, "system"),
+    ExecCommand("show-chassis", "show chassis", "cards of the chassis by slot", hardware.chassis, "hardware"),
+    ExecCommand(
+        "show-hardware", f"show hardware {_DETAIL}", "parts of the chassis", hardware.hardware, "hardware"
+    ),
+    ExecCommand("show-slot-table", "show slot table", "slots and their state", hardware.slot_table, "hardware"),
+    ExecCommand("show-card", "show card [<slot:1-14>]", "cards and their processes", hardware.card, "hardware"),
+    ExecCommand("show-asp", f"show asp [<name:asp>] {_DETAIL}", "ASPs", hardware.asps, "asps"),
+    ExecCommand("show-asp-pool", f"show asp pool [<name:name>] {_DETAIL}", "ASP pools", hardware.pools, "asps"),
+    ExecCommand(
+        "show-asp-group", f"show asp group [<name:name>] {_DETAIL}", "ASP groups", hardware.groups, "asps"
+    ),
+    ExecCommand("show-alarms", "show alarms", "what is wrong at present", hardware.alarms, "alarms"),
+    ExecCommand("show-process", "show process", "processes of the cards", hardware.process, "processes"),
+    ExecCommand(
+        "show-context", "show context [<scope=all>]", "this context, or all", interfaces.contexts, "contexts"
+    ),
+    ExecCommand(
+        "show-ip-interface",
+        "show ip interface [<form=brief>]",
+        "interfaces of the context",
+        interfaces.interfaces,
+        "interfaces",
+        of_context,
+        aliases=("show ip interface <name:name>",),
+    ),
+    ExecCommand(
+        "show-ip-local-interface",
+        "show ip local interface",
+        "addresses of the interfaces of the context",
+        interfaces.local_interfaces,
+        "interfaces",
+        of_context,
+    ),
+    ExecCommand(
+        "show-port",
+        "show port [<port:port>] [<form=detail|counters>]",
+        "Ethernet ports",
+        interfaces.ports,
+        "ports",
+        lambda values, context: {"port": values.get("port", ""), "counters": "form" in values},
+    ),
+    ExecCommand(
+        "show-circuit",
+        "show circuit [<form=counters>]",
+        "circuits of ports and tunnels",
+        interfaces.circuits,
+        "circuits",
+        lambda values, context: {"counters": "form" in values},
+    ),
     ExecCommand("show-clock", "show clock", "date and time", system.clock),
     ExecCommand("show-log", "show log", "the log", system.log, "log"),
     ExecCommand(
@@ -76,16 +125,17 @@ SHOW_COMMANDS: Final[tuple[ExecCommand, ...]] = (
         "show-ip-route",
         "show ip route",
         "routes of the context",
-        routing.routes,
+        interfaces.routes,
         "routes",
         of_context,
     ),
     ExecCommand(
         "show-arp-cache",
-        "show arp-cache",
-        "neighbours by ARP",
-        routing.arp,
-        "neighbours",
+        f"show arp-cache [<form={'|'.join(_ARP_FORMS)}>]",
+        "ARP entries of the context",
+        interfaces.arp,
+        "arp",
+        lambda values, context: {"context": "" if values.get("form") in interfaces.EVERY_CONTEXT else context},
     ),
     of_guide(
         "show-ike-policy",
@@ -125,6 +175,18 @@ SHOW_COMMANDS: Final[tuple[ExecCommand, ...]] = (
         guide="10",
     ),
     of_guide(
+        "show-ike-statistics",
+        security.ike_statistics,
+        "ike-statistics",
+        lambda values, context: {"asp": values["asp"]},
+    ),
+    of_guide(
+        "show-ipsec-statistics",
+        security.ipsec_statistics,
+        "ipsec-statistics",
+        lambda values, context: {"asp": values["asp"], "context": values["context"]},
+    ),
+    of_guide(
         "show-tunnel-statistics",
         tunnels.statistics,
         "sas",
@@ -143,32 +205,54 @@ SHOW_COMMANDS: Final[tuple[ExecCommand, ...]] = (
 
 SHOW_WORDS: Final[Mapping[str, str]] = {
     "access-list": "IPsec access lists",
+    "alarms": "what is wrong at present",
+    "all": "of all contexts",
+    "all-context": "of all contexts",
     "all-contexts": "of all contexts",
-    "asp": "what an ASP uses",
-    "card": "what an ASP uses",
     "arp-cache": "neighbours by ARP",
+    "asp": "ASPs, or what one uses",
+    "brief": "one line for each",
+    "card": "cards, or what an ASP uses",
     "chassis": "cards of the chassis",
+    "circuit": "circuits of ports and tunnels",
     "clock": "date and time",
     "configuration": "configuration in force",
+    "context": "contexts",
+    "counters": "what was counted",
     "detail": "with all that is known",
+    "global": "of all tunnels",
+    "group": "ASP groups",
+    "hardware": "parts of the chassis",
     "ike": "Internet Key Exchange",
+    "ike1": "IKE version 1",
+    "ike2": "IKE version 2",
+    "interface": "interfaces of the context",
+    "interworking": "of interworking circuits",
     "ip": "Internet Protocol",
     "ipsec": "IP Security",
+    "local": "of the router itself",
     "log": "the log",
     "name": "by name",
     "on-demand": "of on-demand tunnels",
     "policy": "policies",
+    "pool": "ASP pools",
+    "port": "Ethernet ports",
     "process": "processes of the cards",
     "profile": "IPsec profiles",
     "proposal": "proposals",
+    "release": "installed releases",
     "remote": "by remote end point",
     "route": "routes of the context",
     "sa": "security associations",
     "security-association": "manual security associations",
     "show": "show information about the system",
+    "slot": "slots of the chassis",
     "statistics": "what was counted",
+    "summary": "numbers only",
+    "table": "slots and their state",
     "tunnel": "tunnels",
     "verbose": "with settings that have their default value",
     "version": "software release",
+    "xcrp": "of the controller's own port",
 }
 """What `?` says of the keywords of these commands."""

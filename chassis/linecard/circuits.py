@@ -33,6 +33,15 @@ class Circuit:
             self._out = self._slots("out")
         self._count(self._out, lengths)
 
+    def totals(self) -> dict[str, int]:
+        """Return packets and octets of both directions since the counter file was new."""
+        name = f"circuit {self.record.number}"
+        return {
+            f"{title}_{way}": self._counters.get(f"{name} {what} {way}")
+            for way in ("in", "out")
+            for title, what in (("packets", "packets"), ("octets", "bytes"))
+        }
+
     def _slots(self, direction: str) -> tuple[int, int]:
         name = f"circuit {self.record.number}"
         return (

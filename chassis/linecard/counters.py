@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from chassis.bus.counters import Counters
 from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.forwarder import ORIGINATED
@@ -49,6 +51,30 @@ class PacketCounters:
     def add_waiting(self, packets: int) -> None:
         """Count packets that wait from now on; a negative number no longer does."""
         self.values[self.waiting] += packets
+
+
+_NO_LOSS = ("duplicate", "reorder")
+"""Faults of a wire that lose no packet."""
+
+
+def port_counters(counters: Counters, ports: Iterable[str]) -> dict[str, dict[str, int]]:
+    """Return, by port, the packets that it received and sent, and those that it dropped or its wire lost.
+
+    The shell's drivers of the ports count them.
+    """
+    found = {port: {"packets_in": 0, "packets_out": 0, "drops": 0} for port in ports}
+    for name, value in counters.items() if found else ():
+        if not name.startswith("port "):
+            continue
+        _, port, *words = name.split(" ")
+        row = found.get(port)
+        if row is None:
+            continue
+        if words[0] == "frames":
+            row["packets_out" if words[1] == "sent" else "packets_in"] += value
+        elif words[-1] not in _NO_LOSS:
+            row["drops"] += value
+    return found
 
 
 def unaccounted(counters: Counters) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from chassis.bus import requests
 from chassis.bus.batch import Batch, Step
@@ -14,8 +15,9 @@ from chassis.bus.records import ContextRecord
 from chassis.bus.replication import RecordChange
 from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.forwarder import Origin
+from chassis.linecard.arp import NeighbourState
 from chassis.linecard.circuits import Circuit, Circuits
-from chassis.linecard.counters import PacketCounters
+from chassis.linecard.counters import PacketCounters, port_counters
 from chassis.linecard.delivery import LineCardDelivery
 from chassis.linecard.ports import LineCardPort, LineCardPorts
 from chassis.linecard.trace import Tracer
@@ -28,7 +30,7 @@ class LineCardEngine(CardBase):
     Frames of a port are looked up in the context of the port's interface. By the step of a batch of another card,
     `CIRCUIT_OUT` and `CIRCUIT_IN` are counted by the tunnel's circuit and looked up in its context; `EGRESS`
     is sent to the next hop that another card chose; `LOCAL` is for the router itself. Requests: `ping`, `trace`,
-    `neighbours`.
+    `neighbours`, `counters`.
     """
 
     kind = "linecard"
@@ -84,7 +86,9 @@ class LineCardEngine(CardBase):
             self.tracer.arm(request.arguments)
             return [ToController(Reply(request.number, {}))]
         if request.name == "neighbours":
-            return [ToController(Reply(request.number, {"neighbours": self._neighbours()}))]
+            return [ToController(Reply(request.number, {"neighbours": self._neighbours(now)}))]
+        if request.name == "counters":
+            return [ToController(Reply(request.number, self._counted(request)))]
         return None
 
     def on_carrier(self, port: str, up: bool, now: float) -> list[Output]:
@@ -194,13 +198,26 @@ class LineCardEngine(CardBase):
                 return number
         raise ValueError(f"no context {wanted!r}")
 
-    def _neighbours(self) -> list[dict[str, Value]]:
+    def _counted(self, request: Request) -> dict[str, Any]:
+        """Return what was counted at ports, and of circuits, by name and by number."""
+        asked: dict[str, Any] = request.arguments
+        counted = [
+            circuit for number, circuit in self.circuits.own.items() if asked["first"] <= number <= asked["last"]
+        ]
+        return {
+            "ports": port_counters(self.counters, self.ports.own if asked["ports"] else ()),
+            "circuits": {str(circuit.record.number): circuit.totals() for circuit in counted},
+        }
+
+    def _neighbours(self, now: float) -> list[dict[str, Value]]:
+        """Return the neighbours of all ports; `ttl` is the time after which each is asked for again (s)."""
         return [
             {
                 "port": port.name,
                 "address": format_address(neighbour.address),
                 "mac": format_mac(neighbour.mac),
                 "state": neighbour.state.value,
+                "ttl": int(neighbour.due - now) if neighbour.state is NeighbourState.REACHABLE else 0,
             }
             for port in self.ports.own.values()
             for neighbour in self.delivery.arp.neighbours(port).values()

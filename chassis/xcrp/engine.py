@@ -12,7 +12,15 @@ from typing import Any
 
 from chassis.bus.engine import Output, ToCard, ToLauncher
 from chassis.bus.messages import Goodbye, Heartbeat, Hello, Message, Reply
-from chassis.xcrp import cli_commands, ike_commands, inventory, listing, trace_commands, transactions
+from chassis.xcrp import (
+    cli_commands,
+    ike_commands,
+    inventory,
+    listing,
+    show_commands,
+    trace_commands,
+    transactions,
+)
 from chassis.xcrp.admission import Admission
 from chassis.xcrp.cards import AdmissionEvent, CardEntry
 from chassis.xcrp.commits import Commits
@@ -64,6 +72,7 @@ class ControllerEngine:
             **cli_commands.COMMANDS,
             **ike_commands.COMMANDS,
             **listing.COMMANDS,
+            **show_commands.COMMANDS,
             **trace_commands.COMMANDS,
             **transactions.COMMANDS,
         }

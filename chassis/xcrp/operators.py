@@ -28,6 +28,10 @@ CARD_REPLY_TIMEOUT = 10.0
 """Time that a card has for its reply (s)."""
 
 
+Finish = Callable[[Mapping[str, Any], Mapping[str, str]], Attributes]
+"""Makes an answer from the replies and the errors of cards, by card."""
+
+
 @dataclass(slots=True)
 class _PendingCommand:
     """A command that waits for cards. `waiting` maps the number of each open request to its card."""
@@ -40,8 +44,8 @@ class _PendingCommand:
     errors: dict[str, str] = field(default_factory=dict)
     more: Attributes = field(default_factory=dict)
     """What the controller adds to the answer of one card."""
-    finish: Callable[[Mapping[str, str]], Attributes] | None = None
-    """Returns the answer from the errors of the cards, if the replies are not the answer themselves."""
+    finish: Finish | None = None
+    """Returns the answer, if the replies are not the answer themselves."""
 
 
 @dataclass(slots=True)
@@ -172,7 +176,7 @@ class Operators:
             error = next((f"{card}: {text}" for card, text in asked.errors.items()), "")
             return [ToOperator(asked.operator, {**next(iter(asked.results.values()), {}), **asked.more}, error)]
         if asked.finish is not None:
-            return [ToOperator(asked.operator, asked.finish(asked.errors))]
+            return [ToOperator(asked.operator, asked.finish(asked.results, asked.errors))]
         return [ToOperator(asked.operator, {"cards": asked.results, "errors": dict(asked.errors)})]
 
     def request_cards(
@@ -185,10 +189,10 @@ class Operators:
         single: bool = False,
         patience: float = CARD_REPLY_TIMEOUT,
         more: Attributes | None = None,
-        finish: Callable[[Mapping[str, str]], Attributes] | None = None,
+        finish: Finish | None = None,
     ) -> list[Output]:
         """Send a request to each of these cards. When all have replied, answer the operator with the replies by
-        card, for a `single` card with its reply and `more`, or with what `finish` returns from the errors."""
+        card, for a `single` card with its reply and `more`, or with what `finish` makes of them."""
         asked = _PendingCommand(operator, {}, now + patience, single, more=more or {}, finish=finish)
         outputs: list[Output] = []
         for card, arguments in cards:
@@ -196,7 +200,9 @@ class Operators:
             asked.waiting[self._number] = card
             self._asked[self._number] = asked
             outputs.append(ToCard(card, Request(self._number, name, arguments)))
-        return outputs or [ToOperator(operator, {"cards": {}, "errors": {}})]
+        if outputs:
+            return outputs
+        return [ToOperator(operator, finish({}, {}) if finish is not None else {"cards": {}, "errors": {}})]
 
     def usable(self, card: str) -> str:
         """Return the name of a card that takes requests.
@@ -217,10 +223,10 @@ class Operators:
             raise ArgumentError(f"no line card holds port {port!r}")
         return self.usable(f"lc {slot}")
 
-    def _line_cards(self) -> list[str]:
+    def line_cards(self) -> list[str]:
         return [name for name, entry in self.node.cards.items() if entry.kind == LINE_CARD and entry.usable]
 
-    def _context(self, name: str) -> int:
+    def context_number(self, name: str) -> int:
         number = self.node.plan.contexts.get(name)
         if number is None:
             known = ", ".join(self.node.plan.contexts)
@@ -235,7 +241,7 @@ class Operators:
 
     @_command("routes")
     def _routes(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
-        context = self._context(arguments["context"])
+        context = self.context_number(arguments["context"])
         answer: Attributes = {
             "routes": show.routes(self.node, context),
             "down": show.down_routes(self.node, arguments["context"]),
@@ -257,7 +263,7 @@ class Operators:
         if part == "all":
             return [ToOperator(number, {"text": render(config, verbose, keys)})]
         if context:
-            self._context(context)
+            self.context_number(context)
         if asp := arguments["asp"]:
             config = used_by(config, self._tunnels_on(f"asp {asp}"))
         text = render_portion(portion(config, part, context, name), verbose, keys)
@@ -294,10 +300,10 @@ class Operators:
         """Return (card, port) of each place to arm a trace at; an empty port means every port of the card."""
         if port is not None:
             return [(self._card_of_port(port), port)]
-        usable = self._line_cards()
+        usable = self.line_cards()
         if context is None:
             return [(card, "") for card in usable]
-        number = self._context(context)
+        number = self.context_number(context)
         ports = self.node.plan.ports.values()
         return [
             (port_plan.card, port_plan.name)
@@ -313,7 +319,7 @@ class Operators:
 
     @_command("ping")
     def _ping(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
-        context = self._context(arguments["context"])
+        context = self.context_number(arguments["context"])
         count, timeout, interval = arguments["count"], arguments["timeout"], arguments["interval"]
         address = arguments["address"]
         ask: Attributes = {
@@ -335,7 +341,7 @@ class Operators:
 
     def _ping_card(self, context: int, address: int) -> str:
         """Return the line card by which the echo request leaves, if it is usable; otherwise any line card."""
-        usable = self._line_cards()
+        usable = self.line_cards()
         if not usable:
             raise ArgumentError("no line card is usable")
         for length in range(32, -1, -1):
@@ -415,5 +421,5 @@ class Operators:
 
     @_command("neighbours")
     def _neighbours(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
-        cards = self._line_cards() if arguments["card"] is None else [self.usable(arguments["card"])]
+        cards = self.line_cards() if arguments["card"] is None else [self.usable(arguments["card"])]
         return self.request_cards(number, [(card, {}) for card in cards], "neighbours", now)

@@ -33,6 +33,11 @@ EXTENSIONS = ("modern",)
 """Extensions beyond the guide that a lab may enable: `modern` enables algorithms that the guide does not have."""
 
 
+SYSTEMS = ("seos", "ipos")
+"""Names of the operating system that `show version` gives: the router's own, or that of its successor, which some
+programs look for."""
+
+
 @dataclass(frozen=True, slots=True)
 class IkeSetting:
     """A setting of IKE: a duration (s), number, part (fraction) or switch, from `low` to `high`."""
@@ -104,8 +109,8 @@ class ControllerSettings:
 
     `refuse`: a start-up file with an error is not applied at all. `discard`: a withdrawn tunnel route becomes a
     discard route. `modern`: the configuration may use algorithms that the guide does not have. `esn`: negotiated
-    SAs have sequence numbers of 64 bits. `cards` are the settings in the `Welcome` of each card, as the lab gave
-    them; settings that are wrong or not plain values are left out.
+    SAs have sequence numbers of 64 bits. `os` is one of `SYSTEMS`. `cards` are the settings in the `Welcome` of
+    each card, as the lab gave them; settings that are wrong or not plain values are left out.
     """
 
     heartbeat_interval: float = 0.1
@@ -116,6 +121,7 @@ class ControllerSettings:
     discard: bool = False
     modern: bool = False
     esn: bool = False
+    os: str = SYSTEMS[0]
     cards: Attributes = field(default_factory=dict)
 
     @property
@@ -158,6 +164,10 @@ class ControllerSettings:
             problems.append(f"setting extensions: {extensions!r} is not a list of {', '.join(EXTENSIONS)}")
         else:
             values["modern"] = "modern" in extensions
+        if (system := given.get("os", SYSTEMS[0])) in SYSTEMS:
+            values["os"] = system
+        else:
+            problems.append(f"setting os: {system!r} is none of {', '.join(SYSTEMS)}")
         wrong: set[str] = set()
         try:
             Rate.parse(given.get("asp-rate", 0))

@@ -49,7 +49,7 @@ def _traces(operators: Operators, number: int, given: dict[str, Any], now: float
     if not asked:
         return [ToOperator(number, _stamps(state, {}))]
     return operators.request_cards(
-        number, asked, "stamps", now, patience=STAMPS_TIMEOUT, finish=lambda errors: _stamps(state, errors)
+        number, asked, "stamps", now, patience=STAMPS_TIMEOUT, finish=lambda _, errors: _stamps(state, errors)
     )
 
 

@@ -11,6 +11,7 @@ from math import isinf
 from pathlib import Path
 from typing import Any, Literal
 
+from chassis.xcrp.settings import SYSTEMS
 from launch.lab.yaml_source import Marked, YamlPosition
 
 Kind = Literal["smartedge", "tester", "linux"]
@@ -24,8 +25,9 @@ class LabSettings:
 
     `restart_delay` None: a dead card is not restarted. `asp_rate` is the rate that each ASP can encapsulate, as
     `chassis.fwd.rate.Rate` reads it; "" is unlimited. With `refuse_errors` a router with an error in its
-    configuration is not started; otherwise it runs without those lines. `ike` has the lab's IKE settings, by the
-    names of `chassis.xcrp.settings.IKE`; durations in seconds.
+    configuration is not started; otherwise it runs without those lines. `os` is one of
+    `chassis.xcrp.settings.SYSTEMS`. `ike` has the lab's IKE settings, by the names of `chassis.xcrp.settings.IKE`;
+    durations in seconds.
     """
 
     restart_delay: float | None = 1.0
@@ -34,6 +36,7 @@ class LabSettings:
     seed: int = 1
     asp_rate: str = ""
     refuse_errors: bool = False
+    os: str = SYSTEMS[0]
     ike: Mapping[str, float | int | bool] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -45,6 +48,7 @@ class LabSettings:
             "seed": self.seed,
             **({"asp-rate": self.asp_rate} if self.asp_rate else {}),
             **({"refuse-errors": True} if self.refuse_errors else {}),
+            **({"os": self.os} if self.os != SYSTEMS[0] else {}),
             **self.ike,
         }
 

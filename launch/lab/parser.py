@@ -16,7 +16,7 @@ from typing import Any, Literal
 from chassis.config.diagnostics import Diagnostic, in_order
 from chassis.fwd.rate import Rate
 from chassis.net import units
-from chassis.xcrp.settings import EXTENSIONS, IKE, IkeSetting, ike_setting_error
+from chassis.xcrp.settings import EXTENSIONS, IKE, SYSTEMS, IkeSetting, ike_setting_error
 from launch.lab.model import (
     Endpoint,
     FlowSpec,
@@ -51,6 +51,7 @@ _SETTINGS_KEYS = (
     "seed",
     "asp-rate",
     "refuse-errors",
+    "os",
     *(setting.name for setting in IKE),
 )
 _NODE_KEYS: Mapping[str, tuple[str, ...]] = {
@@ -162,6 +163,8 @@ class _Parser:
             changes["asp_rate"] = self._rate(fields["asp-rate"])
         if "refuse-errors" in fields:
             changes["refuse_errors"] = self._switch(fields["refuse-errors"], "refuse-errors")
+        if "os" in fields:
+            changes["os"] = self._system(fields["os"])
         ike = {one.name: self._ike(fields[one.name], one) for one in IKE if one.name in fields}
         return replace(base, **changes, ike={**base.ike, **ike})
 
@@ -178,6 +181,13 @@ class _Parser:
         except ValueError as error:
             self._report.error(value.at, "lab-value", f"'asp-rate:' {error}", str(value.value))
             return ""
+
+    def _system(self, value: Marked) -> str:
+        """Read the name of an operating system; return the router's own if it is wrong."""
+        if value.value in SYSTEMS:
+            return str(value.value)
+        self._report.error(value.at, "lab-value", f"'os:' is {' or '.join(SYSTEMS)}", str(value.value))
+        return SYSTEMS[0]
 
     def _ike(self, value: Marked, setting: IkeSetting) -> float | int | bool:
         """Read one IKE setting; return its smallest value if it is wrong."""

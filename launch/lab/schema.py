@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chassis.net import units
-from chassis.xcrp.settings import EXTENSIONS, IKE, IkeSetting
+from chassis.xcrp.settings import EXTENSIONS, IKE, SYSTEMS, IkeSetting
 from launch.lab import parser, scenario, scenario_syntax
 
 Schema = dict[str, Any]
@@ -228,6 +228,10 @@ def _nodes() -> dict[str, Schema]:
         "refuse-errors": {
             "type": "boolean",
             "description": "No start with an error in the configuration; else without those lines.",
+        },
+        "os": {
+            "enum": list(SYSTEMS),
+            "description": "What `show version` calls the router's system: seos, or ipos as its successor.",
         },
         **{setting.name: _ike(setting) for setting in IKE},
     }

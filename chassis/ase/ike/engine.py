@@ -196,6 +196,15 @@ def _run_command(ike: IkeEngine, name: str, arguments: Attributes, now: float) -
     if name == "sas":
         rows = [_describe(ike, ike.connection_manager.by_tunnel[tunnel]) for tunnel in tunnels]
         return cast("Attributes", {"tunnels": rows})
+    if name == "total":
+        versions = [session.version for session in ike.ike_sa_manager.table.by_spi.values() if session.established]
+        return cast(
+            "Attributes",
+            {
+                "total": dict(ike.ike_sa_manager.statistics.total),
+                "ike_sas": {f"v{version}": versions.count(version) for version in (1, 2)},
+            },
+        )
     if name == "statistics":
         counts = {str(tunnel): ike.ike_sa_manager.statistics.tunnels.get(tunnel, {}) for tunnel in tunnels}
         return cast("Attributes", {"total": dict(ike.ike_sa_manager.statistics.total), "tunnels": counts})

@@ -1,73 +1,56 @@
-"""Views of the router itself: version, chassis, processes, log, clock, configuration."""
+"""Views of the router itself: version, log, clock, configuration."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
-from chassis.cli.views.layout import Data, Scope, View, ViewError, columns, moment
+from chassis.cli.views.layout import Data, Scope, View, ViewError, moment
 
-RELEASE: Final = "SEOS-12.1.1.11-Release"
-"""The release whose behaviour is shown; programs that log in read it from the first line of `show version`."""
+RELEASES: Final[Mapping[str, tuple[str, str]]] = {
+    "seos": ("Redback Networks SmartEdge OS", "SEOS-12.1.1.11-Release"),
+    "ipos": ("Ericsson IPOS", "IPOS-v20.3.1.803.142-Release"),
+}
+"""Name and release by operating system; programs that log in read them from the first line of `show version`."""
 
-PLATFORM: Final = "SE1200"
-"""The chassis with 14 slots."""
+MAKER: Final = "Built by chassis, an emulator, which is none of the vendor's software"
+
+
+def _up_time(seconds: float) -> str:
+    """A time as `10 hours 48 minutes 41 seconds`, with the days before it from one day on."""
+    days, rest = divmod(max(int(seconds), 0), 86_400)
+    text = f"{rest // 3600} hours {rest // 60 % 60} minutes {rest % 60} seconds"
+    return f"{days} days {text}" if days else text
 
 
 def _version(data: Data, scope: Scope) -> list[str]:
     return [
         "",
-        f"Redback Networks SmartEdge OS Version {RELEASE}",
-        "Emulated by chassis, which is none of the vendor's software",
+        f"{data['name']} Version {data['release']}",
+        MAKER,
+        f"Router Up Time -  {_up_time(data['uptime'])}",
     ]
 
 
-def _chosen_version(data: Data, scope: Scope) -> Data:
-    return {"node": scope.node, "release": RELEASE}
+def _with_release(data: Data, scope: Scope) -> Data:
+    name, release = RELEASES[data["os"]]
+    return {**data, "name": name, "release": release}
 
 
-version = View(_version, _chosen_version)
+version = View(_version, _with_release)
 
 
-def _slots(data: Data, scope: Scope) -> Data:
-    """One row for each slot that holds a card: its type, and whether all of its processes are usable."""
-    slots: dict[int, dict[str, Any]] = {}
-    for card in data["cards"]:
-        slot, _, asp = card["card"].rpartition(" ")[2].partition("/")
-        row = slots.setdefault(int(slot), {"slot": int(slot), "type": card["type"], "usable": [], "down": []})
-        name = f"P{asp}" if asp else "R"
-        row["usable" if card["usable"] else "down"].append(name)
-    return [slots[slot] for slot in sorted(slots)]
-
-
-def _chassis(data: Data, scope: Scope) -> list[str]:
-    head = f"{'Slot: Configured-type':<28}{'Slot: Installed-type':<28}{'Initialized':<14}Flags"
-    lines = [
-        "",
-        f"Current platform is {PLATFORM}",
-        "(Flags: P1-ASP1 Ready  P2-ASP2 Ready  R-Traffic Card Ready  U-Card PPAs/ASP UP)",
-        "",
-        head,
-        "-" * 75,
+def _release(data: Data, scope: Scope) -> list[str]:
+    return [
+        "Installed releases:",
+        "p01: active (will be booted after next reload)",
+        "-" * 46,
+        f"Version {data['release']}",
+        MAKER,
     ]
-    for row in data:
-        card = f"{row['slot']:<4}: {row['type']}"
-        flags = "".join(sorted(row["usable"])) + ("" if row["down"] else "U")
-        lines.append(f"{card:<28}{card:<28}{'No' if row['down'] else 'Yes':<14}{flags}".rstrip())
-    return lines
 
 
-chassis = View(_chassis, _slots)
-
-
-def _processes(data: Data, scope: Scope) -> list[str]:
-    rows = [
-        (row["card"], row["pid"] or "-", row["boot"], row["state"], f"{row['loop_lag'] * 1000:.1f}")
-        for row in data
-    ]
-    return columns(("NAME", "PID", "SPAWN", "STATE", "LAG(ms)"), rows, right=("PID", "SPAWN", "LAG(ms)"))
-
-
-process = View(_processes, lambda data, scope: data["cards"])
+release = View(_release, _with_release)
 
 
 def _log(data: Data, scope: Scope) -> list[str]:

@@ -210,5 +210,5 @@ def test_neighbours_can_be_asked_for() -> None:
     rig.request("neighbours")
     assert rig.told(Reply) == [
         Reply(77, {"neighbours": [{"port": "3/1", "address": "10.0.0.9", "mac": "02:00:00:00:00:99",
-            "state": "reachable"}]}),
+            "state": "reachable", "ttl": 3600}]}),
     ]  # fmt: skip

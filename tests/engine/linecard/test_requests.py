@@ -12,7 +12,7 @@ from tests.support.linecard import HOST, Rig
 
 
 def test_the_table_names_every_request() -> None:
-    assert LINE_CARD.keys() == {"ping", "trace", "neighbours", "stamps", *Rig().card.performs}
+    assert LINE_CARD.keys() == {"ping", "trace", "neighbours", "counters", "stamps", *Rig().card.performs}
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -10,17 +10,12 @@ from typing import Any
 import pytest
 
 from chassis.cli.commands import COMMANDS
-from chassis.cli.views import probes, routing, system, tunnels
+from chassis.cli.views import hardware, interfaces, probes, system, tunnels
 from chassis.cli.views.layout import Scope, View, ViewError, duration
+from tests.support.cli_answers import ARP, ASPS, CIRCUITS, HARDWARE, PORTS, SHOWN, Shown
 
 GOLDEN = Path(__file__).parent / "golden"
 
-CARD = {"kind": "asp", "pid": 11, "boot": 1, "epoch": 1, "in_sync": True, "down_reason": ""}
-CARDS = [
-    {**CARD, "card": "asp 1/1", "type": "ase", "usable": True, "state": "usable", "loop_lag": 0.0004},
-    {**CARD, "card": "asp 1/2", "type": "ase", "usable": False, "state": "down", "loop_lag": 0.0, "pid": 0},
-    {**CARD, "card": "lc 3", "type": "ether-12-port", "usable": True, "state": "usable", "loop_lag": 0.01},
-]
 UP = {
     "name": "circuit",
     "number": 1,
@@ -59,7 +54,7 @@ NEGOTIATED = {
 }
 DOWN = {**UP, "name": "down", "number": 3, "asp": "", "circuit": 0, "up": False, "reason": "no ASP is usable"}
 WAITING = {"name": "callers", "number": 0, "kind": "on-demand", "up": False, "reason": "on-demand: not yet"}
-STATUS = {"cards": CARDS, "tunnels": [UP, NEGOTIATED, DOWN, WAITING]}
+STATUS = {"tunnels": [UP, NEGOTIATED, DOWN, WAITING]}
 
 COUNTED = {
     "tunnel": 1,
@@ -96,17 +91,6 @@ ROUTES = {
     ],
     "down": [{"prefix": "80.0.0.0/8", "next_hop": "", "cost": 1, "reason": "no packet leaves for context wan"}],
 }
-NEIGHBOURS = {
-    "cards": {
-        "lc 3": {
-            "neighbours": [
-                {"port": "3/11", "address": "40.0.0.2", "mac": "02:ad:c5:52:84:fe", "state": "reachable"},
-                {"port": "3/11", "address": "40.0.0.3", "mac": "00:00:00:00:00:00", "state": "incomplete"},
-            ]
-        }
-    },
-    "errors": {},
-}
 PING = {
     "source": "50.0.0.254",
     "address": "60.0.0.1",
@@ -139,10 +123,8 @@ CONFIG = {"text": "context local\n!\nport ethernet 3/1\n no shutdown\n!\nend\n"}
 IKE = {"cards": {"asp 1/1": {"total": {"x": 9}, "tunnels": {"1": {"initiated": 4, "failed": 0}}}}, "errors": {}}
 CLEARED: dict[str, Any] = {"cards": {"asp 1/1": {"cleared": 1}}, "errors": {}}
 
-CASES: tuple[tuple[str, View, Any, dict[str, Any]], ...] = (
-    ("version", system.version, {}, {}),
-    ("chassis", system.chassis, STATUS, {}),
-    ("process", system.process, STATUS, {}),
+CASES: tuple[Shown, ...] = (
+    *SHOWN,
     ("log", system.log, LOG, {}),
     ("clock", system.clock, {}, {}),
     ("configuration", system.configuration, CONFIG, {}),
@@ -158,8 +140,7 @@ CASES: tuple[tuple[str, View, Any, dict[str, Any]], ...] = (
     ("ike-statistics", tunnels.ike_statistics, IKE, {"name": "negotiated"}),
     ("ike-statistics-detail", tunnels.ike_statistics, IKE, {"name": "negotiated", "detail": "detail"}),
     ("cleared", tunnels.cleared, CLEARED, {"name": "circuit"}),
-    ("routes", routing.routes, ROUTES, {}),
-    ("arp", routing.arp, NEIGHBOURS, {}),
+    ("routes", interfaces.routes, ROUTES, {}),
     ("ping", probes.ping, PING, {}),
     ("traceroute", probes.traceroute, TRACEROUTE, {}),
 )
@@ -201,7 +182,13 @@ def test_a_context_shows_the_tunnels_of_its_interfaces() -> None:
         (tunnels.statistics, {"cards": {}, "errors": {}}, {"name": "t"}, "no ASP counts for tunnel 't'"),
         (tunnels.ike_statistics, {"cards": {}, "errors": {"asp 1/1": "down"}}, {"name": "t"}, "asp 1/1: down"),
         (tunnels.cleared, {"cards": {}, "errors": {"asp 1/1": "down"}}, {"name": "t"}, "asp 1/1: down"),
-        (routing.arp, {"cards": {}, "errors": {"lc 3": "down"}}, {}, "lc 3: down"),
+        (interfaces.arp, {**ARP, "errors": {"lc 3": "down"}}, {}, "lc 3: down"),
+        (interfaces.ports, {**PORTS, "errors": {"lc 3": "down"}}, {}, "lc 3: down"),
+        (interfaces.circuits, {**CIRCUITS, "errors": {"lc 3": "down"}}, {}, "lc 3: down"),
+        (hardware.card, HARDWARE, {"slot": 2}, "no card in slot 2"),
+        (hardware.asps, ASPS, {"name": "9/1"}, "no asp '9/1'"),
+        (hardware.pools, ASPS, {"name": "P9"}, "no pool 'P9'"),
+        (hardware.groups, ASPS, {"name": "G9"}, "no group 'G9'"),
     ],
 )
 def test_what_is_not_there_is_an_error(view: View, data: Any, values: dict[str, Any], text: str) -> None:

@@ -1,0 +1,61 @@
+"""Views of what an ASP counted, for all of its tunnels or those of a context."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from chassis.cli.views.layout import Data, Scope, View, columns, pairs
+
+VERSIONS: Final = {"ike1": "v1", "ike2": "v2"}
+"""How a version begins the names of its counters."""
+
+
+def _of_version(data: Data, scope: Scope) -> Data:
+    """The counters of one version of IKE, and the number of its IKE SAs."""
+    version = scope.values["version"]
+    begin = VERSIONS[version]
+    return {
+        "asp": scope.values["asp"],
+        "version": version,
+        "ike_sas": data["ike_sas"][begin],
+        "statistics": {
+            name.removeprefix(f"{begin} "): count
+            for name, count in sorted(data["total"].items())
+            if name.startswith(f"{begin} ")
+        },
+    }
+
+
+def _ike(data: Data, scope: Scope) -> list[str]:
+    title = f"{data['version'].upper().replace('IKE', 'IKEv')} statistics of ASP {data['asp']}"
+    return [title, *pairs({"IKE SAs": data["ike_sas"], **data["statistics"]}, "  ")]
+
+
+ike_statistics = View(_ike, _of_version)
+
+
+def _with_place(data: Data, scope: Scope) -> Data:
+    return {"asp": scope.values["asp"], "context": scope.values["context"], **data}
+
+
+def _ipsec(data: Data, scope: Scope) -> list[str]:
+    drops: Mapping[str, Mapping[str, Any]] = data["drops"]
+    rows = [
+        (title, data[name]["packets"], data[name]["octets"], sum(drops[title].values()))
+        for title, name in (("out", "encapsulated"), ("in", "decapsulated"))
+    ]
+    lines = [
+        f"IPsec statistics of ASP {data['asp']}, context {data['context']}",
+        f"  Tunnels: {data['tunnels']}, up: {data['up']}, SAs: {data['sas']}",
+        *columns(("Way", "Packets", "Octets", "Drops"), rows, right=("Packets", "Octets", "Drops")),
+    ]
+    return lines + [
+        f"  dropped {way}: {count} {cause}"
+        for way, causes in drops.items()
+        for cause, count in sorted(causes.items())
+        if count
+    ]
+
+
+ipsec_statistics = View(_ipsec, _with_place)

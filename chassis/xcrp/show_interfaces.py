@@ -1,0 +1,218 @@
+"""Contexts, interfaces, ports, circuits and ARP entries as plain values for operators.
+
+What line cards count or know is asked from them and merged here by the request that shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from chassis.model.router import LOCAL, Config, Interface
+from chassis.net.address import format_address, format_mac
+from chassis.xcrp.node import NodeState
+from chassis.xcrp.plan import PortPlan
+
+Row = dict[str, Any]
+
+CONTEXT_IDS: Final = 0x40080000
+"""Added to a context's number, which begins at 1, for its id as the router prints it."""
+
+IP_MTU: Final = 1500
+"""MTU (octets) of an interface that has none of its own."""
+
+SPEED: Final = 1000
+"""Speed (Mbit/s) of an Ethernet port: wires here have none."""
+
+MAX_CIRCUITS: Final = 500
+"""Most circuits in one answer (count)."""
+
+
+def contexts(node: NodeState) -> list[Row]:
+    config = node.plan.config
+    return [
+        {
+            "context": name,
+            "id": CONTEXT_IDS + node.plan.contexts[name],
+            "vpn_rd": context.vpn_rd or "",
+            "interfaces": len(context.interfaces),
+            "routes": len(context.routes),
+            "asp_group": context.asp_group or "",
+            "keepalive": context.keepalive,
+        }
+        for name, context in config.contexts.items()
+    ]
+
+
+def interfaces(node: NodeState, context: str) -> list[Row]:
+    """Return the interfaces of a context, or of all where it is empty. `state` is up, down (what it is bound to
+    is), or unbound."""
+    config = node.plan.config
+    bound = _bindings(config)
+    return [
+        _interface(node, name, interface, bound.get((name, interface.name), []))
+        for name, one in config.contexts.items()
+        if context in ("", name)
+        for interface in one.interfaces.values()
+    ]
+
+
+def _bindings(config: Config) -> dict[tuple[str, str], list[str]]:
+    """Return what is bound to each (context, interface), in words of the configuration."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for port in config.ports.values():
+        if port.interface:
+            found.setdefault((port.context or LOCAL, port.interface), []).append(f"ethernet {port.name}")
+    for tunnel in config.tunnels.values():
+        if tunnel.interface:
+            at = (tunnel.interface_context, tunnel.interface)
+            found.setdefault(at, []).append(f"ipsec {tunnel.name}")
+    return found
+
+
+def _interface(node: NodeState, context: str, interface: Interface, bindings: list[str]) -> Row:
+    plan, at = node.plan, (context, interface.name)
+    loopback = interface.kind == "loopback"
+    up = loopback or any(node.port_up(port) for port in plan.bound_ports.get(at, ()))
+    up = up or any(node.tunnel_up(number) for number in plan.bound_tunnels.get(at, ()))
+    limits = [
+        tunnel.mtu
+        for number in plan.bound_tunnels.get(at, ())
+        if (tunnel := plan.tunnels[number].config).mtu is not None
+    ]
+    return {
+        "interface": interface.name,
+        "context": context,
+        "kind": interface.kind,
+        "description": interface.description or "",
+        "address": f"{interface.address}/{interface.prefix_len}" if interface.address else "",
+        "secondary": list(interface.secondary),
+        "unnumbered": interface.unnumbered or "",
+        "mtu": min(limits, default=IP_MTU),
+        "state": "up" if up else "down" if bindings else "unbound",
+        "bindings": bindings,
+    }
+
+
+def ports(node: NodeState, port: str = "") -> list[Row]:
+    """Return the configured Ethernet ports, or this one; those of a slot without a port card are down."""
+    rows = []
+    for name, configured in node.plan.config.ports.items():
+        if port in ("", name):
+            plan = node.plan.ports.get(name)
+            rows.append(
+                {
+                    "port": name,
+                    "type": "ethernet",
+                    "description": configured.description or "",
+                    "admin": not configured.shutdown,
+                    "up": node.port_up(name),
+                    "reason": _port_reason(node, plan),
+                    "card": plan.card if plan is not None else "",
+                    "interface": configured.interface or "",
+                    "context": (configured.context or LOCAL) if configured.interface else "",
+                    "mac": format_mac(plan.mac) if plan is not None else "",
+                    "mtu": IP_MTU,
+                    "speed": SPEED,
+                    "circuit": plan.circuit if plan is not None else 0,
+                }
+            )
+    return rows
+
+
+def _port_reason(node: NodeState, plan: PortPlan | None) -> str:
+    """Return why a port is down; empty where it is up."""
+    if plan is None:
+        return "no port card in its slot"
+    if node.port_up(plan.name):
+        return ""
+    if node.plan.config.ports[plan.name].shutdown:
+        return "shutdown"
+    if not plan.enabled:
+        return "not bound to an interface"
+    card = node.cards.get(plan.card)
+    return "no carrier" if card is not None and card.usable else f"{plan.card} is down"
+
+
+def circuits(node: NodeState, context: str, after: int) -> Row:
+    """Return the circuits of a context (of all where it is empty) with numbers above `after`, by number.
+
+    `next` is where the following answer begins, 0 after the last one; `total` counts all of them.
+    """
+    rows = [_port_circuit(node, port) for port in node.plan.ports.values()]
+    rows += [_tunnel_circuit(node, number) for number, state in node.tunnels.items() if state.circuit]
+    chosen = sorted((row for row in rows if context in ("", row["context"])), key=lambda row: int(row["circuit"]))
+    left = [row for row in chosen if row["circuit"] > after]
+    return {
+        "circuits": left[:MAX_CIRCUITS],
+        "next": left[MAX_CIRCUITS - 1]["circuit"] if len(left) > MAX_CIRCUITS else 0,
+        "total": {
+            "circuits": len(chosen),
+            "up": sum(row["up"] for row in chosen),
+            "bound": sum(bool(row["interface"]) for row in chosen),
+        },
+    }
+
+
+def _port_circuit(node: NodeState, port: PortPlan) -> Row:
+    configured = node.plan.config.ports[port.name]
+    return {
+        "circuit": port.circuit,
+        "kind": "port",
+        "name": port.name,
+        "card": port.card,
+        "up": node.port_up(port.name),
+        "interface": configured.interface or "",
+        "context": (configured.context or LOCAL) if configured.interface else "",
+    }
+
+
+def _tunnel_circuit(node: NodeState, number: int) -> Row:
+    state, config = node.tunnels[number], node.plan.tunnels[number].config
+    return {
+        "circuit": state.circuit,
+        "kind": "tunnel",
+        "name": config.name,
+        "card": state.home,
+        "up": state.up,
+        "interface": config.interface or "",
+        "context": config.interface_context if config.interface else "",
+    }
+
+
+def add_counters(rows: Iterable[Row], replies: Mapping[str, Any]) -> None:
+    """Add what line cards counted to rows of ports or circuits; nothing to those whose card did not answer."""
+    for row in rows:
+        reply = replies.get(row["card"], {})
+        by_port = row.get("port") or (row["name"] if row.get("kind") == "port" else "")
+        if by_port:
+            found = reply.get("ports", {}).get(by_port)
+        else:
+            found = reply.get("circuits", {}).get(str(row["circuit"]))
+        if found is not None:
+            row["counters"] = found
+
+
+def arp(node: NodeState, context: str, replies: Mapping[str, Any]) -> list[Row]:
+    """Return the ARP entries of a context, or of all where it is empty: our own addresses, which do not age, and
+    the neighbours that line cards know."""
+    names = {number: name for name, number in node.plan.contexts.items()}
+    rows = []
+    for port in node.plan.ports.values():
+        name = names.get(port.context, "")
+        if not port.enabled or context not in ("", name):
+            continue
+        own = [address for address, _ in ((port.address, port.length), *port.secondary) if address]
+        rows += [_entry(name, port.name, format_address(address), format_mac(port.mac)) for address in own]
+    for reply in replies.values():
+        for neighbour in reply.get("neighbours", ()):
+            held = node.plan.ports.get(neighbour["port"])
+            name = names.get(held.context, "") if held is not None else ""
+            if context in ("", name):
+                mac = "" if neighbour["state"] == "incomplete" else neighbour["mac"]
+                rows.append(_entry(name, neighbour["port"], neighbour["address"], mac, neighbour.get("ttl", 0)))
+    return rows
+
+
+def _entry(context: str, port: str, address: str, mac: str, ttl: int | None = None) -> Row:
+    return {"context": context, "address": address, "mac": mac, "ttl": ttl, "circuit": port}
