@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
+UP = "up\n"
+"""What the background process of a lab reports first when the lab is up; lines for people follow."""
+
 END_TIMEOUT = 10.0
 """Time (s) that a lab has to end after `destroy`."""
 
@@ -82,11 +85,12 @@ def run(
     if detach:
         raise SystemExit(_detached(lab, startup, with_pid))
 
-    def booted(problem: str) -> None:
+    def booted(problem: str, access: list[str]) -> None:
         if problem:
             click.echo(f"lab {lab.name} is not all up: {problem}", err=True)
         elif not live and not once:
             click.echo(f"lab {lab.name} is up; Ctrl-C ends it, chassisctl looks at it", err=True)
+            click.echo("".join(f"  {line}\n" for line in access), err=True, nl=False)
 
     live = sys.stdout.isatty() and not quiet and not once
     try:
@@ -105,8 +109,9 @@ def _detached(lab: Lab, startup: Any, with_pid: int | None) -> int:
         os.close(writer)
         with open(reader) as answer:
             problem = answer.read()
-        if problem == "up":
+        if problem.startswith(UP):
             click.echo(f"lab {lab.name} is up")
+            click.echo(problem.removeprefix(UP), nl=False)
             return 0
         click.echo(f"lab {lab.name}: {problem or 'the launcher ended without a report'}", err=True)
         return 1
@@ -127,9 +132,12 @@ def _detached(lab: Lab, startup: Any, with_pid: int | None) -> int:
             os.close(writer)
             writer = -1
 
+    def booted(problem: str, access: list[str]) -> None:
+        tell(problem or UP + "".join(f"  {line}\n" for line in access))
+
     status = 1
     try:
-        status = start(lab, startup, lambda problem: tell(problem or "up"), with_pid=with_pid, background=True)
+        status = start(lab, startup, booted, with_pid=with_pid, background=True)
     except StartError as error:
         tell(str(error))
     except BaseException:

@@ -33,9 +33,10 @@ class WireSpec:
 class Environment:
     """One process: its lab, node and card, and its folders.
 
-    `card` is `xcrp`, `lc 3`, `asp 1/1` or `tester`. `launcher` is this process's end of a stream socket to the
-    launcher (the controller's only). `startup` is the start-up file, text and name (the controller's only).
-    `flash` is the folder of the router's PKI stores (the controller's only).
+    `card` is `xcrp`, `lc 3`, `asp 1/1`, `mgmt` or `tester`. `launcher` is this process's end of a stream socket to
+    the launcher (the controller's only). `startup` is the start-up file, text and name (the controller's only).
+    `flash` is the folder of the router's PKI stores (the controller's only). `listener` is the descriptor of the
+    socket that listens for SSH (of `mgmt` only).
     """
 
     lab: str
@@ -49,6 +50,7 @@ class Environment:
     launcher: socket.socket | None = None
     startup: tuple[str, str] | None = None
     flash: Path | None = None
+    listener: int | None = None
     ports: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     flows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 

@@ -42,6 +42,9 @@ BACKLOG = 256
 CONNECT_RETRY_INTERVAL = 0.01
 """Time (s) after which a client tries to connect again if too many connections wait."""
 
+AWAY = "the controller is away: try again"
+"""The error of an operator's request whose controller is gone."""
+
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 """Errors of accept() for lack of resources; the connection stays in the queue."""
 

@@ -239,6 +239,15 @@ CONTROLLER: Final[Mapping[str, Spec]] = {
             "file": Argument(TextType(4095), "name of the file that they are of; empty if they were typed", ""),
         },
     ),
+    "sessions": Spec(
+        "Who is logged in, told by the process that serves SSH; and lines for the log.",
+        {
+            "sessions": Argument(ValuesType(2000), "every session by its number", required=True),
+            "notes": Argument(TextListType(64), "logins and their ends", ()),
+            "warnings": Argument(TextListType(64), "logins that failed", ()),
+        },
+    ),
+    "administrators": Spec("Who may log in, without their passwords, and who is logged in."),
     "candidate": Spec(
         "The difference that lines make, and what is wrong with them.",
         {
@@ -319,6 +328,13 @@ CONTROLLER: Final[Mapping[str, Spec]] = {
             "kind": Argument(TextType(32), "the kind, as in ike-policy", required=True),
             "context": Argument(TextType(), "of this context, where the kind belongs to contexts", "local"),
             "prefix": Argument(TextType(), "how they begin", ""),
+        },
+    ),
+    "login": Spec(
+        "Who may log in by this name, with the hash of the password; for the process that serves SSH.",
+        {
+            "name": Argument(TextType(), "name of the administrator", required=True),
+            "context": Argument(TextType(), "context of the administrator", "local"),
         },
     ),
     "bus": Spec(

@@ -19,6 +19,12 @@ COMMANDS: Final[tuple[ExecCommand, ...]] = (*SHOW_COMMANDS, *EXEC_COMMANDS)
 
 BY_NAME: Final[Mapping[str, ExecCommand]] = {row.id: row for row in COMMANDS}
 
+REQUESTS: Final = frozenset(
+    {row.request for row in COMMANDS if row.request}
+    | {"ping", "traceroute", "identity", "object", "names", "commit", "candidate", "commits", "rollback"}
+)
+"""Requests that a session may send to a controller."""
+
 WORDS: Final[Mapping[str, str]] = {**SHOW_WORDS, **EXEC_WORDS}
 """What `?` says of a keyword."""
 

@@ -13,6 +13,7 @@ from typing import Any
 from chassis.bus.engine import Output, ToCard, ToLauncher
 from chassis.bus.messages import Goodbye, Heartbeat, Hello, Message, Reply
 from chassis.xcrp import (
+    access_commands,
     cli_commands,
     ike_commands,
     inventory,
@@ -69,6 +70,7 @@ class ControllerEngine:
             self.state, numbers, self._force, lambda: self._admission.welcome_all(), wall_offset
         )
         commands = {
+            **access_commands.COMMANDS,
             **cli_commands.COMMANDS,
             **ike_commands.COMMANDS,
             **listing.COMMANDS,

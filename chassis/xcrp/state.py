@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from chassis.bus.engine import Output, ToLauncher
@@ -20,7 +20,8 @@ class ControllerState:
     """The state of one controller. `startup` is the text and name of the start-up file.
 
     `config` is the configuration in force, `diagnostics` has those of its text. `ignored` counts ignored messages
-    by cause. While `reconciled` is False the reconcile window is open, and no records are published.
+    by cause; `sessions` are those of operators, as `mgmt` told them last. While `reconciled` is False the
+    reconcile window is open, and no records are published.
     """
 
     boot: int
@@ -33,6 +34,7 @@ class ControllerState:
     history: History = field(default_factory=History)
     ignored: dict[str, int] = field(default_factory=dict)
     reconciled: bool = False
+    sessions: Mapping[str, dict[str, Value]] = field(default_factory=dict)
 
     @property
     def running(self) -> CheckedConfig:

@@ -12,10 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from chassis.bus.operator import OperatorClient, OperatorError
-
-AWAY = "the controller is away: try again"
-"""The error of a request whose controller is gone."""
+from chassis.bus.operator import AWAY, OperatorClient, OperatorError
 
 Answer = tuple[int, Mapping[str, Any], str]
 """Number of a request, its result, and its error or nothing."""

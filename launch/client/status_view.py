@@ -119,7 +119,7 @@ def _cards(status: Status, before: Status | None) -> Table:
     for row in status["processes"]:
         card = _card(status, row["node"], row["card"])
         state = row["state"]
-        if state == "running" and row["kind"] not in ("xcrp", "tester", "linux"):
+        if state == "running" and row["kind"] not in ("xcrp", "mgmt", "tester", "linux"):
             state = "usable" if card.get("usable") else card.get("state", "not admitted")
         style = "green" if state in ("usable", "running") else "red"
         cpu = row.get("cpu")

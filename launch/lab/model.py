@@ -54,6 +54,23 @@ class LabSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SshSettings:
+    """How a router is logged in to over SSH: address and port to listen on, and the lab's own login.
+
+    `port` 0 is a free one. `user` is empty without a login of the lab; `password_hash` is a hash of its password
+    or empty, `keys` are public keys in OpenSSH's form. `published`: the password hash that the guide prints may
+    log in.
+    """
+
+    listen: str = "127.0.0.1"
+    port: int = 0
+    user: str = ""
+    password_hash: str = field(default="", repr=False)
+    keys: tuple[str, ...] = ()
+    published: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RouterNode:
     """A router, configured by a file of its own commands.
 
@@ -70,6 +87,7 @@ class RouterNode:
     config_at: YamlPosition = field(default=NOWHERE, compare=False)
     flash: Path | None = None
     modern: bool = False
+    ssh: SshSettings = SshSettings()
     kind: Kind = "smartedge"
 
     def to_settings(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from chassis.config.diagnostics import Diagnostic, in_order
 from chassis.fwd.rate import Rate
 from chassis.net import units
 from chassis.xcrp.settings import EXTENSIONS, IKE, SYSTEMS, IkeSetting, ike_setting_error
+from launch.lab import ssh
 from launch.lab.model import (
     Endpoint,
     FlowSpec,
@@ -26,6 +27,7 @@ from launch.lab.model import (
     LinuxNode,
     Node,
     RouterNode,
+    SshSettings,
     TesterNode,
     TesterPort,
 )
@@ -43,7 +45,7 @@ MAX_COUNT = 1000
 LINK_SIZE = 8
 """Values (as in `Marked.size`) that a link or a flow between counted nodes costs."""
 
-_LAB_KEYS = ("name", "settings", "refuse-errors", "topology", "flows", "scenario", "expect")
+_LAB_KEYS = ("name", "settings", "ssh", "refuse-errors", "topology", "flows", "scenario", "expect")
 _SETTINGS_KEYS = (
     "restart-delay",
     "heartbeat-interval",
@@ -55,7 +57,7 @@ _SETTINGS_KEYS = (
     *(setting.name for setting in IKE),
 )
 _NODE_KEYS: Mapping[str, tuple[str, ...]] = {
-    "smartedge": ("kind", "count", "settings", "config", "discard-tunnel-routes", "flash", "extensions"),
+    "smartedge": ("kind", "count", "settings", "config", "discard-tunnel-routes", "flash", "extensions", "ssh"),
     "tester": ("kind", "count", "settings", "ports"),
     "linux": ("kind", "count", "settings", "addresses", "routes", "files", "exec", "wait-for"),
 }
@@ -100,6 +102,8 @@ class _Parser:
         """Nodes with `count:`, by their name in the file."""
         self._made = 0
         """Values made from `count:` so far, as `Marked.size` counts."""
+        self._ssh = SshSettings()
+        """Settings of SSH of the whole lab."""
         self._broken: set[str] = set()
         """Nodes with an error: a link that names one is not reported again."""
 
@@ -112,6 +116,7 @@ class _Parser:
         name = self._name(fields.get("name"), root.at)
         settings = LabSettings(refuse_errors=self._switch(fields.get("refuse-errors"), "refuse-errors"))
         settings = self._settings(fields.get("settings"), settings)
+        self._ssh = ssh.read(fields.get("ssh"), SshSettings(), self._path, self._report, whole=True)
         topology_node = fields.get("topology")
         if topology_node is None:
             self._report.error(root.at, "lab-missing", "a lab needs 'topology:' with 'nodes:'", "topology")
@@ -289,7 +294,8 @@ class _Parser:
             return None
         wanted = self._switch(fields.get("discard-tunnel-routes"), "discard-tunnel-routes")
         flash, modern = self._flash(fields.get("flash")), self._modern(fields.get("extensions"))
-        return RouterNode(name, file, wanted, settings, node.key, config.at, flash, modern)
+        access = ssh.read(fields.get("ssh"), self._ssh, self._path, self._report)
+        return RouterNode(name, file, wanted, settings, node.key, config.at, flash, modern, access)
 
     def _flash(self, value: Marked | None) -> Path | None:
         """Read the folder of a router's PKI stores."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from chassis.net import units
 from chassis.xcrp.settings import EXTENSIONS, IKE, SYSTEMS, IkeSetting
-from launch.lab import parser, scenario, scenario_syntax
+from launch.lab import parser, scenario, scenario_syntax, ssh
 
 Schema = dict[str, Any]
 
@@ -142,6 +142,7 @@ def _lab() -> Schema:
     values = {
         "name": _text("Name of the lab.", _pattern(parser.VALID_NAME)),
         "settings": _ref("settings", "Times of every node; a node's own settings go before them."),
+        "ssh": _ref("ssh", "SSH to every router; a router's own keys go before these."),
         "refuse-errors": {"type": "boolean", "description": "The setting of this name, for every router."},
         "topology": _ref("topology"),
         "flows": _or_nothing(
@@ -185,6 +186,7 @@ def _nodes() -> dict[str, Schema]:
                         "description": "modern: the configuration may name SHA-2, AES-GCM and newer groups.",
                     }
                 ),
+                "ssh": _ref("ssh", "SSH to this router."),
             },
             ("config",),
         ),
@@ -242,6 +244,19 @@ def _nodes() -> dict[str, Schema]:
         },
         "links": _or_nothing({"type": "array", "items": _ref("link")}),
     }
+    access: Mapping[str, Schema] = {
+        "listen": _ref("address", "Address to listen on; default 127.0.0.1."),
+        "port": _integer(1, 65535, "Port to listen on; default: a free one."),
+        "user": _text("Name of the lab's own login."),
+        "password": _text("Password of that login."),
+        "key": _one_or_several(
+            {"type": "string"}, "Public keys of that login: 'ssh-ed25519 AAAA...', or a file beside the lab."
+        ),
+        "published-password": {
+            "type": "boolean",
+            "description": "The password hash that the guide prints may log in.",
+        },
+    }
     ends = {"type": "array", "items": _ref("endpoint"), "minItems": 2, "maxItems": 2}
     veth = {
         "type": "boolean",
@@ -257,6 +272,7 @@ def _nodes() -> dict[str, Schema]:
         },
         **kinds,
         "settings": _mapping(parser._SETTINGS_KEYS, settings),
+        "ssh": _mapping(ssh.KEYS, access),
         "link": _mapping(LINK_KEYS, {"endpoints": ends, "veth": veth}, ("endpoints",)),
     }
 

@@ -27,6 +27,9 @@ from launch.supervisor.fork import ended, fork
 
 CONTROLLER = "xcrp"
 
+MANAGEMENT = "mgmt"
+"""The process that serves SSH: started and killed like a card, but its controller does not know it as one."""
+
 CONTROLLER_SILENCE_TIMEOUT = 2.0
 """Silence (s) after which a controller counts as hung and is killed."""
 
@@ -137,10 +140,11 @@ class Processes:
         return slot
 
     def set_cards(self, node: str, cards: Iterable[tuple[str, str]]) -> None:
-        """Run exactly these cards and the controller in a node: start new ones, end those no longer configured."""
+        """Run exactly these cards in a node, and what every router has: start new ones, end those no longer
+        configured."""
         wanted = dict(cards)
         for slot in self.of(node):
-            if slot.card != CONTROLLER and wanted.pop(slot.card, None) is None:
+            if slot.card not in (CONTROLLER, MANAGEMENT) and wanted.pop(slot.card, None) is None:
                 slot.state, alive = "gone", slot.alive
                 slot.restart_at = inf
                 if alive:
@@ -206,7 +210,7 @@ class Processes:
         self._loop.add(child.pidfd, lambda now: self._reap(slot, now))
         if slot.channel is not None:
             for other in self.of(slot.node):
-                if other is not slot and other.alive:
+                if other is not slot and other.alive and other.card != MANAGEMENT:
                     slot.channel.send(what="started", card=other.card, boot=other.boot, pid=other.pid)
         self._report(slot, what="started", pid=slot.pid)
         self._on_event(slot.node, slot.card, "started", f"boot {slot.boot}, pid {slot.pid}")
@@ -322,7 +326,7 @@ class Processes:
 
     def _report(self, slot: ProcessSlot, what: str, **values: Any) -> None:
         """Report an event of a card's process to the node's controller."""
-        controller = self.find(slot.node, CONTROLLER)
+        controller = self.find(slot.node, CONTROLLER) if slot.card != MANAGEMENT else None
         if controller is not None and controller is not slot and controller.channel is not None:
             controller.channel.send(what=what, card=slot.card, boot=slot.boot, **values)
 

@@ -17,6 +17,7 @@ from setproctitle import setproctitle
 
 import chassis.ase.shell
 import chassis.linecard.shell
+import chassis.mgmt.shell
 import chassis.tester.shell
 import chassis.xcrp.shell
 from chassis.bus import regular_files
@@ -29,9 +30,10 @@ from launch.lab.model import Lab
 from launch.lab.parser import VALID_NAME, load
 from launch.lab.yaml_source import LabError
 from launch.run_folders import LAUNCHER_LOG, FolderError, Folders, is_fresh, node_state
+from launch.supervisor.access import Access, AccessError
 from launch.supervisor.active_config import Committed, committed, startup_notes
 from launch.supervisor.namespaces import NamespaceError, unconfined
-from launch.supervisor.processes import EntryPoint
+from launch.supervisor.processes import MANAGEMENT, EntryPoint
 
 DESCRIPTORS = 16_384
 """Open files and sockets (count) that each process of a lab may have, if the system allows that many."""
@@ -42,6 +44,7 @@ ENTRY_POINTS: Mapping[str, EntryPoint] = {
     inventory.LINE_CARD: chassis.linecard.shell.run,
     inventory.ASP: chassis.ase.shell.run,
     "tester": chassis.tester.shell.run,
+    MANAGEMENT: chassis.mgmt.shell.run,
 }
 """What a forked process runs, by the kind of its card. All of it is imported before the first fork."""
 
@@ -139,7 +142,7 @@ def prepare(
 def start(
     lab: Lab,
     startup: Startup,
-    on_booted: Callable[[str], None],
+    on_booted: Callable[[str, list[str]], None],
     *,
     with_pid: int | None = None,
     show: str = "",
@@ -147,6 +150,7 @@ def start(
 ) -> int:
     """Run the lab in this process until it ends. Return the exit status.
 
+    Call `on_booted` as `Supervisor.run` does, with lines on how to log in beside what is missing.
     `show`: `live` shows the lab's status on this terminal; `once` prints it when the flows run and ends the lab.
     With `background` this process writes its output to a file of the run folder, and ends a lab that does not
     boot.
@@ -160,6 +164,11 @@ def start(
     try:
         folders = Folders(lab.name, lab.nodes)
     except FolderError as error:
+        raise StartError(str(error)) from None
+    try:
+        access = Access(lab.routers(), folders)
+    except AccessError as error:
+        folders.close()
         raise StartError(str(error)) from None
     if background:
         fd = os.open(folders.run / LAUNCHER_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -175,6 +184,7 @@ def start(
         {name: inventory.cards_of(given.config) for name, given in startup.items()},
         {name: (given.text, files[name]) for name, given in startup.items()},
         {name: given.committed for name, given in startup.items()},
+        access,
     )
     if show:
         from launch.client.status_view import follow
@@ -187,7 +197,9 @@ def start(
     gc.collect()
     gc.freeze()
     try:
-        return supervisor.run(on_booted, with_pid=with_pid, must_boot=background)
+        return supervisor.run(
+            lambda problem: on_booted(problem, access.lines()), with_pid=with_pid, must_boot=background
+        )
     except (NamespaceError, OSError) as error:
         raise StartError(str(error)) from None
 

@@ -27,6 +27,7 @@ from chassis.bus.loop import Loop
 from chassis.bus.operator_loop import OperatorSocket
 from launch.lab.model import Lab, LinuxNode, Node, RouterNode, TesterNode
 from launch.run_folders import LAUNCHER_SOCKET, Folders
+from launch.supervisor.access import Access
 from launch.supervisor.active_config import Committed, now
 from launch.supervisor.channel import Channel, ChannelRequest
 from launch.supervisor.fork import ForkedProcess, fork
@@ -34,6 +35,7 @@ from launch.supervisor.namespaces import NamespaceError, RootNamespace, plan
 from launch.supervisor.processes import (
     CONTROLLER,
     FORK_RETRY_DELAY,
+    MANAGEMENT,
     EntryPoint,
     Processes,
     ProcessSlot,
@@ -61,7 +63,8 @@ class Supervisor:
     """One running lab. Call `run` once.
 
     `entry_points` gives by kind what a forked process runs; `cards` the processes that each router's configuration
-    needs; `startup` each configuration's text and file name; `committed` the commit that replaces it, if any.
+    needs; `startup` each configuration's text and file name; `committed` the commit that replaces it, if any;
+    `access` holds the SSH ports of the routers: without it none is served.
     """
 
     def __init__(
@@ -72,8 +75,10 @@ class Supervisor:
         cards: Cards,
         startup: Mapping[str, tuple[str, str]],
         committed: Mapping[str, Committed | None] | None = None,
+        access: Access | None = None,
     ) -> None:
         self.lab, self.folders = lab, folders
+        self._access = access
         self._committed = committed or {}
         self._cards, self._startup = cards, startup
         self._loop = Loop()
@@ -215,6 +220,8 @@ class Supervisor:
         for router in self.lab.routers():
             self.processes.add(router.name, CONTROLLER, CONTROLLER)
             self.processes.set_cards(router.name, self._cards[router.name])
+            if self._access is not None:
+                self.processes.add(router.name, MANAGEMENT, MANAGEMENT)
         for tester in self.lab.testers():
             self.processes.add(tester.name, "tester", "tester")
         if self._ground is not None:
@@ -237,6 +244,8 @@ class Supervisor:
             self._ground.close()
         if self._server is not None:
             self._server.close()
+        if self._access is not None:
+            self._access.close()
         signal.set_wakeup_fd(-1)
         for fd in self._wakeup:
             os.close(fd)
@@ -273,6 +282,9 @@ class Supervisor:
             if card == CONTROLLER:
                 told["startup"] = self._startup[node.name]
                 told["flash"] = node.flash
+            elif card == MANAGEMENT and self._access is not None:
+                settings["ssh"] = self._access.settings(node.name)
+                told["listener"] = self._access.sockets[node.name].fileno()
         elif isinstance(node, TesterNode):
             settings["tester-id"] = list(self.lab.nodes).index(node.name) + 1
             told["ports"] = {name: port.plain() for name, port in node.ports.items()}
@@ -302,6 +314,8 @@ class Supervisor:
         return wires
 
     def _inherited(self, node: Node, card: str) -> list[int]:
+        if card == MANAGEMENT and self._access is not None:
+            return [self._access.sockets[node.name].fileno()]
         return [wire.fd for wire in self._wires(node, card).values() if wire.fd >= 0]
 
     # what processes report
@@ -363,6 +377,8 @@ class Supervisor:
                 facts.update(self._linux.get(node.name, {}))
             else:
                 facts["cards"] = {slot.card: slot.facts() for slot in self.processes.of(node.name)}
+                if self._access is not None and node.name in self._access.sockets:
+                    facts["ssh"] = self._access.facts(node.name)
             nodes[node.name] = facts
         self.folders.write_facts(
             {
@@ -467,6 +483,8 @@ class Supervisor:
                 "ended": slot.ended,
             }
             row["seconds"] = now - slot.started
+            if slot.card == MANAGEMENT and self._access is not None:
+                row["ssh"] = self._access.facts(slot.node)
             rows.append({**row, **(usage(slot.pid) if slot.alive else {})})
         for name, entry in self._linux.items():
             state = "running" if not entry["error"] else "dead"

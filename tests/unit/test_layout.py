@@ -16,7 +16,7 @@ from tests.support import ROOT
 
 HEIGHT = {
     "net": 0, "state_machine": 0, "model": 1, "config": 2, "bus": 2, "fwd": 3, "cli": 4, "ports": 4,
-    "xcrp": 5, "linecard": 5, "ase": 5, "tester": 5, "sim": 6, "launch": 7,
+    "xcrp": 5, "linecard": 5, "ase": 5, "tester": 5, "mgmt": 5, "sim": 6, "launch": 7,
 }  # fmt: skip
 """Packages by height: one imports only lower ones, and itself."""
 

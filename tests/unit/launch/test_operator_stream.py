@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from launch.client.operator_stream import AWAY, OperatorStream
+from chassis.bus.operator import AWAY
+from launch.client.operator_stream import OperatorStream
 
 
 class FakeController:

@@ -144,6 +144,7 @@ KEYED: tuple[tuple[str, Callable[[dict[str, Any]], Any], str], ...] = (
     ("key of a lab", lambda lab: lab, ""),
     ("key of a topology", lambda lab: lab["topology"], "topology"),
     ("setting", lambda lab: lab["settings"], "settings"),
+    ("key of ssh", lambda lab: lab.setdefault("ssh", {}), "ssh"),
     ("key of a smartedge node", lambda lab: lab["topology"]["nodes"]["a"], "smartedge"),
     ("key of a tester node", lambda lab: lab["topology"]["nodes"]["t1"], "tester"),
     ("key of a linux node", lambda lab: lab["topology"]["nodes"]["h"], "linux"),

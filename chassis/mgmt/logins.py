@@ -1,0 +1,113 @@
+"""Who may log in: the lab's own login, and the administrators of the configuration in force (guide example 13).
+
+A login is `user` or `user@context`; without a context it is `local`. An administrator is one of that context.
+"""
+
+from __future__ import annotations
+
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any, Final
+
+from chassis.cli.rows import DEFAULT_PRIVILEGE, HIGHEST_PRIVILEGE
+from chassis.mgmt import passwords
+from chassis.model.router import LOCAL
+
+MAX_NAME: Final = 128
+"""Length (characters) of the longest login name."""
+
+MAX_SHOWN: Final = 40
+"""Length (characters) of the part of a login name that a log line has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One who may log in. `password_hash` is empty where no password does, `keys` are the octets of public keys,
+    `idle_timeout` is in seconds, `enable_hash` is that of the context's `enable` line or empty."""
+
+    user: str
+    context: str = LOCAL
+    password_hash: str = field(default="", repr=False)
+    keys: tuple[bytes, ...] = ()
+    privilege: int = DEFAULT_PRIVILEGE
+    privilege_max: int = HIGHEST_PRIVILEGE
+    idle_timeout: float = inf
+    enable_hash: str = field(default="", repr=False)
+
+
+def split(name: str) -> tuple[str, str]:
+    """Return user and context of a login name."""
+    user, _, context = name.partition("@")
+    return user, context or LOCAL
+
+
+def of_lab(ssh: Mapping[str, Any], name: str) -> Account | None:
+    """Return the lab's own login if this is its name. It has every privilege."""
+    user, context = split(name)
+    if not ssh.get("user") or user != ssh["user"] or context != LOCAL:
+        return None
+    return Account(
+        user,
+        password_hash=str(ssh.get("hash", "")),
+        keys=_decoded(ssh.get("keys", ())),
+        privilege=HIGHEST_PRIVILEGE,
+    )
+
+
+def of_configuration(answer: Mapping[str, Any], name: str, *, published: bool) -> Account | None:
+    """Return the administrator of this name, from the controller's answer to `login`; None if there is none.
+
+    `published`: the password hash that the guide prints counts.
+    """
+    if not answer.get("exists"):
+        return None
+    user, context = split(name)
+
+    def usable(text: str) -> str:
+        return text if passwords.is_usable(text, published=published) else ""
+
+    start = answer.get("privilege_start")
+    most = answer.get("privilege_max")
+    highest = HIGHEST_PRIVILEGE if most is None else int(most)
+    return Account(
+        user,
+        context,
+        usable(str(answer.get("hash", ""))),
+        _decoded(answer.get("keys", ())),
+        min(DEFAULT_PRIVILEGE if start is None else int(start), highest),
+        highest,
+        (answer.get("idle_timeout") or 0) * 60.0 or inf,
+        usable(str(answer.get("enable", ""))),
+    )
+
+
+def shown(name: str) -> str:
+    """Return a login name for a log line: whoever connects chooses it."""
+    text = "".join(c if c.isprintable() else "?" for c in name[:MAX_SHOWN])
+    return repr(text) + ("..." if len(name) > MAX_SHOWN else "")
+
+
+def public_key(text: str) -> bytes:
+    """Return the octets of a public key in OpenSSH's form, `ALGORITHM BASE64 [REMARK]`; empty if it is none."""
+    words = text.split()
+    if len(words) < 2:
+        return b""
+    try:
+        octets = binascii.a2b_base64(words[1], strict_mode=True)
+    except ValueError:
+        return b""
+    algorithm = words[0].encode()
+    # The key begins with its algorithm (RFC 4253, section 6.6).
+    return octets if octets.startswith(len(algorithm).to_bytes(4, "big") + algorithm) else b""
+
+
+def _decoded(keys: Any) -> tuple[bytes, ...]:
+    """Return the octets of public keys that are written as `ALGORITHM BASE64 [REMARK]`; leave out what is none."""
+    found: list[bytes] = []
+    for text in keys:
+        octets = public_key(str(text))
+        if octets:
+            found.append(octets)
+    return tuple(found)
