@@ -94,16 +94,20 @@ def replay(steps: Sequence[Commit], *, modern: bool = False) -> CheckedConfig:
     first = steps[0]
     start = check(first.text or "", first.file, modern=modern)
     config, held = start.config, {first.number: start.config}
+    wrong: list[Diagnostic] = []
     for commit in steps[1:]:
         if commit.back is not None:
             config = held.get(commit.back, config)
         elif commit.lines:
-            config = parse(commit.lines, commit.file, config, modern=modern, whole=False).config
+            parsed = parse(commit.lines, commit.file, config, modern=modern, whole=False)
+            # A program of another version, or with other settings, may take a line for wrong.
+            wrong += (found for found in parsed.diagnostics if found.severity == "error")
+            config = parsed.config
         held[commit.number] = config
     if len(steps) == 1:
         return start
     last = check_lines(replace(start, config=config), "", modern=modern)
-    return replace(last, diagnostics=(), standing=last.all_diagnostics)
+    return replace(last, diagnostics=(), standing=in_order((*last.all_diagnostics, *wrong)))
 
 
 def diagnostics_of(checked: CheckedConfig) -> list[dict[str, str | int | float | bool | bytes | None]]:

@@ -101,6 +101,8 @@ class Node:
         self.settings = settings or {}
         self.state: dict[str, bytes] = {} if state is None else state
         self.now = 1000.0
+        self.wall_offset = 1_700_000_000.0
+        """What the clock of the day shows more than the node's own."""
         self.boot = 0
         self.boots: dict[str, int] = {}
         self.cards: dict[str, FakeLineCard | FakeAsp] = {}
@@ -134,6 +136,7 @@ class Node:
             settings=self.settings,
             now=self.now,
             flash=self.flash,
+            wall_offset=self.wall_offset,
         )
         self.perform(self.controller.start(self.now))
         for card in list(self.cards):
