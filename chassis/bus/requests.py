@@ -74,6 +74,7 @@ _PORT = Argument(TextType(32), "the port, such as 3/11", required=True)
 _SINCE = Argument(NumberType(0, MAX_TIME, "seconds"), "only entries after this monotonic time", 0.0)
 _TUNNEL = Argument(TextType(), "name of the tunnel; all if it is left out", "")
 _ASP = Argument(TextType(32), "the ASP, as in 1/1", required=True)
+_OF_CONTEXT = Argument(TextType(), "name of the context", required=True)
 _CONTEXT = Argument(TextType(), "only of this context; of all where it is empty", "")
 _COUNTED = Argument(FlagType(), "with what line cards counted", False)
 _FLOW = Argument(TextType(64), "name of the flow; all if it is left out")
@@ -200,8 +201,23 @@ CONTROLLER: Final[Mapping[str, Spec]] = {
     "ike-statistics": Spec("What IKE counted, and its SAs, of one ASP.", {"asp": _ASP}),
     "ipsec-statistics": Spec(
         "What an ASP counted for the tunnels that have an end in a context.",
-        {"asp": _ASP, "context": Argument(TextType(), "name of the context", required=True)},
+        {"asp": _ASP, "context": _OF_CONTEXT},
     ),
+    "certificates": Spec(
+        "Certificates of a context's PKI store.",
+        {
+            "context": _OF_CONTEXT,
+            "whose": Argument(WordType(("trusted", "self")), "of authorities, or our own", required=True),
+            "asp": Argument(TextType(32), "only those that this ASP holds, as in 1/1", ""),
+            "identity": Argument(TextType(), "only those of this subject or alternative name", ""),
+            "handle": Argument(TextType(64), "only the one with this handle", ""),
+        },
+    ),
+    "key-pairs": Spec(
+        "Names and lengths of a context's key pairs; never a key.",
+        {"context": _OF_CONTEXT, "name": Argument(TextType(), "only this one", "")},
+    ),
+    "certificate-requests": Spec("Certificate requests and their files.", {"context": _CONTEXT}),
     "log": Spec("The log.", {"since": _SINCE}),
     "events": Spec("The events of the node.", {"since": _SINCE}),
     "config": Spec(

@@ -29,6 +29,10 @@ def _part(part: str, *, scoped: bool = True) -> Callable[[Values, str], dict[str
     return arguments
 
 
+def _certificates(values: Values, context: str) -> dict[str, Any]:
+    return {"context": context, "whose": "self", **values}
+
+
 def _whole(values: Values, context: str) -> dict[str, Any]:
     return {"keys": False, "verbose": bool(values.get("verbose"))}
 
@@ -63,7 +67,7 @@ SHOW_COMMANDS: Final[tuple[ExecCommand, ...]] = (
         "interfaces of the context",
         interfaces.interfaces,
         "interfaces",
-        of_context,
+        lambda values, context: {"context": context, "name": values.get("name", "")},
         aliases=("show ip interface <name:name>",),
     ),
     ExecCommand(
@@ -164,6 +168,21 @@ SHOW_COMMANDS: Final[tuple[ExecCommand, ...]] = (
             ("sa", "security-association"),
         )
     ),
+    of_guide("pki-show-self", security.certificates, "certificates", _certificates),
+    of_guide("show-pki-certificate", security.certificates, "certificates", _certificates),
+    of_guide(
+        "show-pki-key-pair",
+        security.key_pairs,
+        "key-pairs",
+        lambda values, context: {"context": context, "name": values.get("name", "")},
+    ),
+    of_guide(
+        "show-pki-certificate-request",
+        security.certificate_requests,
+        "certificate-requests",
+        lambda values, context: {"context": "" if values.get("scope") else context},
+        syntax="show pki certificate-request rsa [<scope=all>]",
+    ),
     ExecCommand("show-tunnel", "show tunnel", "tunnels of every kind", tunnels.tunnels, "status"),
     ExecCommand(
         "show-tunnel-ipsec",
@@ -213,6 +232,8 @@ SHOW_WORDS: Final[Mapping[str, str]] = {
     "asp": "ASPs, or what one uses",
     "brief": "one line for each",
     "card": "cards, or what an ASP uses",
+    "certificate": "certificates",
+    "certificate-request": "certificate requests",
     "chassis": "cards of the chassis",
     "circuit": "circuits of ports and tunnels",
     "clock": "date and time",
@@ -222,7 +243,9 @@ SHOW_WORDS: Final[Mapping[str, str]] = {
     "detail": "with all that is known",
     "global": "of all tunnels",
     "group": "ASP groups",
+    "handle": "by its handle",
     "hardware": "parts of the chassis",
+    "identity": "by its subject or alternative name",
     "ike": "Internet Key Exchange",
     "ike1": "IKE version 1",
     "ike2": "IKE version 2",
@@ -230,10 +253,12 @@ SHOW_WORDS: Final[Mapping[str, str]] = {
     "interworking": "of interworking circuits",
     "ip": "Internet Protocol",
     "ipsec": "IP Security",
+    "key-pair": "key pairs, without the keys",
     "local": "of the router itself",
     "log": "the log",
     "name": "by name",
     "on-demand": "of on-demand tunnels",
+    "pki": "public key infrastructure",
     "policy": "policies",
     "pool": "ASP pools",
     "port": "Ethernet ports",
@@ -243,13 +268,16 @@ SHOW_WORDS: Final[Mapping[str, str]] = {
     "release": "installed releases",
     "remote": "by remote end point",
     "route": "routes of the context",
+    "rsa": "of RSA keys",
     "sa": "security associations",
     "security-association": "manual security associations",
+    "self": "our own",
     "show": "show information about the system",
     "slot": "slots of the chassis",
     "statistics": "what was counted",
     "summary": "numbers only",
     "table": "slots and their state",
+    "trusted": "of authorities",
     "tunnel": "tunnels",
     "verbose": "with settings that have their default value",
     "version": "software release",

@@ -1,8 +1,9 @@
 """The flash of a router: the PEM files of its contexts' PKI stores (guide 6.1), read once and checked.
 
 A file is `pki/CONTEXT/KIND/NAME.pem`. KIND is `trusted` (certificates of authorities), `self` (certificates of
-this router, with intermediate ones) or `keys` (private keys). A certificate in `self` belongs to the key of the
-same name. An error message has the path of its file and never the content.
+this router, with intermediate ones), `keys` (private keys) or `requests` (certificate requests, which are only
+shown). A certificate in `self` belongs to the key of the same name. An error message has the path of its file and
+never the content.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-TRUSTED, SELF, KEY = "trusted", "self", "key"
+TRUSTED, SELF, KEY, REQUEST = "trusted", "self", "key", "request"
 
-FOLDERS: Final[Mapping[str, str]] = {"trusted": TRUSTED, "self": SELF, "keys": KEY}
+FOLDERS: Final[Mapping[str, str]] = {"trusted": TRUSTED, "self": SELF, "keys": KEY, "requests": REQUEST}
 """Kind of the objects, by folder of a context's store."""
 
 MAX_PEM_OCTETS = 1 << 18
@@ -65,9 +66,10 @@ class PkiObject:
 
 @dataclass(frozen=True, slots=True)
 class PkiStore:
-    """The valid files by context, and the errors of the others."""
+    """The valid files by context, certificate requests apart, and the errors of the others."""
 
     items: Mapping[str, tuple[PkiObject, ...]] = field(default_factory=dict)
+    requests: tuple[PkiObject, ...] = ()
     problems: tuple[FlashProblem, ...] = ()
 
     def names(self, context: str, kind: str) -> list[str]:
@@ -90,6 +92,7 @@ def read_store(files: Iterable[FlashFile]) -> PkiStore:
     items: dict[str, dict[tuple[str, str], PkiObject]] = {}
     problems: list[FlashProblem] = []
     publics: dict[tuple[str, str, str], object] = {}
+    requests: list[PkiObject] = []
     for file in files:
         parts = file.path.split("/")
         if file.error:
@@ -97,11 +100,15 @@ def read_store(files: Iterable[FlashFile]) -> PkiStore:
             continue
         well_placed = len(parts) == 4 and parts[0] == "pki" and parts[2] in FOLDERS
         if not well_placed or not parts[3].endswith(".pem"):
-            text = "is not pki/CONTEXT/{trusted,self,keys}/NAME.pem and is not used"
+            text = "is not pki/CONTEXT/{trusted,self,keys,requests}/NAME.pem and is not used"
             problems.append(FlashProblem("warning", file.path, text))
             continue
         item = PkiObject(parts[1], FOLDERS[parts[2]], parts[3].removesuffix(".pem"), file.data)
         try:
+            if item.kind == REQUEST:
+                _check_request(file.data)
+                requests.append(item)
+                continue
             public = _key(file.data) if item.kind == KEY else _certificate(file.data, item.kind == SELF)
         except _BadPemError as error:
             problems.append(FlashProblem("error", file.path, str(error)))
@@ -122,7 +129,7 @@ def read_store(files: Iterable[FlashFile]) -> PkiStore:
                 problems.append(FlashProblem("error", path, text))
                 del of_context[SELF, item.name]
     whole = {context: tuple(of_context.values()) for context, of_context in items.items()}
-    return PkiStore(whole, tuple(problems))
+    return PkiStore(whole, tuple(requests), tuple(problems))
 
 
 class _BadPemError(Exception):
@@ -147,6 +154,20 @@ def _certificate(data: bytes, own: bool) -> object:
             raise _BadPemError("is a certificate of another kind of key than RSA")
         return None
     return public.public_numbers()
+
+
+def _check_request(data: bytes) -> None:
+    """Check a PEM file with a certificate request.
+
+    Raises:
+        _BadPemError: it is none.
+    """
+    if len(data) > MAX_PEM_OCTETS:
+        raise _BadPemError("is too long for a PEM file")
+    try:
+        x509.load_pem_x509_csr(data)
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
+        raise _BadPemError("is not a readable PEM certificate request") from None
 
 
 def _key(data: bytes) -> object:

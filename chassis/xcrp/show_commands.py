@@ -12,7 +12,7 @@ from typing import Any, Final
 from chassis.bus.arguments import ArgumentError
 from chassis.bus.engine import Output, ToOperator
 from chassis.bus.messages import Attributes
-from chassis.xcrp import show, show_hardware, show_interfaces
+from chassis.xcrp import show, show_hardware, show_interfaces, show_pki
 from chassis.xcrp.inventory import ASP
 from chassis.xcrp.operators import Method, Operators
 
@@ -129,6 +129,41 @@ def _ipsec_statistics(operators: Operators, number: int, given: dict[str, Any], 
     return operators.request_cards(number, [(card, {"context": context})], "totals", now, single=True)
 
 
+def _certificates(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
+    context, node, asp = given["context"], operators.node, given["asp"]
+    in_number = operators.context_number(context)
+    held = None
+    if asp:
+        if f"asp {asp}" not in node.cards:
+            raise ArgumentError(f"no asp {asp}")
+        held = node.plan.records_by_asp.get(f"asp {asp}", frozenset())
+    rows = show_pki.certificates(node.plan.flash, context, given["whose"], held, in_number)
+    if identity := given["identity"]:
+        rows = [row for row in rows if show_pki.is_of(row, identity)]
+    if handle := given["handle"]:
+        rows = [row for row in rows if row["handle"] == handle.lower()]
+    if (identity or handle) and not rows:
+        raise ArgumentError(f"no certificate {identity or handle!r}")
+    return [ToOperator(number, {"certificates": rows})]
+
+
+def _key_pairs(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
+    operators.context_number(given["context"])
+    rows = show_pki.key_pairs(operators.node.plan.flash, given["context"])
+    if name := given["name"]:
+        rows = [row for row in rows if row["name"] == name]
+        if not rows:
+            raise ArgumentError(f"no key pair {name!r}")
+    return [ToOperator(number, {"key_pairs": rows})]
+
+
+def _certificate_requests(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
+    if context := given["context"]:
+        operators.context_number(context)
+    rows = show_pki.certificate_requests(operators.node.plan.flash, context)
+    return [ToOperator(number, {"certificate_requests": rows})]
+
+
 COMMANDS: Final[dict[str, Method]] = {
     "system": _system,
     "hardware": _hardware,
@@ -142,5 +177,8 @@ COMMANDS: Final[dict[str, Method]] = {
     "arp": _arp,
     "ike-statistics": _ike_statistics,
     "ipsec-statistics": _ipsec_statistics,
+    "certificates": _certificates,
+    "key-pairs": _key_pairs,
+    "certificate-requests": _certificate_requests,
 }
 """Functions that carry out the commands, by name."""

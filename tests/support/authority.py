@@ -70,6 +70,12 @@ class Authority:
         )
         return Issued(made.public_bytes(serialization.Encoding.PEM).decode(), pem_key(key))
 
+    def request(self, name: str) -> str:
+        """A certificate request for CN=`name`, in PEM."""
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        made = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(self._key, hashes.SHA256())
+        return made.public_bytes(serialization.Encoding.PEM).decode()
+
 
 def _general(text: str) -> x509.GeneralName:
     try:

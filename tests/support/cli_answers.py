@@ -304,6 +304,57 @@ IPSEC_TOTAL = {
     "drops": {"out": {"no sa": 3, "queue full": 0}, "in": {"replay": 2}},
 }
 
+_CERTIFICATE = {
+    "context": "local",
+    "issuer": "CN=Test CA",
+    "not_before": "2026-01-01 00:00:00",
+    "not_after": "2027-01-01 00:00:00",
+    "bits": 2048,
+    "fingerprint": "0a1b2c3d" * 8,
+}
+CERTIFICATES = {
+    "certificates": [
+        {
+            **_CERTIFICATE,
+            "handle": "0a1b2c3d",
+            "name": "a",
+            "place": 0,
+            "subject": "CN=a.example,O=Example",
+            "serial": "7f01",
+            "identities": ["a.example", "30.0.0.1"],
+            "key_pair": "a",
+        },
+        {
+            **_CERTIFICATE,
+            "handle": "ffffffff",
+            "name": "a",
+            "place": 1,
+            "subject": "CN=Sub CA",
+            "serial": "2",
+            "identities": [],
+            "bits": 0,
+            "key_pair": "",
+        },
+    ]
+}
+KEY_PAIRS = {
+    "key_pairs": [
+        {"name": "a", "context": "local", "kind": "rsa", "bits": 2048, "certificate": True},
+        {"name": "spare", "context": "local", "kind": "rsa", "bits": 512, "certificate": False},
+    ]
+}
+REQUESTS = {
+    "certificate_requests": [
+        {
+            "name": "test1",
+            "context": "local",
+            "file": "pki/local/requests/test1.pem",
+            "subject": "CN=a.example",
+            "bits": 2048,
+        }
+    ]
+}
+
 _ASP = {"asp": "1/1"}
 
 SHOWN: tuple[Shown, ...] = (
@@ -341,5 +392,11 @@ SHOWN: tuple[Shown, ...] = (
     ("arp-interworking", interfaces.arp, ARP, {"form": "interworking"}),
     ("arp-xcrp", interfaces.arp, ARP, {"form": "xcrp"}),
     ("ike-global", security.ike_statistics, IKE_TOTAL, {**_ASP, "version": "ike1"}),
+    ("pki-certificate", security.certificates, CERTIFICATES, {}),
+    ("pki-certificate-none", security.certificates, {"certificates": []}, {}),
+    ("pki-key-pair", security.key_pairs, KEY_PAIRS, {}),
+    ("pki-key-pair-none", security.key_pairs, {"key_pairs": []}, {}),
+    ("pki-certificate-request", security.certificate_requests, REQUESTS, {}),
+    ("pki-certificate-request-none", security.certificate_requests, {"certificate_requests": []}, {}),
     ("ipsec-global", security.ipsec_statistics, IPSEC_TOTAL, {**_ASP, "context": "lan"}),
 )

@@ -36,7 +36,7 @@ class FakeLineCard(CardBase):
         return []
 
     def on_request(self, request: Request, now: float) -> list[Output] | None:
-        if request.name in ("ping", "trace", "neighbours"):
+        if request.name in ("ping", "trace", "neighbours", "counters"):
             return [ToController(Reply(request.number, {"asked": request.name}))]
         return None
 

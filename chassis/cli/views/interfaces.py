@@ -97,7 +97,9 @@ local_interfaces = View(
 
 
 def _chosen_ports(data: Data, scope: Scope) -> Data:
-    _answered(data)
+    """The ports. What a line card did not tell is left out of their details."""
+    if scope.values.get("form") == "counters":
+        _answered(data)
     return data["ports"]
 
 

@@ -59,3 +59,43 @@ def _ipsec(data: Data, scope: Scope) -> list[str]:
 
 
 ipsec_statistics = View(_ipsec, _with_place)
+
+
+def _certificates(data: Data, scope: Scope) -> list[str]:
+    lines = []
+    for row in data:
+        place = "" if not row["place"] else f" (certificate {row['place'] + 1} of its file)"
+        values = {
+            "Name": f"{row['name']}{place}",
+            "Subject": row["subject"],
+            "Issuer": row["issuer"],
+            "Serial number": row["serial"],
+            "Valid from": f"{row['not_before']} UTC",
+            "Valid to": f"{row['not_after']} UTC",
+            "Identities": ", ".join(row["identities"]) or "none",
+            "Key": f"rsa {row['bits']} bits" if row["bits"] else "of another kind than rsa",
+            "Key pair": row["key_pair"] or "none",
+            "SHA-256": row["fingerprint"],
+        }
+        lines += [f"Certificate handle {row['handle']}", *pairs(values, "  "), ""]
+    return lines[:-1] or ["No certificates"]
+
+
+certificates = View(_certificates, lambda data, scope: data["certificates"])
+
+
+def _key_pairs(data: Data, scope: Scope) -> list[str]:
+    rows = [(row["name"], row["kind"], row["bits"], "Yes" if row["certificate"] else "No") for row in data]
+    titles = ("Key pair", "Type", "Bits", "Certificate")
+    return columns(titles, rows, right=("Bits",)) if rows else ["No key pairs"]
+
+
+key_pairs = View(_key_pairs, lambda data, scope: data["key_pairs"])
+
+
+def _requests(data: Data, scope: Scope) -> list[str]:
+    rows = [(row["name"], row["context"], row["subject"], row["file"]) for row in data]
+    return columns(("Request", "Context", "Subject", "File"), rows) if rows else ["No certificate requests"]
+
+
+certificate_requests = View(_requests, lambda data, scope: data["certificate_requests"])

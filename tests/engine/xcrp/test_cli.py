@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
 import pytest
 
 from chassis.bus.engine import ToOperator
 from chassis.config.parser import parse
 from tests.support import CONFIGS
-from tests.support.cli import CliRig
+from tests.support.cli_node import NodeRig, run
 from tests.support.xcrp import Node
 
 TEXT = (CONFIGS / "manual-keys" / "a.cfg").read_text()
@@ -36,25 +34,6 @@ def node() -> Node:
     made.boot_all("3/1", "3/11")
     made.run(2)
     return made
-
-
-class NodeRig(CliRig):
-    """A session at the controller of a node."""
-
-    def __init__(self, node: Node, **settings: Any) -> None:
-        self.node = node
-        super().__init__(self.request, **settings)
-        self.now = node.now
-
-    def request(self, command: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        return self.node.ask(command, **arguments)
-
-
-def run(node: Node, line: str, **settings: Any) -> str:
-    rig = NodeRig(node, **settings)
-    said = rig.run(line)
-    assert rig.status == (1 if said.startswith("% ") or "\n% " in said else 0)
-    return said
 
 
 def test_a_session_asks_what_its_controller_answers(node: Node) -> None:

@@ -183,7 +183,7 @@ def test_a_context_shows_the_tunnels_of_its_interfaces() -> None:
         (tunnels.ike_statistics, {"cards": {}, "errors": {"asp 1/1": "down"}}, {"name": "t"}, "asp 1/1: down"),
         (tunnels.cleared, {"cards": {}, "errors": {"asp 1/1": "down"}}, {"name": "t"}, "asp 1/1: down"),
         (interfaces.arp, {**ARP, "errors": {"lc 3": "down"}}, {}, "lc 3: down"),
-        (interfaces.ports, {**PORTS, "errors": {"lc 3": "down"}}, {}, "lc 3: down"),
+        (interfaces.ports, {**PORTS, "errors": {"lc 3": "down"}}, {"form": "counters"}, "lc 3: down"),
         (interfaces.circuits, {**CIRCUITS, "errors": {"lc 3": "down"}}, {}, "lc 3: down"),
         (hardware.card, HARDWARE, {"slot": 2}, "no card in slot 2"),
         (hardware.asps, ASPS, {"name": "9/1"}, "no asp '9/1'"),
