@@ -261,7 +261,7 @@ class CliSession:
 
     def _show(self, parsed: ParsedLine, data: Mapping[str, Any], now: float, said: int = 0) -> list[Action]:
         """Show an answer through the command's view and the line's filters, without the first `said` lines."""
-        scope = Scope(parsed.values, self.node, self.context, now, self._wall_offset)
+        scope = Scope(parsed.values, self.node, self.context, now, self._wall_offset, self.user, self.privilege)
         filters = list(parsed.pipes)
         try:
             refused = self._act(parsed)

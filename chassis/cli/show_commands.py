@@ -94,6 +94,7 @@ SHOW_COMMANDS: Final[tuple[ExecCommand, ...]] = (
         "circuits",
         lambda values, context: {"counters": "form" in values},
     ),
+    ExecCommand("show-privilege", "show privilege", "privilege of this session", system.privilege),
     ExecCommand("show-clock", "show clock", "date and time", system.clock),
     ExecCommand("show-log", "show log", "the log", system.log, "log"),
     ExecCommand(
@@ -262,6 +263,7 @@ SHOW_WORDS: Final[Mapping[str, str]] = {
     "policy": "policies",
     "pool": "ASP pools",
     "port": "Ethernet ports",
+    "privilege": "privilege of this session",
     "process": "processes of the cards",
     "profile": "IPsec profiles",
     "proposal": "proposals",

@@ -15,7 +15,7 @@ from typing import Any
 from chassis.bus import requests
 from chassis.bus.arguments import ArgumentError, fault, given, named, read, refusal
 from chassis.bus.engine import Output, ToCard, ToOperator
-from chassis.bus.messages import Attributes, Reply, Request
+from chassis.bus.messages import Attributes, Reply, Request, Value
 from chassis.config.portion import portion, render_portion, used_by
 from chassis.config.render import render
 from chassis.net.address import MASKS
@@ -261,7 +261,9 @@ class Operators:
         config, keys, verbose = self.state.config, arguments["keys"], arguments["verbose"]
         part, context, name = arguments["part"], arguments["context"], arguments["name"]
         if part == "all":
-            return [ToOperator(number, {"text": render(config, verbose, keys)})]
+            last = self.state.journal.last
+            changed: dict[str, Value] = {"user": last.user, "time": last.time} if last is not None else {}
+            return [ToOperator(number, {"text": render(config, verbose, keys), "changed": changed})]
         if context:
             self.context_number(context)
         if asp := arguments["asp"]:

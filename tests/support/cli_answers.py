@@ -360,6 +360,7 @@ _ASP = {"asp": "1/1"}
 SHOWN: tuple[Shown, ...] = (
     ("version", system.version, SYSTEM, {}),
     ("version-ipos", system.version, {**SYSTEM, "os": "ipos", "uptime": 90_061.0}, {}),
+    ("privilege", system.privilege, {}, {}),
     ("release", system.release, SYSTEM, {}),
     ("chassis", hardware.chassis, HARDWARE, {}),
     ("hardware", hardware.hardware, HARDWARE, {}),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from chassis.cli.views.layout import Data, Scope, View, ViewError, columns, moment, pairs
+from chassis.cli.views.layout import DATE, Data, Scope, View, ViewError, columns, moment, pairs
 
 Row = Mapping[str, Any]
 
@@ -56,7 +56,7 @@ def _interface_table(data: Data, scope: Scope) -> list[str]:
     rows = [
         (row["interface"], row["address"] or "-", row["mtu"], STATES[row["state"]], _binding(row)) for row in data
     ]
-    date = [] if at is None else [f"{at:%a %b %d %H:%M:%S %Y}"]
+    date = [] if at is None else [f"{at:{DATE}}"]
     return [*date, *columns(("Name", "Address", "MTU", "State", "Bindings"), rows, right=("MTU",))]
 
 

@@ -20,7 +20,7 @@ class Scope:
     """What a view knows beside its data.
 
     `values` are the arguments that were typed, `now` is the monotonic clock in seconds, and `wall_offset` what has
-    to be added to it for Unix time; None where the session has no clock.
+    to be added to it for Unix time; None where the session has no clock. `user` has typed it, at this privilege.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -28,6 +28,8 @@ class Scope:
     context: str = "local"
     now: float = 0.0
     wall_offset: float | None = None
+    user: str = ""
+    privilege: int = 0
 
 
 def _all(data: Data, scope: Scope) -> Data:
@@ -70,6 +72,10 @@ def duration(seconds: float) -> str:
     if days:
         return f"{days}d{hours:02}h"
     return f"{hours:02}:{rest // 60:02}:{rest % 60:02}"
+
+
+DATE = "%a %b %d %H:%M:%S %Y"
+"""Date and time as the router prints them."""
 
 
 def moment(at: float, scope: Scope) -> datetime | None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Final
 
-from chassis.cli.views.layout import Data, Scope, View, ViewError, moment
+from chassis.cli.views.layout import DATE, Data, Scope, View, ViewError, moment
 
 RELEASES: Final[Mapping[str, tuple[str, str]]] = {
     "seos": ("Redback Networks SmartEdge OS", "SEOS-12.1.1.11-Release"),
@@ -76,7 +77,7 @@ def _clock(data: Data, scope: Scope) -> list[str]:
     at = moment(scope.now, scope)
     if at is None:
         raise ViewError("this session has no clock")
-    return [f"{at:%a %b %d %H:%M:%S %Y} UTC"]
+    return [f"{at:{DATE}} UTC"]
 
 
 def _time(data: Data, scope: Scope) -> Data:
@@ -87,9 +88,19 @@ def _time(data: Data, scope: Scope) -> Data:
 clock = View(_clock, _time)
 
 
+NO_USER: Final = "<NO USER>"
+"""Stands for the user of a configuration that was read from a file."""
+
+
 def _configuration(data: Data, scope: Scope) -> list[str]:
     """The lines before the first are those that the box prints; programs that take backups count on them."""
-    return ["Building configuration...", "", "Current configuration:", *data["text"].splitlines()]
+    changed = data.get("changed")
+    lines = ["Building configuration...", "", "Current configuration:"]
+    if changed:
+        at = datetime.fromtimestamp(changed["time"], UTC)
+        user = changed["user"] or NO_USER
+        lines += ["!", f"!  Configuration last changed by user '{user}' at {at:{DATE}}", "!"]
+    return [*lines, *data["text"].splitlines()]
 
 
 configuration = View(_configuration)
@@ -97,6 +108,11 @@ configuration = View(_configuration)
 
 part_of_configuration = View(lambda data, scope: data["text"].splitlines())
 """Commands of one part of it, or one object, keys hidden."""
+
+privilege = View(
+    lambda data, scope: [f"Current privilege level is {data['privilege']}"],
+    lambda data, scope: {"user": scope.user, "privilege": scope.privilege},
+)
 
 silent = View(lambda data, scope: [])
 """What is done without a word."""

@@ -119,7 +119,10 @@ LOG = {
         {"time": 90.0, "severity": "error", "facility": "operator", "id": "", "text": "refused", "values": {}},
     ]
 }
-CONFIG = {"text": "context local\n!\nport ethernet 3/1\n no shutdown\n!\nend\n"}
+CONFIG = {
+    "text": "context local\n!\nport ethernet 3/1\n no shutdown\n!\nend\n",
+    "changed": {"user": "ann", "time": 1119854285.0},
+}
 IKE = {"cards": {"asp 1/1": {"total": {"x": 9}, "tunnels": {"1": {"initiated": 4, "failed": 0}}}}, "errors": {}}
 CLEARED: dict[str, Any] = {"cards": {"asp 1/1": {"cleared": 1}}, "errors": {}}
 
@@ -128,6 +131,7 @@ CASES: tuple[Shown, ...] = (
     ("log", system.log, LOG, {}),
     ("clock", system.clock, {}, {}),
     ("configuration", system.configuration, CONFIG, {}),
+    ("configuration-start-up", system.configuration, {**CONFIG, "changed": {"user": "", "time": 0.0}}, {}),
     ("part-of-configuration", system.part_of_configuration, CONFIG, {}),
     ("silent", system.silent, {}, {}),
     ("tunnels", tunnels.tunnels, STATUS, {}),
