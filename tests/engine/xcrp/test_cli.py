@@ -61,7 +61,8 @@ def test_requests_go_to_the_cards_and_come_back(node: Node) -> None:
     rig = NodeRig(node)
     rig.hold = True
     assert rig.run("ping 50.0.0.1 2") == ""
-    assert rig.asked[0].arguments == {"context": "local", "size": 36, "address": "50.0.0.1", "count": 2}
+    sent = {"context": "local", "size": 36, "address": "50.0.0.1", "count": 1, "timeout": 1}
+    assert rig.asked[0].arguments == sent
     assert isinstance(node.ask("ping", **rig.asked[0].arguments), dict)
     assert isinstance(node.answers[-1], ToOperator)
 
