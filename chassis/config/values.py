@@ -15,6 +15,7 @@ from chassis.model.ike import Identity, PreSharedKey
 from chassis.model.ipsec import Key
 from chassis.model.router import MANAGEMENT, NULL0
 from chassis.net.address import format_prefix, network_of
+from chassis.net.ssh_key import public_key
 
 MAX_SLOT = 14
 """Highest slot of the chassis. Slots 7 and 8 belong to the controllers."""
@@ -265,6 +266,12 @@ def _show_identity(value: object) -> str:
     return value.value
 
 
+def _read_public_key(text: str) -> object:
+    if not public_key(text):
+        return InvalidValue("expected a public key of SSH such as ssh-ed25519 AAAA...")
+    return " ".join(text.split())
+
+
 def _read_card_type(word: str) -> object:
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", word, re.ASCII | re.IGNORECASE):
         return InvalidValue("expected a card type such as ase or ge-10-port")
@@ -300,6 +307,7 @@ TYPES: dict[str, ValueType] = {
         ValueType("word", "one word", str),
         ValueType("text", "text to the end of the line", str, rest=True),
         ValueType("hash", "password hash", str, secret=True),
+        ValueType("public-key", "public key such as ssh-ed25519 AAAA...", _read_public_key, rest=True),
         ValueType("address", "IPv4 address", _read_host),
         ValueType("network", "IPv4 prefix with its length", _read_network),
         ValueType(

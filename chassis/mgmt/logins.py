@@ -5,7 +5,6 @@ A login is `user` or `user@context`; without a context it is `local`. An adminis
 
 from __future__ import annotations
 
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
@@ -14,6 +13,7 @@ from typing import Any, Final
 from chassis.cli.rows import DEFAULT_PRIVILEGE, HIGHEST_PRIVILEGE
 from chassis.mgmt import passwords
 from chassis.model.router import LOCAL
+from chassis.net.ssh_key import public_key
 
 MAX_NAME: Final = 128
 """Length (characters) of the longest login name."""
@@ -87,20 +87,6 @@ def shown(name: str) -> str:
     """Return a login name for a log line: whoever connects chooses it."""
     text = "".join(c if c.isprintable() else "?" for c in name[:MAX_SHOWN])
     return repr(text) + ("..." if len(name) > MAX_SHOWN else "")
-
-
-def public_key(text: str) -> bytes:
-    """Return the octets of a public key in OpenSSH's form, `ALGORITHM BASE64 [REMARK]`; empty if it is none."""
-    words = text.split()
-    if len(words) < 2:
-        return b""
-    try:
-        octets = binascii.a2b_base64(words[1], strict_mode=True)
-    except ValueError:
-        return b""
-    algorithm = words[0].encode()
-    # The key begins with its algorithm (RFC 4253, section 6.6).
-    return octets if octets.startswith(len(algorithm).to_bytes(4, "big") + algorithm) else b""
 
 
 def _decoded(keys: Any) -> tuple[bytes, ...]:

@@ -147,7 +147,10 @@ class StaticRoute:
 
 @dataclass(frozen=True, slots=True)
 class Administrator:
-    """`administrator NAME encrypted 1 HASH` (MD5-crypt) or `encrypted 2`; `idle_timeout` in minutes, 0: never."""
+    """`administrator NAME encrypted 1 HASH` (MD5-crypt) or `encrypted 2`; `idle_timeout` in minutes, 0: never.
+
+    `public_keys` are in OpenSSH's form.
+    """
 
     name: str
     password_hash: str = field(default="", repr=False)
@@ -155,6 +158,7 @@ class Administrator:
     privilege_start: int | None = None
     privilege_max: int | None = None
     idle_timeout: int | None = None
+    public_keys: tuple[str, ...] = ()
     kept: tuple[Kept, ...] = kept_field()
     written: frozenset[str] = written_field()
     line: int = line_field()
@@ -164,7 +168,8 @@ class Administrator:
 class Context:
     """A routing context. `asp_group` is the group that gives it the Security service, None without one.
 
-    `vpn_rd` is the route distinguisher that its opening line had; it has no effect here.
+    `vpn_rd` is the route distinguisher that its opening line had; it has no effect here. `enable_hash` is the
+    password hash of `enable encrypted`, None without that line.
     """
 
     name: str
@@ -173,6 +178,8 @@ class Context:
     interfaces: Mapping[str, Interface] = field(default_factory=dict)
     logging_console: bool | None = None
     administrators: Mapping[str, Administrator] = field(default_factory=dict)
+    enable_type: int | None = None
+    enable_hash: str | None = field(default=None, repr=False)
     routes: tuple[StaticRoute, ...] = ()
     asp_group: str | None = None
     keepalive: bool = False

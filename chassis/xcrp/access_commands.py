@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from chassis.bus.engine import Output, ToOperator
-from chassis.bus.messages import Attributes, Value
+from chassis.bus.messages import Value
 from chassis.xcrp.operators import Method, Operators
 
 FACILITY: Final = "login"
@@ -19,14 +19,17 @@ FACILITY: Final = "login"
 def _login(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
     context = operators.state.config.contexts.get(given["context"])
     found = context.administrators.get(given["name"]) if context is not None else None
-    answer: Attributes = {"exists": found is not None}
+    answer: dict[str, Any] = {"exists": found is not None}
     if found is not None:
         answer |= {
             "hash": found.password_hash,
             "privilege_start": found.privilege_start,
             "privilege_max": found.privilege_max,
             "idle_timeout": found.idle_timeout,
+            "keys": [*found.public_keys],
         }
+    if context is not None:
+        answer["enable"] = context.enable_hash or ""
     return [ToOperator(number, answer)]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from chassis.bus import regular_files
 from chassis.mgmt import passwords
+from chassis.net.ssh_key import public_key
 from launch.lab.model import SshSettings
 from launch.lab.yaml_source import Marked, Reporter, beside, is_there
 
@@ -26,9 +27,6 @@ MAX_KEY_FILE = 65_536
 """Size (octets) of the largest file of public keys."""
 
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\Z")
-
-_PUBLIC_KEY = re.compile(r"(?:ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/=]+(?: .*)?\Z")
-"""A public key as OpenSSH writes it: algorithm, key, remark."""
 
 
 def read(
@@ -106,7 +104,7 @@ def _keys(value: Marked, lab: Path, report: Reporter) -> tuple[str, ...]:
         text = item.value
         if not isinstance(text, str):
             report.error(item.at, "lab-value", "'key:' is a public key or the file of one", "key")
-        elif _PUBLIC_KEY.match(text):
+        elif public_key(text):
             keys.append(text)
         elif "PRIVATE KEY" in text:
             report.error(item.at, "lab-value", "'key:' is the public key, not the private one", "key")
@@ -122,7 +120,7 @@ def _from_file(file: Path, at: Marked, report: Reporter) -> list[str]:
         lines = [line.strip() for line in regular_files.read_text(file, MAX_KEY_FILE).splitlines()]
     except (OSError, UnicodeDecodeError):
         lines = []
-    keys = [line for line in lines if _PUBLIC_KEY.match(line)]
+    keys = [line for line in lines if public_key(line)]
     if not keys:
         report.error(at.at, "lab-file", f"{file.name} has no public key such as 'ssh-ed25519 AAAA...'", file.name)
     return keys

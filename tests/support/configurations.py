@@ -224,6 +224,7 @@ _VALUES = {
     "word": ("test.cfg", "/flash/a.cfg"),
     "text": ("IKE-Policy-1", "two  words of text"),
     "hash": ("$1$........$kvQfdsjs0ACFMeDHQ7n/o.",),
+    "public-key": ("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDaI0ut5neEvpfNObB/+vWINVtWSYp9VX5fFrQzYqKVS op at home",),
     "address": ("10.0.0.1", "10.0.0.2", "172.16.1.1", "192.168.2.9"),
     "network": ("0.0.0.0/0", "10.0.0.0/8", "10.1.2.3/16", "3.3.3.3/32"),
     "network-any": ("any", "10.0.0.0/8", "172.168.2.0/24", "1.1.1.1/32"),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from chassis.mgmt import logins, passwords
+from chassis.net.ssh_key import public_key
 
 
 def key(name: bytes = b"ssh-ed25519") -> str:
@@ -107,8 +108,8 @@ def test_the_login_of_the_lab_has_every_privilege() -> None:
     "text", ["", "ssh-ed25519", "ssh-ed25519 !!!", "ssh-ed25519 AAAA", key(b"ssh-rsa"), "AAAA ssh-ed25519"]
 )
 def test_what_is_no_public_key_is_left_out(text: str) -> None:
-    assert logins.public_key(text) == b""
-    assert logins.public_key(key())
+    assert public_key(text) == b""
+    assert public_key(key())
 
 
 def test_a_log_line_shows_a_name_without_its_control_characters() -> None:
