@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Severity = Literal["error", "warning", "note"]
@@ -16,7 +16,8 @@ class Diagnostic:
     `line` and `column` are 1-based and point at the first character of the wrong or undefined word, `name` is that
     word as it was typed. An error means that the line has no effect, a warning that it is kept (or that its
     surplus words are ignored), a note that it is right but does nothing here. `hint` is the repaired line, without
-    its indentation, where there is one, else "". No field ever holds a key.
+    its indentation, where there is one, else "". `owner` is the path of the object that a check found it at, empty
+    for what the parser reports of a line. No field ever holds a key.
     """
 
     severity: Severity
@@ -27,6 +28,7 @@ class Diagnostic:
     column: int
     message: str
     hint: str = ""
+    owner: tuple[str | int, ...] = field(default=(), compare=False, repr=False)
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}:{self.column}" if self.file else f"{self.line}:{self.column}"

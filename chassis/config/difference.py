@@ -94,8 +94,12 @@ def _kept(config: Config) -> list[str]:
 def _collection(
     base: ChangePath, word: str, mode: str, old: Mapping[Any, Any], new: Mapping[Any, Any]
 ) -> Iterator[ConfigChange]:
+    if old is new:
+        return
     for key in {**old, **new}:
-        change = _one((*base, word, key), mode, old.get(key), new.get(key))
+        one, two = old.get(key), new.get(key)
+        # Of thousands of objects a commit leaves almost all: they need no comparison.
+        change = None if one is two else _one((*base, word, key), mode, one, two)
         if change is not None:
             yield change
 
@@ -124,11 +128,13 @@ def _lines(old: list[str], new: list[str]) -> tuple[str, ...]:
 
 
 def _routes(base: ChangePath, old: Context, new: Context) -> Iterator[ConfigChange]:
+    if old.routes is new.routes:
+        return
     before = {_route_key(route): route for route in old.routes}
     after = {_route_key(route): route for route in new.routes}
     for key in {**before, **after}:
         one, two = before.get(key), after.get(key)
-        if one == two:
+        if one is two or one == two:
             continue
         path = (*base, "route", *key)
         gone = (f"- {render_route(one)}",) if one is not None and two is not None else ()

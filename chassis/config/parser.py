@@ -23,7 +23,7 @@ from chassis.config.objects import CLASSES
 from chassis.config.parse_session import NO_COMMAND, ParseSession
 from chassis.config.render import with_printed_anchors
 from chassis.config.transcript import is_header, unfit
-from chassis.config.validate import check
+from chassis.config.validate import check, check_change
 from chassis.config.values import HIDDEN_VALUE, mask_length
 from chassis.model.router import Config
 
@@ -32,12 +32,16 @@ Rest = Callable[[int], str]
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A parsed configuration, and its diagnostics in order of line and column; `checks` are those of the whole."""
+    """A parsed configuration, and its diagnostics in order of line and column.
+
+    `checks` are those that the checks found, of the objects in `checked`; of all objects where it is None.
+    """
 
     config: Config
     diagnostics: tuple[Diagnostic, ...]
     positions: dict[Path, SourcePosition] = field(repr=False, default_factory=dict)
     checks: tuple[Diagnostic, ...] = ()
+    checked: frozenset[Path] | None = None
 
 
 class _Block(NamedTuple):
@@ -534,12 +538,12 @@ def parse(
     typed: bool = False,
     whole: bool = True,
 ) -> Parsed:
-    """Read a configuration file (or a transcript), commit it once at its end and check it as a whole.
+    """Read a configuration file (or a transcript), commit it once at its end and check it.
 
-    With `config` the lines change that configuration, otherwise an empty one. `modern`: also accept the algorithms
-    that the guide does not have. `typed`: the lines are an operator's, see `Parser`. `whole` False: leave the
-    check of the whole out. Errors in the text do not raise: they are in the diagnostics. Their lines have no
-    effect.
+    With `config`, which was checked before, the lines change that configuration, and what they affect is checked.
+    Otherwise they change an empty one, and the whole is checked. `modern`: also accept the algorithms that the
+    guide does not have. `typed`: the lines are an operator's, see `Parser`. `whole` False: leave the checks out.
+    Errors in the text do not raise: they are in the diagnostics. Their lines have no effect.
     """
     lines = text.split("\n")
     parser = Parser(file, config, modern, _is_flat(lines), typed)
@@ -548,10 +552,14 @@ def parse(
         read_line(line, number)
         if parser.ended:
             break
-    checked = parser.config()
+    made = parser.config()
     checks: tuple[Diagnostic, ...] = ()
-    if whole:
-        checked, checks = check(checked, parser.positions, parser.broken, file)
+    checked: frozenset[Path] | None = None
+    if whole and config is None:
+        made, checks = check(made, parser.positions, parser.broken, file)
+    elif whole and config is not None:
+        change = check_change(config, made, parser.positions, parser.broken, file)
+        made, checks, checked = change.config, change.found, change.owners
     if parser.has_kept:
-        checked = with_printed_anchors(checked)
-    return Parsed(checked, in_order((*parser.diagnostics, *checks)), parser.positions, checks)
+        made = with_printed_anchors(made)
+    return Parsed(made, in_order((*parser.diagnostics, *checks)), parser.positions, checks, checked)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TypeVar
+from operator import is_
+from typing import Any, TypeVar
 
+from chassis.config.affected import Affected, route_key, sharing
 from chassis.config.diagnostics import Diagnostic, Severity, in_order
 from chassis.config.drafts import Path, SourcePosition
 from chassis.config.values import address_number
@@ -34,6 +36,16 @@ AUTHENTICATING = ("aes-128-gcm", "aes-192-gcm", "aes-256-gcm")
 
 CONTROLLER_SLOTS = (7, 8)
 """Slots of the controllers. Port 7/1 is the management port."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedChange:
+    """A configuration without the lines in error, what was found, and the paths of the objects that were checked
+    or are no longer there."""
+
+    config: Config
+    found: tuple[Diagnostic, ...]
+    owners: frozenset[Path]
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -66,23 +78,40 @@ def check(
     return checked, in_order(checks.found)
 
 
+def check_change(
+    before: Config,
+    config: Config,
+    positions: Mapping[Path, SourcePosition] | None = None,
+    broken: Collection[Path] = (),
+    file: str = "",
+) -> CheckedChange:
+    """Check what a commit on top of a checked configuration affects; what it leaves alone is not checked again."""
+    checks = _Checks(config, positions or {}, broken, file, Affected(before, config))
+    return CheckedChange(checks.run(), in_order(checks.found), frozenset(checks.owners))
+
+
 class _Checks:
     def __init__(
-        self, config: Config, places: Mapping[Path, SourcePosition], broken: Collection[Path], file: str
+        self,
+        config: Config,
+        places: Mapping[Path, SourcePosition],
+        broken: Collection[Path],
+        file: str,
+        affected: Affected | None = None,
     ) -> None:
+        """`affected`: check only this; None for the whole."""
         self.config = config
         self.positions = places
         self.broken = broken
         self.file = file
+        self.affected = affected
         self.found: list[Diagnostic] = []
-        self.interfaces_in: dict[str, list[str]] = {}
-        self.holders: dict[tuple[str, str], list[Interface]] = {}
-        """Interfaces by (context, address)."""
-        for context in config.contexts.values():
-            for name, interface in context.interfaces.items():
-                self.interfaces_in.setdefault(name, []).append(context.name)
-                for address, _ in interface.addresses:
-                    self.holders.setdefault((context.name, address), []).append(interface)
+        self.owners: set[Path] = set() if affected is None else affected.removed()
+        """The objects that were checked, or are no longer there."""
+        self._owner: Path = ()
+        self._silent = False
+        self._held: dict[str, dict[str, list[Interface]]] = {}
+        self._networks: dict[str, dict[int, set[int]]] = {}
 
     # --- reporting ---
 
@@ -94,7 +123,21 @@ class _Checks:
     ) -> None:
         """Add a diagnostic; `repaired` is the correct word, if known."""
         hint = place.repaired(repaired) if repaired and place.word else ""
-        self.found.append(Diagnostic(severity, code, name, self.file, place.line, place.column, message, hint))
+        self._add(severity, code, place, name, message, hint)
+
+    def _add(
+        self, severity: Severity, code: str, place: SourcePosition, name: str, message: str, hint: str
+    ) -> None:
+        if not self._silent:
+            line, column = place.line, place.column
+            self.found.append(
+                Diagnostic(severity, code, name, self.file, line, column, message, hint, self._owner)
+            )
+
+    def own(self, *path: str | int) -> None:
+        """Begin the checks of an object."""
+        self._owner = path
+        self.owners.add(path)
 
     def refer(
         self, name: str, defined: Mapping[str, _V], path: Path, what: str, where: str = "", code: str = "S-039"
@@ -107,28 +150,62 @@ class _Checks:
             self.report("warning", code, self.position(*path), name, f"no {what} {name}{where}{also}", near)
         return target
 
+    def holders(self, context: Context, address: str) -> list[Interface]:
+        """Return the interfaces of a context with an address."""
+        held = self._held.get(context.name)
+        if held is None:
+            held = self._held[context.name] = {}
+            for interface in context.interfaces.values():
+                for one, _ in interface.addresses:
+                    held.setdefault(one, []).append(interface)
+        return held.get(address, [])
+
+    def networks(self, context: Context) -> dict[int, set[int]]:
+        """Return the networks of a context's interfaces: the leading bits of each, by prefix length."""
+        found = self._networks.get(context.name)
+        if found is None:
+            found = self._networks[context.name] = {}
+            for interface in context.interfaces.values():
+                for address, length in interface.addresses:
+                    found.setdefault(length, set()).add((address_number(address) or 0) >> (32 - length))
+        return found
+
     # --- the whole ---
 
     def run(self) -> Config:
-        config = self.config
+        config, only = self.config, self.affected
         pools = self._pools()
         for group in config.groups.values():
+            if only is not None and not only.group(group):
+                continue
+            self.own("asp-group", group.name)
             for name in group.pools:
                 self.refer(name, config.pools, ("asp-group", group.name, "pools", name), "ASP pool")
         contexts = {name: self._context(context) for name, context in config.contexts.items()}
         proposals = self._proposals()
         for sa in config.manual_sas.values():
-            self._manual_sa(sa)
+            if only is None or sa.name in only.manual_sas.touched:
+                self._manual_sa(sa)
         tunnels = self._tunnels()
         self._ports()
-        changed = replace(config, pools=pools, contexts=contexts, tunnels=tunnels, ipsec_proposals=proposals)
-        return config if changed == config else changed
+        parts: dict[str, Any] = {
+            "pools": pools,
+            "contexts": contexts,
+            "tunnels": tunnels,
+            "ipsec_proposals": proposals,
+        }
+        changed = {name: made for name, made in parts.items() if not _same(made, getattr(config, name))}
+        return replace(config, **changed) if changed else config
 
     # --- chassis ---
 
     def _pools(self) -> dict[str, AspPool]:
         pools: dict[str, AspPool] = {}
         for pool in self.config.pools.values():
+            if self.affected is not None and not self.affected.pool(pool):
+                pools[pool.name] = pool
+                continue
+            self.own("asp-pool", pool.name)
             kept = []
             for asp in pool.asps:
                 slot = int(asp.split("/")[0])
@@ -147,9 +224,11 @@ class _Checks:
         return pools
 
     def _ports(self) -> None:
-        config = self.config
-        users: dict[tuple[str, str], str] = {}
+        config, only = self.config, self.affected
         for port in config.ports.values():
+            if only is not None and not only.port(port):
+                continue
+            self.own("port", port.name)
             here = self.position("port", port.name, "name")
             card = config.cards.get(port.slot)
             if port.slot not in CONTROLLER_SLOTS:
@@ -165,8 +244,10 @@ class _Checks:
                 continue
             where = f" in context {context.name}"
             self.refer(port.interface, context.interfaces, (*path, "interface"), "interface", where)
-            users.setdefault((context.name, port.interface), port.name)
         for card in config.cards.values():
+            if only is not None and card.slot not in only.cards.touched:
+                continue
+            self.own("card", card.slot)
             if not card.is_ase and not card.is_line_card and card.slot not in CONTROLLER_SLOTS:
                 place = self.position("card", card.slot, "type")
                 self.report("note", "S-101", place, card.type, f"card {card.type} has no process here")
@@ -178,32 +259,62 @@ class _Checks:
             sizes = [size for size in (12, 20, 40, 60) if size >= number]
             hint = f"card ether-{sizes[0] if sizes else number}-port {card.slot}"
         message = f"card {card.type} in slot {card.slot} has {card.ports or 'no'} ports"
-        self.found.append(Diagnostic("warning", "S-082", name, self.file, here.line, here.column, message, hint))
+        self._add("warning", "S-082", here, name, message, hint)
 
     # --- contexts ---
 
     def _context(self, context: Context) -> Context:
-        where = f" in context {context.name}"
+        only = self.affected
+        touched = None if only is None else only.contexts.get(context.name)
         path: Path = ("context", context.name)
-        if context.asp_group is not None:
-            self._service(context)
-        for interface in context.interfaces.values():
-            if interface.unnumbered is not None:
-                at = (*path, "interface", interface.name, "unnumbered")
-                lender = self.refer(interface.unnumbered, context.interfaces, at, "interface", where)
-                if lender is not None and lender.address is None:
-                    self.report(
-                        "warning", "unnumbered", self.position(*at), lender.name,
-                        f"interface {lender.name} has no address to borrow",
-                    )  # fmt: skip
-        policies = {name: self._ike_policy(policy, path) for name, policy in context.ike_policies.items()}
+        if only is None or touched is not None or only.service(context):
+            self.own(*path)
+            if context.asp_group is not None:
+                self._service(context)
+        if only is None or touched is not None:
+            interfaces = None if touched is None else touched.interfaces
+            for interface in context.interfaces.values():
+                if interface.unnumbered is not None and (
+                    interfaces is None
+                    or interface.name in interfaces.touched
+                    or interfaces.affect(interface.unnumbered)
+                ):
+                    self._unnumbered(interface, interface.unnumbered, context, path)
+        policies = context.ike_policies
+        chosen = None if only is None else only.ike_policies.get(context.name, ())
+        if chosen is None or chosen:
+            policies = {
+                name: self._ike_policy(policy, path) if chosen is None or name in chosen else policy
+                for name, policy in policies.items()
+            }
         for profile in context.profiles.values():
+            if only is not None and not only.profile(context.name, profile):
+                continue
+            self.own(*path, "ipsec-profile", profile.name)
             for entry in profile.entries:
                 at = (*path, "ipsec-profile", profile.name, "seq", entry.seq)
                 self._entry(entry, at, context)
-        networks = _networks(context)
-        routes = tuple(route for route in context.routes if self._route(route, context, networks))
+        routes = context.routes
+        if only is None or touched is not None:
+            affected = None if touched is None else touched.routes()
+            if affected is None or affected:
+                routes = tuple(
+                    route
+                    for route in routes
+                    if (affected is not None and route_key(route) not in affected) or self._route(route, context)
+                )
+        if len(routes) == len(context.routes) and _same(policies, context.ike_policies):
+            return context
         return replace(context, routes=routes, ike_policies=policies)
+
+    def _unnumbered(self, interface: Interface, lending: str, context: Context, path: Path) -> None:
+        self.own(*path, "interface", interface.name)
+        at = (*path, "interface", interface.name, "unnumbered")
+        where = f" in context {context.name}"
+        lender = self.refer(lending, context.interfaces, at, "interface", where)
+        if lender is not None and lender.address is None:
+            message = f"interface {lender.name} has no address to borrow"
+            self.report("warning", "unnumbered", self.position(*at), lender.name, message)
 
     def _service(self, context: Context) -> None:
         config = self.config
@@ -217,8 +328,9 @@ class _Checks:
             message = f"ASP group {group.name} has no ASP: context {context.name} has no Security service"
             self.report("warning", "S-106", self.position(*at), group.name, message)
 
-    def _route(self, route: StaticRoute, context: Context, networks: Mapping[int, set[int]]) -> bool:
+    def _route(self, route: StaticRoute, context: Context) -> bool:
         """Return whether the route is kept."""
+        self.own("context", context.name, "route", *route_key(route))
         path: Path = ("context", context.name, "route", route.prefix, route.next_hop or route.interface or "")
         if route.context not in (None, context.name) or (route.next_hop or route.interface) is None:
             message = f"the route stays down: no packet leaves for context {route.context} here"
@@ -226,7 +338,7 @@ class _Checks:
             return True
         if route.next_hop is not None:
             number = address_number(route.next_hop) or 0
-            if not any(number >> (32 - length) in held for length, held in networks.items()):
+            if not any(number >> (32 - length) in held for length, held in self.networks(context).items()):
                 message = f"next hop {route.next_hop} is in no network of an interface of context {context.name}"
                 self.report("warning", "S-060", self.position(*path, "next_hop"), route.next_hop, message)
             return True
@@ -245,13 +357,25 @@ class _Checks:
 
     def _proposals(self) -> dict[str, IpsecProposal]:
         """Return the IPsec proposals without the lines that leave one without protection."""
-        kept = {name: self._ipsec_proposal(proposal) for name, proposal in self.config.ipsec_proposals.items()}
+        only = self.affected
+        kept = {
+            name: self._ipsec_proposal(proposal)
+            if only is None or name in only.ipsec_proposals.touched
+            else proposal
+            for name, proposal in self.config.ipsec_proposals.items()
+        }
         for offered in self.config.ike_proposals.values():
+            if only is not None and offered.name not in only.ike_proposals.touched:
+                continue
+            self.own("ike-proposal", offered.name)
             if not offered.exists:
                 place = self.position("ike-proposal", offered.name, "encryption_algorithm")
                 message = f"IKEv1 has no {offered.encryption_algorithm}: proposal {offered.name} is not used"
                 self.report("warning", "aead", place, offered.encryption_algorithm, message)
         for policy in self.config.ipsec_policies.values():
+            if only is not None and policy.name not in only.referring:
+                continue
+            self.own("ipsec-policy", policy.name)
             for item in policy.proposals:
                 at = ("ipsec-policy", policy.name, "seq", item.seq, "name")
                 self.refer(item.name, self.config.ipsec_proposals, at, "IPsec proposal")
@@ -260,6 +384,7 @@ class _Checks:
     def _ipsec_proposal(self, proposal: IpsecProposal) -> IpsecProposal:
         """Warn about a cipher without integrity. Cipher null without integrity is an error, because ESP must have
         one of the two services (RFC 4303 1): remove the line, so that the proposal has the default pair again."""
+        self.own("ipsec-proposal", proposal.name)
         cipher = proposal.esp_encryption
         if cipher is None or cipher in AUTHENTICATING or proposal.esp_authentication or proposal.ah:
             return proposal
@@ -277,6 +402,7 @@ class _Checks:
     def _ike_policy(self, policy: IkePolicy, base: Path) -> IkePolicy:
         """Return the policy without proposals of the other IKE version."""
         path = (*base, "ike-policy", policy.name)
+        self.own(*path)
         kept = tuple(
             item for item in policy.proposals if self._ike_proposal(policy, item, (*path, "seq", item.seq, "name"))
         )
@@ -323,6 +449,7 @@ class _Checks:
 
     def _manual_sa(self, sa: ManualSa) -> None:
         path: Path = ("security-association", sa.name)
+        self.own(*path)
         spis = {"both": sa.both, "inbound": sa.inbound, "outbound": sa.outbound}
         if path in self.broken or any((*path, name) in self.broken for name in spis):
             return
@@ -386,8 +513,19 @@ class _Checks:
         policies: dict[tuple[str, str, str], tuple[str, str]] = {}
         bound: dict[tuple[str, str], str] = {}
         inbound: dict[tuple[str, str, str, int], str] = {}
+        only = self.affected
+        # What another tunnel claims before is known only if that one is checked too.
+        others = sharing(only.old, only.new, only.tunnels) - only.tunnels if only is not None else ()
         for tunnel in self.config.tunnels.values():
             path: Path = ("tunnel", tunnel.name)
+            if only is not None and tunnel.name not in only.tunnels:
+                if tunnel.name not in others:
+                    tunnels[tunnel.name] = tunnel
+                    continue
+                self._silent = True
+            else:
+                self._silent = False
+                self.own(*path)
             self._ends(tunnel, path)
             self._binding(tunnel, path, bound)
             self._ike(tunnel, path, policies)
@@ -398,6 +536,7 @@ class _Checks:
             if tunnel.kind == "manual":
                 tunnel = self._manual_entries(tunnel, path, inbound)
             tunnels[tunnel.name] = tunnel
+        self._silent = False
         return tunnels
 
     def _ends(self, tunnel: Tunnel, path: Path) -> None:
@@ -412,7 +551,7 @@ class _Checks:
             place = self.position(*path, "context") if tunnel.context_written else at
             name = tunnel.context if tunnel.context_written else tunnel.local
             self.report("warning", "S-106", place, name, f"context {context.name} has no Security service")
-        holders = self.holders.get((context.name, tunnel.local), [])
+        holders = self.holders(context, tunnel.local)
         if not holders:
             message = f"no interface of context {context.name} has address {tunnel.local}"
             self.report("warning", "S-105", at, tunnel.local, message)
@@ -426,7 +565,7 @@ class _Checks:
         if name is not None and context is None:
             at = self.position(*path, "interface_context")
             missing = tunnel.interface_context
-            holders = self.interfaces_in.get(name, [])
+            holders = [other.name for other in config.contexts.values() if name in other.interfaces]
             near = nearest(missing, holders) or (holders[0] if holders else nearest(missing, config.contexts))
             also = f"; interface {name} is in {', '.join(holders)}" if holders else ""
             self.report("warning", "S-047", at, missing, f"no context {missing}{also}", near)
@@ -556,10 +695,6 @@ class _Checks:
         return tunnel if len(kept) == len(tunnel.entries) else replace(tunnel, entries=tuple(kept))
 
 
-def _networks(context: Context) -> dict[int, set[int]]:
-    """Return the networks of a context's interfaces: the leading bits of each, by prefix length."""
-    found: dict[int, set[int]] = {}
-    for interface in context.interfaces.values():
-        for address, length in interface.addresses:
-            found.setdefault(length, set()).add((address_number(address) or 0) >> (32 - length))
-    return found
+def _same(made: Mapping[str, _V], held: Mapping[str, _V]) -> bool:
+    """Return whether nothing was removed: both hold the same objects."""
+    return made is held or all(map(is_, made.values(), held.values()))

@@ -7,10 +7,11 @@ A controller that ends at any moment therefore restarts with the complete old or
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, is_dataclass
 from functools import lru_cache
 from typing import Any
 
+from chassis.config import validate
 from chassis.config.diagnostics import Diagnostic, has_errors, in_order
 from chassis.config.difference import ConfigChange, difference
 from chassis.config.drafts import field_names
@@ -63,7 +64,7 @@ def check(text: str, file: str, *, modern: bool = False) -> CheckedConfig:
 def check_lines(
     running: CheckedConfig, lines: str, file: str = "", *, modern: bool = False, typed: bool = False
 ) -> CheckedConfig:
-    """Apply lines, with those of their modes, to a configuration, and check the whole.
+    """Apply lines, with those of their modes, to a configuration, and check what they affect.
 
     `typed`: a line that no mode knows is an error (rule 8 of docs/decisions.md). What the check says of objects
     that it also said before is not of these lines: it stands.
@@ -76,9 +77,13 @@ def check_lines(
     for found in parsed.diagnostics:
         older = id(found) in checks and not found.line and _said(found) in old
         (standing if older else fresh).append(found)
-    # What was said of the text when it was read still holds, but not what was said of whole objects.
-    read = (found for found in running.all_diagnostics if found.line and found.severity == "error")
-    return CheckedConfig(parsed.config, tuple(fresh), in_order((*read, *standing)))
+    checked = parsed.checked or frozenset()
+    for found in running.all_diagnostics:
+        # What was said of the text when it was read still holds, and of objects that the lines do not affect.
+        of_text = found.line and found.severity == "error"
+        if of_text or (found.severity != "error" and found.owner and found.owner not in checked):
+            standing.append(found)
+    return CheckedConfig(parsed.config, tuple(fresh), in_order(standing))
 
 
 def _said(found: Diagnostic) -> tuple[str, str, str, str]:
@@ -106,8 +111,9 @@ def replay(steps: Sequence[Commit], *, modern: bool = False) -> CheckedConfig:
         held[commit.number] = config
     if len(steps) == 1:
         return start
-    last = check_lines(replace(start, config=config), "", modern=modern)
-    return replace(last, diagnostics=(), standing=in_order((*last.all_diagnostics, *wrong)))
+    last, found = validate.check(config)
+    # What was wrong with the first text is left out still.
+    return CheckedConfig(last, (), in_order((*(one for one in start.errors if one.line), *wrong, *found)))
 
 
 def diagnostics_of(checked: CheckedConfig) -> list[dict[str, str | int | float | bool | bytes | None]]:
