@@ -101,6 +101,7 @@ def _router(node: labs.RouterNode) -> NodeModel:
             settings=settings,
             now=start.now,
             flash=flash,
+            read_flash=start.read_flash,
         )
 
     return NodeModel(

@@ -7,7 +7,7 @@ file, a random source or a process.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from chassis.bus.batch import Batch
@@ -91,6 +91,26 @@ class Append:
     data: bytes
 
 
+FlashPath = tuple[str, ...]
+"""A file or folder of a router's flash, by the names from `/flash` down to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToFlash:
+    """Work on a file of the router's flash; the shell calls `on_flash` with this number and what came of it.
+
+    `operation` is `list` a folder; `read` a file; `write` one with `data`, complete and on disk or not at all;
+    `copy` one to `target`, in the same way; or `delete` one. An existing file is replaced if `overwrite`.
+    """
+
+    number: int
+    operation: str
+    path: FlashPath
+    data: bytes = field(default=b"", repr=False)
+    target: FlashPath = ()
+    overwrite: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class ToIke:
     """A message of an ASP's data engine to its IKE process; the types are in `chassis.ase.ike_messages`."""
@@ -133,6 +153,7 @@ Output = (
     | Perform
     | Persist
     | Append
+    | ToFlash
     | ToIke
     | ToLauncher
     | ToOperator

@@ -79,6 +79,8 @@ _CONTEXT = Argument(TextType(), "only of this context; of all where it is empty"
 _COUNTED = Argument(FlagType(), "with what line cards counted", False)
 _FLOW = Argument(TextType(64), "name of the flow; all if it is left out")
 
+_FILE = Argument(TextType(), "the file, such as a.cfg or /flash/a.cfg", required=True)
+_OVERWRITE = Argument(FlagType(), "replace a file of that name", False)
 _USER = Argument(TextType(256), "who asks for it", "")
 _COMMENT = Argument(TextType(1024), "what the history of commits says of it", "")
 _BASE = Argument(
@@ -315,6 +317,14 @@ CONTROLLER: Final[Mapping[str, Spec]] = {
     "capture": _capture("port 3/11, asp 1/1 inner, asp 1/1 outer, asp 1/1 or fabric lc 3"),
     "capture-stop": _capture_stop("or by what is captured"),
     "neighbours": Spec("Neighbours by ARP.", {"card": Argument(TextType(32), "of this line card only")}),
+    "clear-arp": Spec(
+        "Forget neighbours, which are asked for again.",
+        {
+            "context": Argument(TextType(), "name of their context", "local"),
+            "address": Argument(AddressType(), "this neighbour only"),
+        },
+    ),
+    "clear-log": Spec("Delete the records of the log."),
     "clear": Spec(
         "Delete SAs, and negotiate them again.",
         {"tunnel": _TUNNEL, "what": Argument(WordType(CLEAR), "which SAs", "all")},
@@ -353,6 +363,34 @@ CONTROLLER: Final[Mapping[str, Spec]] = {
             "context": Argument(TextType(), "context of the administrator", "local"),
         },
     ),
+    "files": Spec(
+        "Files of the flash.", {"path": Argument(TextType(), "a folder, or a file; /flash if it is left out", "")}
+    ),
+    "read-file": Spec("The text of a file of the flash.", {"file": _FILE}),
+    "save": Spec(
+        "Write the configuration in force to a file of the flash, no key of it in clear.",
+        {
+            "file": Argument(TextType(), "the file; the one that a start reads if it is left out", ""),
+            "overwrite": _OVERWRITE,
+            "user": _USER,
+        },
+    ),
+    "delete-file": Spec("Delete a file of the flash.", {"file": _FILE}),
+    "copy-file": Spec(
+        "Copy a file of the flash.",
+        {
+            "file": _FILE,
+            "target": Argument(TextType(), "the new file", required=True),
+            "overwrite": _OVERWRITE,
+        },
+    ),
+    "boot": Spec("The file that a start without commits reads, and whether it is what is in force."),
+    "reload": Spec("Read that file in place of what is in force, and start every process again.", {"user": _USER}),
+    "reload-card": Spec(
+        "Start the processes of a card again.",
+        {"slot": Argument(IntType(1, 14), "slot of the card", required=True), "user": _USER},
+    ),
+    "reload-asp": Spec("Start an ASP again.", {"asp": _ASP, "user": _USER}),
     "bus": Spec(
         "Control messages as they are sent and received, until the client disconnects.",
         {"types": Argument(TextListType(), "only messages of these types; all if it is empty", ())},
@@ -429,6 +467,13 @@ LINE_CARD: Final[Mapping[str, Spec]] = {
         },
     ),
     "neighbours": Spec("Neighbours by ARP."),
+    "clear-arp": Spec(
+        "Forget neighbours.",
+        {
+            "context": Argument(IntType(), "number of their context", required=True),
+            "address": Argument(AddressType(), "this neighbour only"),
+        },
+    ),
     "counters": Spec(
         "Counters of ports and of tunnel circuits.",
         {

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from chassis.bus.requests import MAX_PING
-from chassis.cli import probes
+from chassis.cli import file_dialogues, probes
 from chassis.cli.rows import ADMINISTRATOR, ExecCommand, Values, of_context, of_guide
+from chassis.cli.views import acts, system, tunnels
 from chassis.cli.views import probes as view
-from chassis.cli.views import system, tunnels
 
 
 def _clear(what: str) -> Callable[[Values, str], dict[str, Any]]:
@@ -19,6 +19,23 @@ def _clear(what: str) -> Callable[[Values, str], dict[str, Any]]:
 EXEC_COMMANDS: Final[tuple[ExecCommand, ...]] = (
     of_guide("clear-ike-sa", tunnels.cleared, "clear", _clear("ike"), ADMINISTRATOR),
     of_guide("clear-ipsec-sa", tunnels.cleared, "clear", _clear("ipsec"), ADMINISTRATOR),
+    ExecCommand(
+        "clear-arp-cache",
+        "clear arp-cache [<address:address>]",
+        "forget the neighbours of this context",
+        acts.arp_cleared,
+        "clear-arp",
+        lambda values, context: {"context": context, **values},
+        privilege=ADMINISTRATOR,
+    ),
+    ExecCommand(
+        "clear-log",
+        "clear log",
+        "delete the records of the log",
+        system.silent,
+        "clear-log",
+        privilege=ADMINISTRATOR,
+    ),
     ExecCommand(
         "ping",
         f"ping [<address:address> [<count:1-{probes.MAX_COUNT}>] [size <size:0-{MAX_PING}>] "
@@ -34,6 +51,64 @@ EXEC_COMMANDS: Final[tuple[ExecCommand, ...]] = (
         "find the hops on the way to an address",
         view.traceroute,
         opening=probes.traceroute,
+    ),
+    ExecCommand(
+        "save-configuration",
+        "save configuration [<file:word>]",
+        "write the configuration in force into a file",
+        acts.saved,
+        privilege=ADMINISTRATOR,
+        opening=file_dialogues.save,
+        aliases=("save",),
+    ),
+    ExecCommand(
+        "dir",
+        "dir [<path:word>]",
+        "files of a folder",
+        acts.directory,
+        "files",
+        lambda values, context: {"path": values.get("path", "")},
+        privilege=ADMINISTRATOR,
+    ),
+    ExecCommand(
+        "copy",
+        "copy <file:word> <target:word>",
+        "copy a file",
+        acts.copied,
+        privilege=ADMINISTRATOR,
+        opening=file_dialogues.copy,
+    ),
+    ExecCommand(
+        "delete",
+        "delete <file:word>",
+        "delete a file",
+        acts.deleted,
+        privilege=ADMINISTRATOR,
+        opening=file_dialogues.delete,
+    ),
+    ExecCommand(
+        "reload",
+        "reload",
+        "start the router again from its boot file",
+        acts.reloading,
+        privilege=ADMINISTRATOR,
+        opening=file_dialogues.reload,
+    ),
+    ExecCommand(
+        "reload-card",
+        "reload card <slot:1-14>",
+        "start the processes of a card again",
+        acts.card_reloading,
+        privilege=ADMINISTRATOR,
+        opening=file_dialogues.reload_card,
+    ),
+    ExecCommand(
+        "reload-asp",
+        "reload asp <asp:asp>",
+        "start an ASP again",
+        acts.card_reloading,
+        privilege=ADMINISTRATOR,
+        opening=file_dialogues.reload_asp,
     ),
     # The routes of a context are asked for because a context that is not there has none.
     ExecCommand(
@@ -64,14 +139,21 @@ EXEC_COMMANDS: Final[tuple[ExecCommand, ...]] = (
 """In the order of the documentation."""
 
 EXEC_WORDS: Final[Mapping[str, str]] = {
+    "asp": "an ASP",
+    "card": "a card, or one of its ASPs",
     "clear": "reset a function",
     "context": "go to another context",
+    "copy": "copy a file",
+    "delete": "delete a file",
+    "dir": "files of a folder",
     "disable": "turn off privileged commands",
     "enable": "turn on privileged commands",
     "exit": "end the session",
     "length": "rows of the terminal",
     "logout": "end the session",
     "ping": "send echo requests",
+    "reload": "start processes again",
+    "save": "write to a file",
     "size": "octets of data in each request",
     "source": "address to send from",
     "terminal": "settings of the terminal",

@@ -82,6 +82,7 @@ class ArpEvent(Enum):
     RETRIES_EXHAUSTED = "time is up after the last request"
     PORT_DOWN = "port down"
     EVICTED = "others need the room"
+    CLEARED = "an operator clears it"
 
 
 class ArpAction(Enum):
@@ -109,6 +110,7 @@ NEIGHBOUR = StateMachine(
             _E.RETRIES_EXHAUSTED: (_S.NONE, ()),
             _E.PORT_DOWN: (_S.NONE, ()),
             _E.EVICTED: (_S.NONE, ()),
+            _E.CLEARED: (_S.NONE, ()),
         },
         _S.INCOMPLETE: {
             _E.PACKET: (_S.INCOMPLETE, (_A.ENQUEUE,)),
@@ -117,6 +119,7 @@ NEIGHBOUR = StateMachine(
             _E.RETRIES_EXHAUSTED: (_S.NONE, (_A.REMOVE, _A.DROP_UNRESOLVED)),
             _E.PORT_DOWN: (_S.NONE, (_A.REMOVE, _A.DROP_PORT_DOWN)),
             _E.EVICTED: (_S.NONE, (_A.REMOVE, _A.DROP_EVICTED)),
+            _E.CLEARED: (_S.INCOMPLETE, ()),
         },
         _S.REACHABLE: {
             _E.PACKET: (_S.REACHABLE, (_A.ENQUEUE, _A.SEND_QUEUED)),
@@ -125,6 +128,7 @@ NEIGHBOUR = StateMachine(
             _E.RETRIES_EXHAUSTED: (_S.PROBE, (_A.SEND_REQUEST,)),
             _E.PORT_DOWN: (_S.NONE, (_A.REMOVE,)),
             _E.EVICTED: (_S.NONE, (_A.REMOVE,)),
+            _E.CLEARED: (_S.NONE, (_A.REMOVE,)),
         },
         _S.PROBE: {
             _E.PACKET: (_S.PROBE, (_A.ENQUEUE, _A.SEND_QUEUED)),
@@ -133,6 +137,7 @@ NEIGHBOUR = StateMachine(
             _E.RETRIES_EXHAUSTED: (_S.NONE, (_A.REMOVE,)),
             _E.PORT_DOWN: (_S.NONE, (_A.REMOVE,)),
             _E.EVICTED: (_S.NONE, (_A.REMOVE,)),
+            _E.CLEARED: (_S.NONE, (_A.REMOVE,)),
         },
     },
     theory="""An address on the network of a port, resolved by ARP (RFC 826). The states are those of RFC 4861.
@@ -332,6 +337,16 @@ class ArpTable:
             out += self._transition(neighbour, ArpEvent.PORT_DOWN, now)
         self._ports.pop(port, None)
         return out
+
+    def clear(self, port: LineCardPort, address: int | None, now: float) -> tuple[int, list[Output]]:
+        """Forget the neighbours of a port, or one of them; return how many were known. The next packet asks again;
+        one that is being asked for already stays."""
+        held = self.neighbours(port)
+        known = [held[address]] if address in held else list(held.values()) if address is None else []
+        known = [neighbour for neighbour in known if neighbour.mac]
+        return len(known), [
+            output for neighbour in known for output in self._transition(neighbour, ArpEvent.CLEARED, now)
+        ]
 
     def on_timer(self, now: float) -> list[Output]:
         timers = self._timers

@@ -87,6 +87,8 @@ class LineCardEngine(CardBase):
             return [ToController(Reply(request.number, {}))]
         if request.name == "neighbours":
             return [ToController(Reply(request.number, {"neighbours": self._neighbours(now)}))]
+        if request.name == "clear-arp":
+            return self._clear_neighbours(request, now)
         if request.name == "counters":
             return [ToController(Reply(request.number, self._counted(request)))]
         return None
@@ -222,6 +224,17 @@ class LineCardEngine(CardBase):
             for port in self.ports.own.values()
             for neighbour in self.delivery.arp.neighbours(port).values()
         ]
+
+    def _clear_neighbours(self, request: Request, now: float) -> list[Output]:
+        """Forget the neighbours of a context, or one address of them."""
+        asked: dict[str, Any] = dict(request.arguments)
+        cleared, out = 0, list[Output]()
+        for port in self.ports.own.values():
+            if port.context == asked["context"]:
+                known, outputs = self.delivery.arp.clear(port, asked.get("address"), now)
+                cleared += known
+                out += outputs
+        return self._release([*out, ToController(Reply(request.number, {"cleared": cleared}))])
 
     def _release(self, out: list[Output]) -> list[Output]:
         """Count what leaves; packets of a fenced card are dropped instead."""

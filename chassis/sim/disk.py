@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from math import inf
 
-from chassis.bus.engine import Append, Persist
+from chassis.bus.engine import Append, FlashPath, Persist, ToFlash
+from chassis.xcrp.flash_operations import FlashAnswer, FlashEntry
+from chassis.xcrp.flash_paths import written
 
 FULL = "No space left on device"
 
@@ -20,6 +22,8 @@ class Disk:
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
+        self.flash: dict[FlashPath, bytes] = {}
+        """The files of the router's flash."""
         self.room = inf
         self.refused = 0
         """Writes that failed because the disk was full (count)."""
@@ -41,3 +45,35 @@ class Disk:
         before = b"" if isinstance(output, Persist) else self.files.get(output.file, b"")
         self.files[output.file] = before + output.data
         return ""
+
+    def work(self, asked: ToFlash) -> FlashAnswer:
+        """Carry out an operation on the flash."""
+        held, path = self.flash, asked.path
+        if asked.operation == "list":
+            depth = len(path)
+            inside = [name for name in held if name[:depth] == path and len(name) > depth]
+            entries = {
+                name[depth]: FlashEntry(name[depth], len(held[name]) if len(name) == depth + 1 else 0)
+                for name in sorted(inside)
+            }
+            return FlashAnswer(entries=tuple(entries.values()))
+        if asked.operation != "write" and path not in held:
+            return FlashAnswer(f"Can't open {written(path)}: No such file or directory", missing=True)
+        if asked.operation == "read":
+            return FlashAnswer(data=held[path])
+        if asked.operation == "delete":
+            del held[path]
+            return FlashAnswer()
+        target, data = (asked.target, held[path]) if asked.operation == "copy" else (path, asked.data)
+        if target in held and not asked.overwrite:
+            return FlashAnswer(exists=True)
+        if self.full:
+            self.refused += 1
+            return FlashAnswer(f"Can't write {written(target)}: {FULL}")
+        self.room -= 1
+        held[target] = data
+        return FlashAnswer()
+
+    def read(self, path: FlashPath) -> FlashAnswer:
+        """Read a file of the flash, as a controller does when it starts."""
+        return self.work(ToFlash(0, "read", path))

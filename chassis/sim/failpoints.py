@@ -14,7 +14,7 @@ from random import Random
 from types import FrameType
 from typing import Any
 
-from chassis.bus.engine import Append, Persist, ToCard, ToFabric, ToWire
+from chassis.bus.engine import Append, Persist, ToCard, ToFabric, ToFlash, ToWire
 from chassis.sim.process import Die, Halt
 
 CALLS = frozenset(
@@ -27,13 +27,14 @@ CALLS = frozenset(
         "on_carrier",
         "on_operator_command",
         "on_stored",
+        "on_flash",
         "on_card_died",
         "on_card_started",
     }
 )
 """Calls of an engine in which the process may end."""
 
-_BUSY = frozenset({Append, Persist, ToCard, ToFabric, ToWire})
+_BUSY = frozenset({Append, Persist, ToCard, ToFabric, ToFlash, ToWire})
 
 WORD = 8
 PAGE = 4096

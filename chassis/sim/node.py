@@ -22,12 +22,14 @@ from chassis.bus.engine import (
     Connect,
     Disconnect,
     Exit,
+    FlashPath,
     Output,
     Perform,
     Persist,
     ToCard,
     ToController,
     ToFabric,
+    ToFlash,
     ToIke,
     ToLauncher,
     ToOperator,
@@ -41,6 +43,7 @@ from chassis.sim.ike_process_model import IkeProcessModel
 from chassis.sim.process import CONTROL, EVENT, FABRIC, Halt, Process
 from chassis.sim.wires import RECONNECT_INTERVAL, WireEnd
 from chassis.sim.world import Simulation
+from chassis.xcrp.flash_operations import FlashAnswer
 
 FABRIC_QUEUE = 192
 """Most batches on a fabric connection (count): the real one's two queues of 64, and the coalesced batches that
@@ -82,12 +85,13 @@ class CardStart:
 
 @dataclass(slots=True)
 class ControllerStart:
-    """Arguments of a controller's engine: its state folder and the time."""
+    """Arguments of a controller's engine: its state folder, the time, and the reader of its flash."""
 
     node: str
     boot: int
     files: Mapping[str, bytes]
     now: float
+    read_flash: Callable[[FlashPath], FlashAnswer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +294,14 @@ class _Stored:
     error: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Worked:
+    """Among outputs: the controller's engine gets what came of an operation on the flash."""
+
+    number: int
+    answer: FlashAnswer
+
+
 class ControllerProcess(Process):
     """The controller, with the connection of each card, as its shell keeps them."""
 
@@ -303,19 +315,22 @@ class ControllerProcess(Process):
             ToOperator: lambda output: home.on_operator_answer(self, output),
             ToLauncher: self._to_launcher,
             _Stored: self._stored,
+            _Worked: self._worked,
             Exit: lambda output: self.kill(),
         }
 
     def perform(self, outputs: list[Any] | tuple[Any, ...]) -> None:
         """Carry out outputs as the real shell does: no message to a card after a failed write, and the results of
         the writes last."""
-        answers: list[_Stored] = []
+        answers: list[_Stored | _Worked] = []
         missing = False
         for output in outputs:
             if isinstance(output, (Persist, Append)):
                 error = self.home.disk.write(output)
                 missing = missing or bool(error)
                 answers.append(_Stored(output.file, error))
+            elif isinstance(output, ToFlash):
+                answers.append(_Worked(output.number, self.home.disk.work(output)))
             elif isinstance(output, Halt):
                 rest = [later for later in output.rest if not missing or type(later) is not ToCard]
                 self.handlers[Halt](Halt(output.seconds, (*rest, *answers)))
@@ -324,10 +339,13 @@ class ControllerProcess(Process):
                 self.handlers[type(output)](output)
         if self.alive:
             for answer in answers:
-                self._stored(answer)
+                self.handlers[type(answer)](answer)
 
     def _stored(self, answer: _Stored) -> None:
         self.perform(self.engine.on_stored(answer.file, answer.error, self.world.now))
+
+    def _worked(self, answer: _Worked) -> None:
+        self.perform(self.engine.on_flash(answer.number, answer.answer, self.world.now))
 
     def stop(self) -> None:
         super().stop()
@@ -423,6 +441,8 @@ class SimNode:
         """Carry out a request of the controller to the launcher."""
         if output.request == "event":
             self.events.append(str(output.values["text"]))
+        if output.request in ("restart", "reload"):
+            self.world.after(self._random_delay(DETECT_DELAYS), self._restart, output.values)
         if output.request == "kill":
             self.world.after(self._random_delay(DETECT_DELAYS), self._kill, output.values)
 
@@ -433,6 +453,13 @@ class SimNode:
     def _kill_silent(self, process: Process) -> None:
         if process.stopped and self.world.now - process.stopped_at >= CONTROLLER_SILENCE_TIMEOUT - 1e-6:
             process.kill()
+
+    def _restart(self, values: Mapping[str, Any]) -> None:
+        """End a card, or without one every process; each starts again as after any other end."""
+        for process in [process for card, process in self.cards.items() if values.get("card", card) == card]:
+            process.kill()
+        if "card" not in values and self.controller is not None:
+            self.controller.kill()
 
     def _kill(self, values: Mapping[str, Any]) -> None:
         process = self.cards.get(values["card"])
@@ -482,7 +509,7 @@ class SimNode:
         for said in self._pending_notices:
             self._launcher.send(said)
         self._pending_notices = []
-        start = ControllerStart(self.model.name, boot, self.disk.state(), self.world.now)
+        start = ControllerStart(self.model.name, boot, self.disk.state(), self.world.now, self.disk.read)
         process.begin(self.model.controller(start))
         for card in self.cards.values():
             self.world.after(

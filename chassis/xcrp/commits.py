@@ -76,8 +76,8 @@ class Commits:
 
     # at the start
 
-    def load(self, now: float) -> list[Output]:
-        """Put the journal's last configuration into force, or the start-up file."""
+    def load(self, startup: tuple[str, str] | None, now: float) -> list[Output]:
+        """Put the journal's last configuration into force, or the file that a start without one reads."""
         state, journal = self.state, self.journal
         outputs: list[Output] = []
         waiting, last = journal.waiting, journal.last
@@ -90,8 +90,8 @@ class Commits:
             file = ""
         elif last is not None:
             checked, file = replay(journal.steps_to(last.number), modern=state.settings.modern), last.file
-        elif state.startup is not None:
-            text, file = state.startup
+        elif startup is not None:
+            text, file = startup
             checked = check(text, file, modern=state.settings.modern)
         else:
             return []
@@ -102,8 +102,8 @@ class Commits:
         if errors and last is None and state.settings.refuse:
             return state.event(f"configuration {file} refused: {errors[0]}", now)
         state.config = checked.config
-        if last is None and state.startup is not None:
-            outputs += self._append(Commit(1, file, text=state.startup[0], time=now + self.wall_offset))
+        if last is None and startup is not None:
+            outputs += self._append(Commit(1, file, text=startup[0], time=now + self.wall_offset))
         if errors:
             what = "1 error: its line has" if len(errors) == 1 else f"{len(errors)} errors: their lines have"
             outputs += state.event(

@@ -14,7 +14,10 @@ from chassis.bus.engine import Output, ToCard, ToLauncher
 from chassis.bus.messages import Goodbye, Heartbeat, Hello, Message, Reply
 from chassis.xcrp import (
     access_commands,
+    boot_file,
+    card_commands,
     cli_commands,
+    file_commands,
     ike_commands,
     inventory,
     listing,
@@ -27,6 +30,7 @@ from chassis.xcrp.cards import AdmissionEvent, CardEntry
 from chassis.xcrp.commits import Commits
 from chassis.xcrp.configuration import CheckedConfig
 from chassis.xcrp.flash import FlashFile, read_store
+from chassis.xcrp.flash_operations import FlashAnswer
 from chassis.xcrp.id_allocator import IdAllocator
 from chassis.xcrp.journal import JOURNAL, Journal
 from chassis.xcrp.node import NodeState
@@ -53,10 +57,12 @@ class ControllerEngine:
         now: float,
         flash: Sequence[FlashFile] = (),
         wall_offset: float = 0.0,
+        read_flash: boot_file.ReadFlash = lambda path: FlashAnswer("no flash", missing=True),
     ) -> None:
-        """`files`: the node's state folder as it is now. `startup`: text and name of the start-up file, read only
-        if there is no journal (S-113). `flash`: the files of the router's flash. `wall_offset`: what the clock of
-        the day (s since 1970) shows more than `now`."""
+        """`files`: the node's state folder as it is now. `startup`: text and name of the lab's file, read only if
+        there is neither a journal nor a boot file (S-113). `flash`: the files of the router's PKI stores.
+        `wall_offset`: what the clock of the day (s since 1970) shows more than `now`. `read_flash` reads the boot
+        file, in `start` alone."""
         read, problems = ControllerSettings.read(settings)
         numbers = IdAllocator(files, boot)
         journal = Journal(files.get(JOURNAL))
@@ -64,6 +70,7 @@ class ControllerEngine:
         self.state = ControllerState(boot, read, self.node, journal, startup)
         self._problems = problems + journal.problems + numbers.problems
         self._flash: tuple[FlashFile, ...] = ()
+        self._read_file = read_flash
         self._problems += self._read_flash(flash)
         self._reports = Reports(self.state)
         self._commits = Commits(
@@ -71,6 +78,8 @@ class ControllerEngine:
         )
         commands = {
             **access_commands.COMMANDS,
+            **card_commands.COMMANDS,
+            **file_commands.COMMANDS,
             **cli_commands.COMMANDS,
             **ike_commands.COMMANDS,
             **listing.COMMANDS,
@@ -93,7 +102,9 @@ class ControllerEngine:
     def start(self, now: float) -> list[Output]:
         self.state.history.began = now
         outputs = self._commits.repair_journal() + self.state.events(self._problems, now)
-        outputs += self._commits.load(now)
+        fresh = self.state.journal.last is None
+        startup = boot_file.start_file(self.state, self._read_file, now) if fresh else None
+        outputs += self._commits.load(startup, now)
         outputs += self._admission.start(now)
         return outputs + self._run_commands(now)
 
@@ -176,6 +187,10 @@ class ControllerEngine:
     def on_flash_changed(self, files: Sequence[FlashFile], now: float) -> list[Output]:
         """The files of the flash are these now; the next commit uses their certificates."""
         return self.state.events(self._read_flash(files), now)
+
+    def on_flash(self, number: int, answer: FlashAnswer, now: float) -> list[Output]:
+        """The shell's answer to a `ToFlash`."""
+        return self.state.flash.on_answer(number, answer, now) + self._run_commands(now)
 
     def on_stored(self, file: str, error: str, now: float) -> list[Output]:
         """The shell's answer to a `Persist` or `Append`: why the file is not on disk, or empty if it is."""

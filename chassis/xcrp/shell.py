@@ -15,7 +15,7 @@ import zmq
 from chassis.bus import codec, endpoints, recording, requests, storage
 from chassis.bus.arguments import ArgumentError, read
 from chassis.bus.card_shell import CONTROL_QUEUE
-from chassis.bus.engine import Append, Exit, Output, Persist, ToCard, ToLauncher, ToOperator
+from chassis.bus.engine import Append, Exit, Output, Persist, ToCard, ToFlash, ToLauncher, ToOperator
 from chassis.bus.environment import Environment
 from chassis.bus.loop import Loop
 from chassis.bus.messages import Goodbye, Hello, Message, Reply, Request
@@ -24,7 +24,9 @@ from chassis.bus.scheduling import CpuSample, cpu_wait, sample_threads
 from chassis.net.errors import DecodeError
 from chassis.xcrp.engine import ControllerEngine
 from chassis.xcrp.flash import FlashFile
-from chassis.xcrp.flash_folder import read_folder
+from chassis.xcrp.flash_folder import FlashFolder, fill, read_folder
+from chassis.xcrp.flash_operations import FlashAnswer
+from chassis.xcrp.flash_paths import FLASH
 
 ALIVE_INTERVAL = 0.1
 """Time (s) between heartbeats to the launcher, which ends a controller that is stopped; and between two samples of
@@ -53,6 +55,7 @@ class ControllerShell:
         self._cards: dict[bytes, str] = {}
         self._boots: dict[str, int] = {}
         self._unreachable: list[str] = []
+        self._flash_folder = FlashFolder(env.state / FLASH)
         now = time.monotonic()
         self.engine = ControllerEngine(
             env.node,
@@ -63,6 +66,7 @@ class ControllerShell:
             now=now,
             flash=self._flash(),
             wall_offset=time.time() - now,
+            read_flash=lambda path: self._flash_folder.perform(ToFlash(0, "read", path)),
         )
         self._handlers: dict[type, Callable[[Any], None]] = {
             ToCard: lambda output: self._send(output.card, output.message),
@@ -99,17 +103,22 @@ class ControllerShell:
 
     def perform(self, outputs: list[Output]) -> None:
         stored: list[tuple[str, str]] = []
+        worked: list[tuple[int, FlashAnswer]] = []
         missing = False
         for output in outputs:
             if isinstance(output, (Persist, Append)):
                 error = self._write_file(output)
                 missing = missing or bool(error)
                 stored.append((output.file, error))
+            elif isinstance(output, ToFlash):
+                worked.append((output.number, self._flash_folder.perform(output)))
             elif not missing or not isinstance(output, ToCard):
                 # A message to a card may use numbers that must be on disk before.
                 self._handlers[type(output)](output)
         for file, error in stored:
             self.perform(self.engine.on_stored(file, error, time.monotonic()))
+        for number, answer in worked:
+            self.perform(self.engine.on_flash(number, answer, time.monotonic()))
         # Report lost connections after the queued outputs are sent, so that messages stay in order.
         while self._unreachable:
             self.perform(self.engine.on_connection_lost(self._unreachable.pop(0), time.monotonic()))
@@ -212,13 +221,19 @@ class ControllerShell:
             except ArgumentError as error:
                 self._operators.answer(number, {}, f"bus: {error}")
             return
-        if command in ("apply", "commit", "rollback") and self.env.flash is not None:
+        if command in ("apply", "commit", "rollback", "reload"):
             # A commit uses the certificates that are there now.
             self.perform(self.engine.on_flash_changed(self._flash(), time.monotonic()))
         self.perform(self.engine.on_operator_command(number, command, arguments, time.monotonic()))
 
     def _flash(self) -> tuple[FlashFile, ...]:
-        return () if self.env.flash is None else read_folder(self.env.flash)
+        """Read the PKI files, after the first start made the flash."""
+        folder = self._flash_folder.folder
+        try:
+            fill(folder, self.env.flash)
+        except OSError as error:
+            return (FlashFile(".", error=f"the flash can't be made: {error.strerror or type(error).__name__}"),)
+        return read_folder(folder)
 
     def _answer(self, output: ToOperator) -> None:
         self._operators.answer(output.number, output.result, output.error, output.last)

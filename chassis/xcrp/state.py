@@ -10,6 +10,7 @@ from chassis.bus.messages import LogRecord, Value
 from chassis.model.router import Config
 from chassis.xcrp.configuration import CheckedConfig
 from chassis.xcrp.events import History
+from chassis.xcrp.flash_operations import FlashOperations
 from chassis.xcrp.journal import Journal
 from chassis.xcrp.node import NodeState
 from chassis.xcrp.settings import ControllerSettings
@@ -34,6 +35,7 @@ class ControllerState:
     history: History = field(default_factory=History)
     ignored: dict[str, int] = field(default_factory=dict)
     reconciled: bool = False
+    flash: FlashOperations = field(default_factory=FlashOperations)
     sessions: Mapping[str, dict[str, Value]] = field(default_factory=dict)
 
     @property

@@ -40,6 +40,9 @@ commit of thousands of tunnels takes seconds."""
 MIN_BUSY_CPU_FACTOR = 0.05
 """Share of the elapsed time, 0 to 1, that a process must have used its processor to count as busy."""
 
+CARD_KINDS = ("linecard", "asp")
+"""Kinds of the processes that a reload starts again, beside the controller."""
+
 RESTART_DELAY = 0.5
 """Delay (s) before the restart of a process that ended right after its start."""
 
@@ -342,7 +345,20 @@ class Processes:
                 self._on_event(slot.node, hung.card, "hung", f"killed: {message.get('why', 'hung')}")
                 self._signal(hung, signal.SIGKILL)
             return
+        if what in ("restart", "reload"):
+            self._restart_cards(slot, None if what == "reload" else str(message.get("card")))
+            return
         self._on_report(slot, message)
+
+    def _restart_cards(self, controller: ProcessSlot, card: str | None) -> None:
+        """Start a card of a controller's node again, or the whole node: its cards, and the controller last."""
+        cards = [slot for slot in self.of(controller.node) if slot.kind in CARD_KINDS]
+        for slot in [slot for slot in cards if card in (None, slot.card)]:
+            self._on_event(slot.node, slot.card, "reloaded", "by an operator")
+            self.restart(slot)
+        if card is None:
+            self._on_event(controller.node, controller.card, "reloaded", "by an operator")
+            self.restart(controller)
 
 
 def _ended_by(pidfd: int, deadline: float) -> bool:

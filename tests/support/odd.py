@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from chassis.bus import codec
-from chassis.bus.engine import Append, Output, Perform, ToCard, ToController, ToIke, ToOperator
+from chassis.bus.engine import Append, Output, Perform, ToCard, ToController, ToFlash, ToIke, ToOperator
 from chassis.net.errors import DecodeError
 
 
@@ -147,5 +147,5 @@ def asked(outputs: list[Output]) -> list[Output]:
     return [
         output
         for output in outputs
-        if isinstance(output, (Append, ToOperator, ToCard, ToController, ToIke, Perform))
+        if isinstance(output, (Append, ToFlash, ToOperator, ToCard, ToController, ToIke, Perform))
     ]

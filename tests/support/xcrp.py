@@ -10,13 +10,26 @@ from typing import Any
 
 from chassis.bus import codec, requests
 from chassis.bus.card import CardBase
-from chassis.bus.engine import Append, Exit, Output, Perform, Persist, ToCard, ToController, ToLauncher, ToOperator
+from chassis.bus.engine import (
+    Append,
+    Exit,
+    Output,
+    Perform,
+    Persist,
+    ToCard,
+    ToController,
+    ToFlash,
+    ToLauncher,
+    ToOperator,
+)
 from chassis.bus.messages import Delta, Hello, PortEvent, Reply, Request, SaReport, TunnelEvent
 from chassis.bus.records import CardStateRecord, CircuitRecord, RouteRecord, TunnelRecord
 from chassis.bus.replication import RecordChange
 from chassis.net.address import parse_prefix
+from chassis.sim.disk import Disk
 from chassis.xcrp.engine import ControllerEngine
 from chassis.xcrp.flash import FlashFile
+from chassis.xcrp.flash_operations import FlashAnswer
 
 
 class FakeLineCard(CardBase):
@@ -100,6 +113,8 @@ class Node:
         self.flash = flash
         self.settings = settings or {}
         self.state: dict[str, bytes] = {} if state is None else state
+        self.disk = Disk()
+        """Its flash."""
         self.now = 1000.0
         self.wall_offset = 1_700_000_000.0
         """What the clock of the day shows more than the node's own."""
@@ -137,6 +152,7 @@ class Node:
             now=self.now,
             flash=self.flash,
             wall_offset=self.wall_offset,
+            read_flash=self.disk.read,
         )
         self.perform(self.controller.start(self.now))
         for card in list(self.cards):
@@ -209,6 +225,7 @@ class Node:
 
     def perform(self, outputs: list[Output]) -> None:
         stored: list[tuple[str, str]] = []
+        worked: list[tuple[int, FlashAnswer]] = []
         missing = False
         for output in outputs:
             if self.budget <= 0:
@@ -218,6 +235,8 @@ class Node:
                 error = self.store(output)
                 missing = missing or bool(error)
                 stored.append((output.file, error))
+            elif isinstance(output, ToFlash):
+                worked.append((output.number, self.disk.work(output)))
             elif isinstance(output, ToCard):
                 if not missing:
                     self.down.append(output)
@@ -231,6 +250,9 @@ class Node:
         for file, error in stored:
             assert self.controller is not None
             self.perform(self.controller.on_stored(file, error, self.now))
+        for number, answer in worked:
+            assert self.controller is not None
+            self.perform(self.controller.on_flash(number, answer, self.now))
 
     def deliver(self) -> None:
         while self.down:

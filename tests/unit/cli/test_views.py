@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from chassis.cli.commands import COMMANDS
-from chassis.cli.views import hardware, interfaces, probes, system, tunnels
+from chassis.cli.views import acts, hardware, interfaces, probes, system, tunnels
 from chassis.cli.views.layout import Scope, View, ViewError, duration
 from tests.support.cli_answers import ARP, ASPS, CIRCUITS, HARDWARE, PORTS, SHOWN, Shown
 
@@ -75,6 +75,14 @@ COUNTED = {
     ],
 }
 SAS = {"cards": {"asp 1/1": {"tunnels": [COUNTED], "drops": {}}}, "errors": {}}
+CLEARED_ARP = {"cards": {"lc 3": {"cleared": 2}, "lc 4": {"cleared": 1}}, "errors": {}}
+DIRECTORY = {
+    "path": "/flash",
+    "files": [
+        {"name": "pki", "octets": 0, "modified": 1_119_854_000.0, "folder": True},
+        {"name": "redback.cfg", "octets": 12_345, "modified": 1_119_857_600.0, "folder": False},
+    ],
+}
 HOP = {"kind": "local", "cost": 0, "card": "", "port": "", "address": "", "tunnel": ""}
 ROUTES = {
     "routes": [
@@ -101,16 +109,16 @@ PING = {
     "replies": [{"sequence": number, "ms": number / 2, "ttl": 63} for number in (1, 2, 5)],
     "errors": ["40.0.0.2: type 3 code 1 (sequence 3)"],
 }
-HOP = {"address": "40.0.0.2", "ms": 0.25, "mark": ""}
-SILENT_HOP = {"address": "", "ms": 0.0, "mark": ""}
+PROBE = {"address": "40.0.0.2", "ms": 0.25, "mark": ""}
+SILENT = {"address": "", "ms": 0.0, "mark": ""}
 TRACEROUTE = {
     "address": "60.0.0.1",
     "most": 30,
     "size": 36,
     "hops": [
-        {"ttl": 1, "probes": [HOP, SILENT_HOP, HOP | {"address": "40.0.0.3", "ms": 12.5}]},
-        {"ttl": 2, "probes": [SILENT_HOP] * 3},
-        {"ttl": 3, "probes": [HOP | {"address": "50.0.0.1", "mark": "!H"}] * 3},
+        {"ttl": 1, "probes": [PROBE, SILENT, PROBE | {"address": "40.0.0.3", "ms": 12.5}]},
+        {"ttl": 2, "probes": [SILENT] * 3},
+        {"ttl": 3, "probes": [PROBE | {"address": "50.0.0.1", "mark": "!H"}] * 3},
     ],
 }
 LOG = {
@@ -145,6 +153,13 @@ CASES: tuple[Shown, ...] = (
     ("ike-statistics-detail", tunnels.ike_statistics, IKE, {"name": "negotiated", "detail": "detail"}),
     ("cleared", tunnels.cleared, CLEARED, {"name": "circuit"}),
     ("routes", interfaces.routes, ROUTES, {}),
+    ("arp-cleared", acts.arp_cleared, CLEARED_ARP, {}),
+    ("directory", acts.directory, DIRECTORY, {}),
+    ("saved", acts.saved, {"file": "/flash/redback.cfg", "octets": 9}, {}),
+    ("copied", acts.copied, {"file": "/flash/a.cfg", "target": "/flash/b.cfg"}, {}),
+    ("deleted", acts.deleted, {"file": "/flash/a.cfg"}, {}),
+    ("reloading", acts.reloading, {"file": "/flash/redback.cfg", "errors": 2}, {}),
+    ("card-reloading", acts.card_reloading, {"cards": ["asp 1/1", "asp 1/2"]}, {}),
     ("ping", probes.ping, PING, {}),
     ("traceroute", probes.traceroute, TRACEROUTE, {}),
 )
