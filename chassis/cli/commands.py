@@ -1,6 +1,6 @@
 """The table of all exec commands. Parser, help, completion and privileges come from it.
 
-Rows stand in `show_commands` and `exec_commands`; `rows` says what a row is.
+Rows stand in `show_commands`, `exec_commands` and `transaction_commands`; `rows` says what a row is.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import Final
 from chassis.cli.exec_commands import EXEC_COMMANDS, EXEC_WORDS
 from chassis.cli.rows import ExecCommand
 from chassis.cli.show_commands import SHOW_COMMANDS, SHOW_WORDS
+from chassis.cli.transaction_commands import TRANSACTION_COMMANDS, TRANSACTION_WORDS
 from chassis.config.grammar import Alternatives, Element, OptionalPart, SyntaxWord, parse_syntax
 from chassis.config.matcher import CompiledGrammar
 
-COMMANDS: Final[tuple[ExecCommand, ...]] = (*SHOW_COMMANDS, *EXEC_COMMANDS)
+COMMANDS: Final[tuple[ExecCommand, ...]] = (*SHOW_COMMANDS, *EXEC_COMMANDS, *TRANSACTION_COMMANDS)
 
 BY_NAME: Final[Mapping[str, ExecCommand]] = {row.id: row for row in COMMANDS}
 
@@ -25,14 +26,15 @@ REQUESTS: Final = frozenset(
 )
 """Requests that a session may send to a controller."""
 
-WORDS: Final[Mapping[str, str]] = {**SHOW_WORDS, **EXEC_WORDS}
+WORDS: Final[Mapping[str, str]] = {**SHOW_WORDS, **EXEC_WORDS, **TRANSACTION_WORDS}
 """What `?` says of a keyword."""
 
 
 @cache
-def grammar(privilege: int) -> CompiledGrammar:
-    """The commands that a privilege (0 to 15) knows, ready to match."""
-    return CompiledGrammar((row.compiled() for row in COMMANDS if row.privilege <= privilege), False, False)
+def grammar(privilege: int, configuring: bool = False) -> CompiledGrammar:
+    """The commands that a privilege (0 to 15) knows in exec mode, or in every configuration mode."""
+    rows = (row.compiled() for row in COMMANDS if row.known(privilege, configuring))
+    return CompiledGrammar(rows, False, False)
 
 
 @cache

@@ -35,6 +35,8 @@ class SyntaxFault:
 
     text: str
     column: int | None = None
+    reached: int = 0
+    """Number of words that are right."""
 
     def lines(self, indent: int) -> list[str]:
         """The lines that say it; the command was printed `indent` columns from the left."""
@@ -47,38 +49,42 @@ def _words(text: str) -> list[tuple[int, str]]:
     return [(found.start(), found[0]) for found in re.finditer(r"\S+", text)]
 
 
-def _invalid(column: int) -> SyntaxFault:
-    return SyntaxFault("% Invalid input at '^' marker", column)
+def _invalid(column: int, reached: int = 0) -> SyntaxFault:
+    return SyntaxFault("% Invalid input at '^' marker", column, reached)
 
 
 def _incomplete(text: str) -> SyntaxFault:
-    return SyntaxFault(f"% Incomplete command: {' '.join(text.split())}")
+    return SyntaxFault(f"% Incomplete command: {' '.join(text.split())}", None, len(text.split()))
 
 
-def parse(line: str, privilege: int) -> ParsedLine | SyntaxFault:
-    """Read a line that is not blank as a session of this privilege may type it."""
+def parse(line: str, privilege: int, configuring: bool = False) -> ParsedLine | SyntaxFault:
+    """Read a line that is not blank as a session of this privilege may type it, in exec mode or `configuring`."""
     (start, command), *filters = pipes.split(line)
     words = _words(command)
     if not words:
         return _invalid(start)
-    found = grammar(privilege).match([word for _, word in words], lambda at: command[words[at][0] :].strip())
+    found = grammar(privilege, configuring).match(
+        [word for _, word in words], lambda at: command[words[at][0] :].strip()
+    )
     if isinstance(found, Match):
         try:
             return ParsedLine(BY_NAME[found.command.id], found.values, pipes.read(filters))
         except PipeError as error:
             if str(error) == "incomplete":
                 return _incomplete(line)
-            return _ambiguous(line, error.column) if str(error) == "ambiguous" else _invalid(error.column)
+            if str(error) == "ambiguous":
+                return _ambiguous(line, error.column, len(words))
+            return _invalid(error.column, len(words))
     if found.position >= len(words):
         return _incomplete(command)
     if found.ambiguous:
-        return _ambiguous(command, words[found.position][0])
-    return _invalid(words[found.position][0])
+        return _ambiguous(command, words[found.position][0], found.position)
+    return _invalid(words[found.position][0], found.position)
 
 
-def _ambiguous(line: str, column: int) -> SyntaxFault:
+def _ambiguous(line: str, column: int, reached: int) -> SyntaxFault:
     word = line[column:].split(maxsplit=1)[0]
-    return SyntaxFault(f'% Ambiguous command:  "{line[:column]}{word}"')
+    return SyntaxFault(f'% Ambiguous command:  "{line[:column].lstrip()}{word}"', None, reached)
 
 
 def candidates(text: str, privilege: int) -> dict[str, str]:

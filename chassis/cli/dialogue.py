@@ -1,8 +1,10 @@
 """Commands that ask: a conversation of questions, requests and printed text, in the order of its own steps. Pure.
 
 A conversation is a generator. It yields a `Question` and gets the line that was typed, an `Inquiry` and gets the
-controller's `InquiryReply`, a `Saying` or a `Pause` and gets nothing. It returns an `Outcome`, or raises
-`ViewError` with the reason why nothing came of it.
+controller's `InquiryReply`, a `Check` and gets the shell's, a `Saying` or a `Pause` and gets nothing. It returns
+an `Outcome`, or raises `ViewError` with the reason why nothing came of it.
+
+^C ends a conversation where it waits: what it changes must be whole at each `yield`.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
+from chassis.cli.config_mode import ConfigMode
 from chassis.cli.line_editor import BELL, LineEditor
 from chassis.cli.views.layout import ViewError
 
@@ -32,15 +35,24 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Inquiry:
-    """Send a request of `chassis.bus.requests` to the controller."""
+    """Send a request of `chassis.bus.requests` to the controller. With `keep` ^C does not give up waiting."""
 
     command: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    keep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Have the shell check a password for a privilege level (0 to 15)."""
+
+    level: int
+    secret: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class InquiryReply:
-    """The controller's answer; `error` is empty where the request was carried out."""
+    """The answer of the controller or of the shell; `error` is empty where the request was carried out."""
 
     result: Mapping[str, Any]
     error: str = ""
@@ -72,24 +84,42 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the command's view shows. The first `said` of its lines were printed by the conversation."""
+    """What the command's view shows. The first `said` of its lines were printed by the conversation. `failed`: the
+    command was refused, for the reasons that are shown."""
 
     data: Any
     said: int = 0
+    failed: bool = False
 
 
-Step = Question | Inquiry | Saying | Pause
+Step = Question | Inquiry | Check | Saying | Pause
 Conversation = Generator[Step, Any, Outcome]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Seat:
-    """Who has the conversation. `live`: text is printed as it comes; else all of it is shown at the end."""
+    """Who has the conversation, and where in the router the session is. `live`: text is printed as it comes; else
+    all of it is shown at the end.
+
+    `hostname` is the name in the prompt. `login_privilege` is reached without a password, `privilege_max` never
+    exceeded (0 to 15). `width` and `length` are the terminal's, in columns and rows; a length of 0 does not page.
+    `source` says where the user sits, such as "ssh 127.0.0.1:4242". `history` has the lines that were typed, keys
+    hidden. `mode` is there in configuration mode.
+    """
 
     user: str
     node: str
     context: str
     live: bool = True
+    hostname: str = ""
+    privilege: int = 15
+    login_privilege: int = 15
+    privilege_max: int = 15
+    source: str = "console"
+    width: int = 80
+    length: int = 24
+    history: list[str] = field(default_factory=list)
+    mode: ConfigMode | None = None
 
 
 Opening = Callable[[Mapping[str, Any], Seat], Conversation]
@@ -118,14 +148,14 @@ class Typed:
 class DialogueRun:
     """One conversation of a session on a terminal of `width` columns.
 
-    `waits_for` is the step that has to be answered next: a `Question`, an `Inquiry` or a `Pause`.
+    `waits_for` is the step that has to be answered next: a `Question`, an `Inquiry`, a `Check` or a `Pause`.
     """
 
     def __init__(self, conversation: Conversation, width: int) -> None:
         self._conversation = conversation
         self._editor = LineEditor(width)
         self._said = ""
-        self.waits_for: Question | Inquiry | Pause | None = None
+        self.waits_for: Question | Inquiry | Check | Pause | None = None
 
     def advance(self, answer: str | InquiryReply | None) -> Outcome | None:
         """Go on with the answer to the last step, None at the start and after a pause, up to the next step; return
@@ -135,7 +165,7 @@ class DialogueRun:
             ViewError: the conversation is over, without an outcome.
         """
         if isinstance(self.waits_for, Question) and isinstance(answer, str):
-            answer = answer.strip() or self.waits_for.default
+            answer = (answer.strip() if self.waits_for.echo else answer) or self.waits_for.default
         self.waits_for = None
         given: Any = answer
         while True:

@@ -7,13 +7,27 @@ from typing import Any, Final
 
 from chassis.bus.requests import MAX_PING
 from chassis.cli import file_dialogues, probes
-from chassis.cli.rows import ADMINISTRATOR, ExecCommand, Values, of_context, of_guide
+from chassis.cli.dialogue import Check, Conversation, InquiryReply, Outcome, Question, Seat, refused
+from chassis.cli.rows import ADMINISTRATOR, HIGHEST_PRIVILEGE, ExecCommand, Values, of_context, of_guide
 from chassis.cli.views import acts, system, tunnels
 from chassis.cli.views import probes as view
 
 
 def _clear(what: str) -> Callable[[Values, str], dict[str, Any]]:
     return lambda values, context: {"tunnel": values["name"], "what": what}
+
+
+def _enable(values: Values, seat: Seat) -> Conversation:
+    """Go to a higher privilege; beyond that of the login its password is asked for."""
+    level = int(values.get("level", HIGHEST_PRIVILEGE))
+    if level > seat.privilege_max:
+        refused(f"privilege {level} is above your highest, {seat.privilege_max}")
+    if level > seat.login_privilege:
+        secret = yield Question("Password: ", echo=False)
+        reply: InquiryReply = yield Check(level, secret)
+        reply.unless_refused()
+    seat.privilege = level
+    return Outcome({})
 
 
 EXEC_COMMANDS: Final[tuple[ExecCommand, ...]] = (
@@ -121,7 +135,7 @@ EXEC_COMMANDS: Final[tuple[ExecCommand, ...]] = (
         privilege=ADMINISTRATOR,
         act="context",
     ),
-    ExecCommand("enable", "enable [<level:0-15>]", "turn on privileged commands", system.silent, act="enable"),
+    ExecCommand("enable", "enable [<level:0-15>]", "turn on privileged commands", system.silent, opening=_enable),
     ExecCommand("disable", "disable", "turn off privileged commands", system.silent, act="disable"),
     ExecCommand("exit", "exit", "end the session", system.silent, act="exit"),
     ExecCommand("logout", "logout", "end the session", system.silent, act="exit"),

@@ -18,7 +18,7 @@ from chassis.config.grammar import Command
 from chassis.config.operations import BY_ID
 
 Values = Mapping[str, Any]
-Act = Literal["", "enable", "disable", "exit", "length", "width", "context"]
+Act = Literal["", "disable", "exit", "length", "width", "context"]
 
 USER: Final = 0
 """Privilege of commands that only show."""
@@ -31,6 +31,9 @@ DEFAULT_PRIVILEGE: Final = 6
 
 HIGHEST_PRIVILEGE: Final = 15
 
+_ANYWHERE: Final = ("show ", "terminal ")
+"""How commands of every mode begin (guide 10)."""
+
 
 def no_arguments(values: Values, context: str) -> dict[str, Any]:
     return {}
@@ -38,7 +41,11 @@ def no_arguments(values: Values, context: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class ExecCommand:
-    """One row. `syntax` is in the notation of `chassis.config.grammar`; `guide` is empty where it is silent."""
+    """One row. `syntax` is in the notation of `chassis.config.grammar`; `guide` is empty where it is silent.
+
+    `mode` says where it can be typed: "exec", "config" for every configuration mode, or "any". Commands that show
+    and settings of the terminal are of any mode.
+    """
 
     id: str
     syntax: str
@@ -51,6 +58,12 @@ class ExecCommand:
     guide: str = ""
     act: Act = ""
     opening: Opening | None = None
+    mode: Literal["exec", "config", "any"] = "exec"
+
+    def known(self, privilege: int, configuring: bool) -> bool:
+        """Whether a session of this privilege may type it, in configuration mode or in exec mode."""
+        anywhere = self.mode == "any" or self.syntax.startswith(_ANYWHERE)
+        return self.privilege <= privilege and (anywhere or (self.mode == "config") == configuring)
 
     def compiled(self) -> Command:
         """The row as the matcher takes it."""

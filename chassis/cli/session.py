@@ -8,18 +8,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Final
 
 from chassis.bus.arguments import fault
-from chassis.cli import completion
+from chassis.cli import completion, transactions
+from chassis.cli.commands import BY_NAME
 from chassis.cli.completion import ParsedLine, SyntaxFault
-from chassis.cli.dialogue import DialogueRun, Inquiry, InquiryReply, Pause, Question, Seat
+from chassis.cli.dialogue import (
+    Check,
+    Conversation,
+    DialogueRun,
+    Inquiry,
+    InquiryReply,
+    Outcome,
+    Pause,
+    Question,
+    Seat,
+)
 from chassis.cli.line_editor import BELL, KeyEvent, LineEditor
 from chassis.cli.pager import Pager
-from chassis.cli.rows import ADMINISTRATOR, DEFAULT_PRIVILEGE, HIGHEST_PRIVILEGE
+from chassis.cli.rows import ADMINISTRATOR, DEFAULT_PRIVILEGE, HIGHEST_PRIVILEGE, ExecCommand, Values
+from chassis.cli.views import transactions as view
 from chassis.cli.views.layout import Scope, ViewError
+from chassis.config.transcript import prompt_end
 
 MAX_QUEUED_OCTETS: Final = 65_536
 """Most octets of keys that are kept while a session waits; of more, the last are lost and the bell rings."""
@@ -44,8 +57,17 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
+class Verify:
+    """A password for a privilege level, to be checked; `answer` takes an error where it is wrong."""
+
+    number: int
+    level: int
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Wake:
-    """Call `on_timer` at this time (s, monotonic); a later one replaces it."""
+    """Call `on_timer` at this time of the monotonic clock (s); a later one replaces it."""
 
     at: float
 
@@ -57,13 +79,14 @@ class Close:
     status: int
 
 
-Action = Write | Ask | Wake | Close
+Action = Write | Ask | Verify | Wake | Close
 
 
 class CliSession:
     """A session of `user` at router `node`.
 
-    `privilege` is the level at login (0 to 15) and the highest without a password. `width` and `length` are the
+    `privilege` is the level at login (0 to 15) and the highest without a password, `privilege_max` the highest of
+    all. `source` says where the user sits, such as "console" or "ssh 127.0.0.1:4242". `width` and `length` are the
     terminal's columns and rows. `terminal` is False where nobody types: then only `execute` is used.
     `wall_offset` is what has to be added to `now` for Unix time (s); without it the session has no clock.
     """
@@ -73,38 +96,52 @@ class CliSession:
         node: str,
         user: str,
         *,
+        hostname: str = "",
         privilege: int = HIGHEST_PRIVILEGE,
+        privilege_max: int = HIGHEST_PRIVILEGE,
         context: str = "local",
+        source: str = "console",
         width: int = 80,
         length: int = 24,
         terminal: bool = True,
         wall_offset: float | None = None,
     ) -> None:
-        self.node, self.user, self.context = node, user, context
-        self.privilege = self._login_privilege = privilege
-        self._width, self._length = width, length
+        self.seat = Seat(
+            user,
+            node,
+            context,
+            hostname=hostname or node,
+            privilege=privilege,
+            login_privilege=privilege,
+            privilege_max=max(privilege, privilege_max),
+            source=source,
+            width=width,
+            length=length,
+        )
         self._terminal = terminal
         self._wall_offset = wall_offset
         self._editor = LineEditor(width)
+        self._editor.history = self.seat.history
         self._keys = bytearray()
         self._number = 0
-        self._waiting: ParsedLine | None = None
-        self._pager: Pager | None = None
+        self._line: ParsedLine | None = None
+        """The command that runs, and its conversation."""
         self._dialogue: DialogueRun | None = None
-        self._asks: ParsedLine | None = None
-        """The line whose conversation it is."""
         self._wake_at = inf
+        self._pager: Pager | None = None
         self._alone = False
         """Whether the session ends with the command that runs."""
         self._closed = False
 
     @property
     def prompt(self) -> str:
-        return f"[{self.context}]{self.node}{'#' if self.privilege >= ADMINISTRATOR else '>'}"
+        seat = self.seat
+        mode = seat.mode.prompt if seat.mode is not None else ""
+        return f"[{seat.context}]{seat.hostname}{mode}{'#' if seat.privilege >= ADMINISTRATOR else '>'}"
 
     def start(self, now: float) -> list[Action]:
-        """Return what a new session shows."""
-        return [Write(self._editor.begin(self.prompt))]
+        """Return what a new session does first: it asks who the router is, then comes the prompt."""
+        return _joined(self._run_row(_FIRST, {}, now))
 
     def receive(self, octets: bytes, now: float) -> list[Action]:
         """Take keys as they come."""
@@ -122,51 +159,43 @@ class CliSession:
         return _joined(self._run(line, now) if line.strip() else [Close(0)])
 
     def answer(self, number: int, result: Mapping[str, Any], error: str, now: float) -> list[Action]:
-        """Take the reply to an `Ask`; one that was given up is passed over."""
-        waiting = self._waiting
-        if self._closed or waiting is None or number != self._number:
+        """Take the reply to an `Ask` or a `Verify`; one that was given up is passed over."""
+        step = self._dialogue.waits_for if self._dialogue is not None else None
+        if self._closed or number != self._number or not isinstance(step, Inquiry | Check):
             return []
-        self._waiting = None
-        if self._dialogue is not None:
-            asked = self._dialogue.waits_for
-            name = asked.command if isinstance(asked, Inquiry) else ""
-            reply = InquiryReply(result, error.removeprefix(f"{name}: "))
-            return _joined([*self._talk(waiting, reply, now), *self._take_keys(now)])
-        if error:
-            said = error.removeprefix(f"{waiting.command.request}: ")
-            return _joined([*self._print([f"% Error: {said}"], failed=True), *self._take_keys(now)])
-        return _joined([*self._show(waiting, result, now), *self._take_keys(now)])
+        name = step.command if isinstance(step, Inquiry) else ""
+        reply = InquiryReply(result, error.removeprefix(f"{name}: "))
+        return _joined([*self._talk(reply, now), *self._take_keys(now)])
 
     def on_timer(self, now: float) -> list[Action]:
         """The time of the last `Wake` has come."""
-        waiting = self._waiting
-        if self._closed or waiting is None or now < self._wake_at:
+        if self._closed or self._dialogue is None or now < self._wake_at:
             return []
-        self._wake_at, self._waiting = inf, None
-        return _joined([*self._talk(waiting, None, now), *self._take_keys(now)])
+        self._wake_at = inf
+        return _joined([*self._talk(None, now), *self._take_keys(now)])
 
     def resize(self, width: int, length: int) -> None:
         """The terminal has another size, in columns and rows; `terminal length 0` stays."""
-        self._width = self._editor.width = width
-        if self._length:
-            self._length = length
+        self.seat.width = self._editor.width = width
+        if self.seat.length:
+            self.seat.length = length
 
     # keys
 
     def _take_keys(self, now: float) -> list[Action]:
         actions: list[Action] = []
         while self._keys and not self._closed and not self._alone:
-            if self._waiting is not None:
-                if INTERRUPT not in self._keys:
+            if self._dialogue is not None:
+                step = self._dialogue.waits_for
+                if isinstance(step, Question):
+                    actions += self._take_answer(self._dialogue, self._keys.pop(0), now)
+                    continue
+                if INTERRUPT not in self._keys or (isinstance(step, Inquiry) and step.keep):
                     break
                 del self._keys[: self._keys.index(INTERRUPT) + 1]
-                self._waiting = None
-                actions += [Write(b"^C\r\n"), *self._give_up_dialogue()]
+                actions += [Write(b"^C\r\n"), *self._give_up()]
                 continue
             octet = self._keys.pop(0)
-            if self._dialogue is not None:
-                actions += self._take_answer(self._dialogue, octet, now)
-                continue
             if self._pager is not None:
                 actions.append(Write(self._pager.key(octet)))
                 actions += self._after_page()
@@ -180,39 +209,70 @@ class CliSession:
     def _on_event(self, event: KeyEvent, now: float) -> list[Action]:
         match event.kind:
             case "line":
-                self._editor.remember(event.text)
                 return self._run(event.text, now)
             case "help":
-                lines = ["?", *completion.help_lines(event.text, self.privilege)]
+                lines = ["?", *completion.help_lines(event.text, self.seat.privilege)]
                 return [Write(_terminal_text(lines)), Write(self._editor.resume())]
             case "complete":
-                added = completion.complete(event.text, self.privilege)
+                added = completion.complete(event.text, self.seat.privilege)
                 return [Write(self._editor.insert(added) if added else BELL)]
+            case "end of input" if self.seat.mode is not None:
+                return [Write(b"\r\n"), *self._run_row(BY_NAME["leave-mode"], {}, now)]
             case "end of input":
                 return [Write(b"\r\n"), *self._close(0)]
+            case "end of mode" if self.seat.mode is not None:
+                return self._run_row(BY_NAME["end"], {}, now)
         return [self._next_prompt()]
+
+    def _take_answer(self, run: DialogueRun, octet: int, now: float) -> list[Action]:
+        """Take one octet of an answer to a question."""
+        typed = run.key(octet)
+        if typed.abandoned:
+            return [Write(typed.echo), *self._give_up()]
+        more = [] if typed.answer is None else self._talk(typed.answer, now)
+        return [Write(typed.echo), *more]
 
     # commands
 
     def _run(self, line: str, now: float) -> list[Action]:
-        if not line.strip() or line.lstrip().startswith("!"):
+        end = prompt_end(line)
+        text = " " * end + line[end:]
+        if not text.strip() or text.lstrip().startswith("!"):
             return self._print([], failed=False)
-        parsed = completion.parse(line, self.privilege)
+        seat, indent = self.seat, 0 if self._alone else len(self.prompt)
+        if seat.mode is None:
+            self._editor.remember(line)
+            parsed = completion.parse(text, seat.privilege)
+        else:
+            typed = seat.mode.read(text)
+            self._editor.remember(typed.masked)
+            if typed.changes:
+                return self._converse(_TYPED, transactions.typed_line(seat, seat.mode, typed), now)
+            parsed = completion.parse(text, seat.privilege, configuring=True)
+            if isinstance(parsed, SyntaxFault):
+                elsewhere = completion.parse(text, seat.privilege)
+                if isinstance(elsewhere, ParsedLine):
+                    name = elsewhere.command.compiled().keywords
+                    said = f"% Error: `{name}` is a command of exec mode, not of the configuration"
+                    return self._print([said], failed=True)
+                if typed.configures and typed.reached >= parsed.reached:
+                    return self._print(transactions.wrong_line(seat.mode, typed, indent), failed=True)
         if isinstance(parsed, SyntaxFault):
-            return self._print(parsed.lines(0 if self._alone else len(self.prompt)), failed=True)
+            return self._print(parsed.lines(indent), failed=True)
+        seat.live = not self._alone and not parsed.pipes
         if parsed.command.opening is not None:
-            seat = Seat(self.user, self.node, self.context, live=not self._alone and not parsed.pipes)
-            self._dialogue = DialogueRun(parsed.command.opening(parsed.values, seat), self._width)
-            self._asks = parsed
-            return self._talk(parsed, None, now)
-        if not parsed.command.request:
-            return self._show(parsed, {}, now)
-        self._number += 1
-        self._waiting = parsed
-        arguments = parsed.command.arguments(parsed.values, self.context)
-        return [Ask(self._number, parsed.command.request, arguments)]
+            return self._converse(parsed, parsed.command.opening(parsed.values, seat), now)
+        return self._converse(parsed, _one_request(parsed.command, parsed.values, seat), now)
 
-    def _talk(self, parsed: ParsedLine, answer: str | InquiryReply | None, now: float) -> list[Action]:
+    def _run_row(self, row: ExecCommand, values: Values, now: float) -> list[Action]:
+        assert row.opening is not None
+        return self._converse(ParsedLine(row, values, ()), row.opening(values, self.seat), now)
+
+    def _converse(self, parsed: ParsedLine, conversation: Conversation, now: float) -> list[Action]:
+        self._line, self._dialogue = parsed, DialogueRun(conversation, self.seat.width)
+        return self._talk(None, now)
+
+    def _talk(self, answer: str | InquiryReply | None, now: float) -> list[Action]:
         """Go on with a command's conversation, up to what it waits for next or to its end."""
         run = self._dialogue
         assert run is not None
@@ -225,54 +285,38 @@ class CliSession:
             said = str(error) if isinstance(error, ViewError) else fault(error)
             self._dialogue = None
             return [Write(run.said()), *self._print([f"% Error: {said}"], failed=True)]
-        actions: list[Action] = [Write(run.said())]
+        return [Write(run.said()), *self._do(run, outcome, now)]
+
+    def _do(self, run: DialogueRun, outcome: Outcome | None, now: float) -> list[Action]:
         match run.waits_for:
             case Question():
-                actions.append(Write(run.prompt()))
+                return [Write(run.prompt())]
             case Inquiry(command, arguments):
                 self._number += 1
-                self._waiting = parsed
-                actions.append(Ask(self._number, command, arguments))
+                return [Ask(self._number, command, arguments)]
+            case Check(level, secret):
+                self._number += 1
+                return [Verify(self._number, level, secret)]
             case Pause(seconds):
-                self._waiting = parsed
                 self._wake_at = now + seconds
-                actions.append(Wake(self._wake_at))
-            case None:
-                assert outcome is not None
-                self._dialogue = None
-                actions += self._show(parsed, outcome.data, now, outcome.said)
-        return actions
+                return [Wake(self._wake_at)]
+        assert outcome is not None
+        assert self._line is not None
+        self._dialogue = None
+        return self._show(self._line, outcome, now)
 
-    def _take_answer(self, run: DialogueRun, octet: int, now: float) -> list[Action]:
-        """Take one octet of an answer to a question."""
-        assert self._asks is not None
-        typed = run.key(octet)
-        if typed.abandoned:
-            return [Write(typed.echo), *self._give_up_dialogue()]
-        more = [] if typed.answer is None else self._talk(self._asks, typed.answer, now)
-        return [Write(typed.echo), *more]
-
-    def _give_up_dialogue(self) -> list[Action]:
-        if self._dialogue is not None:
-            self._dialogue.close()
-            self._dialogue = None
-            self._wake_at = inf
-        return [self._next_prompt()]
-
-    def _show(self, parsed: ParsedLine, data: Mapping[str, Any], now: float, said: int = 0) -> list[Action]:
-        """Show an answer through the command's view and the line's filters, without the first `said` lines."""
-        scope = Scope(parsed.values, self.node, self.context, now, self._wall_offset, self.user, self.privilege)
+    def _show(self, parsed: ParsedLine, outcome: Outcome, now: float) -> list[Action]:
+        """Show an outcome through the command's view and the line's filters, without what was said before."""
+        seat = self.seat
+        scope = Scope(parsed.values, seat.node, seat.context, now, self._wall_offset, seat.user, seat.privilege)
         filters = list(parsed.pipes)
         try:
-            refused = self._act(parsed)
-            if refused:
-                return self._print([f"% Error: {refused}"], failed=True)
-            chosen = parsed.command.view.select(data, scope)
+            chosen = parsed.command.view.select(outcome.data, scope)
             if filters and filters[0].name == "json":
                 lines = json.dumps(chosen, indent=2).splitlines()
                 del filters[0]
             else:
-                lines = parsed.command.view.lines(chosen, scope)[said:]
+                lines = parsed.command.view.lines(chosen, scope)[outcome.said :]
             for one in filters:
                 lines = one.apply(lines)
         except ViewError as error:
@@ -280,34 +324,38 @@ class CliSession:
         except Exception as error:
             # A fault of this program: the operator is told, and the session goes on.
             return self._print([f"% Error: {fault(error)}"], failed=True)
+        self._act(parsed)
         if parsed.command.act == "exit":
             return self._close(0)
-        return self._print(lines, failed=False)
+        return self._print(lines, failed=outcome.failed)
 
-    def _act(self, parsed: ParsedLine) -> str:
-        """Do what a command does to the session; return why not."""
-        values = parsed.values
+    def _act(self, parsed: ParsedLine) -> None:
+        """Do what a command does to the session."""
+        values, seat = parsed.values, self.seat
         match parsed.command.act:
-            case "enable":
-                level = int(values.get("level", self._login_privilege))
-                if level > self._login_privilege or self._login_privilege < ADMINISTRATOR:
-                    return "no password is set for this privilege"
-                self.privilege = level
             case "disable":
-                self.privilege = min(self.privilege, DEFAULT_PRIVILEGE)
+                seat.privilege = min(seat.privilege, DEFAULT_PRIVILEGE)
             case "length":
-                self._length = int(values["rows"])
+                seat.length = int(values["rows"])
             case "width":
-                self._width = self._editor.width = int(values["columns"])
+                seat.width = self._editor.width = int(values["columns"])
             case "context":
-                self.context = str(values["context"])
-        return ""
+                seat.context = str(values["context"])
+
+    def _give_up(self) -> list[Action]:
+        """^C: the conversation ends where it is."""
+        if self._dialogue is not None:
+            self._dialogue.close()
+            self._dialogue = None
+            self._wake_at = inf
+        return [self._next_prompt()]
+
+    # output
 
     def _print(self, lines: Sequence[str], *, failed: bool) -> list[Action]:
         if self._alone:
-            text = "".join(f"{line}\n" for line in lines).encode()
-            return [Write(text), *self._close(1 if failed else 0)]
-        self._pager = Pager(lines, self._length, self._width)
+            return [Write("".join(f"{line}\n" for line in lines).encode()), *self._close(1 if failed else 0)]
+        self._pager = Pager(lines, self.seat.length, self.seat.width)
         return [Write(self._pager.start()), *self._after_page()]
 
     def _after_page(self) -> list[Action]:
@@ -323,6 +371,21 @@ class CliSession:
         self._closed = True
         self._keys.clear()
         return [Close(status)]
+
+
+def _one_request(command: ExecCommand, values: Values, seat: Seat) -> Conversation:
+    """A command of one request, or of none."""
+    if not command.request:
+        return Outcome({})
+    reply: InquiryReply = yield Inquiry(command.request, command.arguments(values, seat.context))
+    return Outcome(reply.unless_refused())
+
+
+_FIRST: Final = ExecCommand("", "", "", view.said, opening=transactions.begin)
+"""What a new session does before its first prompt."""
+
+_TYPED: Final = ParsedLine(ExecCommand("", "", "", view.said), {}, ())
+"""Stands for the command of a line of the configuration."""
 
 
 def _terminal_text(lines: Sequence[str]) -> bytes:

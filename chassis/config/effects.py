@@ -475,3 +475,30 @@ NO_EFFECTS: dict[str, Effect] = {
     "foreign": _none,
 }
 """Functions that carry out their `no` forms."""
+
+
+def _default(session: ParseSession, frame: Frame, command: Command, values: dict[str, Any]) -> None:
+    """The setting is as in a new object."""
+    standard = defaults(frame.cls)
+    names = (command.target,) if command.target else command.fields
+    frame.fields.update((name, standard[name]()) for name in names)
+
+
+def _accept_default(session: ParseSession, frame: Frame, command: Command, values: dict[str, Any]) -> None:
+    _store_accepted(frame, command, None)
+
+
+def _no_default(session: ParseSession, frame: Frame, command: Command, values: dict[str, Any]) -> None:
+    session.report(
+        "error", "no-default", session.line.position(0), f"`{command.keywords}` has no default: use no", ""
+    )
+
+
+DEFAULT_EFFECTS: dict[str, Effect] = {
+    **dict.fromkeys(NO_EFFECTS, _no_default),
+    **dict.fromkeys(("set", "flag", "switch", "idle", "keyed", "null", "shutdown"), _default),
+    "address": _no_address,
+    "keep": _accept_default,
+    "foreign": _none,
+}
+"""Functions that carry out their `default` forms."""

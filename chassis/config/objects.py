@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from chassis.config.commands import CONFIG_COMMANDS
 from chassis.config.drafts import Frame, Path
 from chassis.config.grammar import MODES, Command
 from chassis.model.acl import Acl
@@ -50,6 +51,14 @@ FIXED: dict[str, dict[str, Any]] = {
     "tunnel-manual-economical": {"kind": "manual", "economical": True},
 }
 """Fields that the opening line sets."""
+
+HOLDERS: dict[tuple[str, str], tuple[str, str]] = {
+    (MODES[mode].path, MODES[command.enters].path): (command.target, command.enters)
+    for command in CONFIG_COMMANDS
+    if command.does == "enter" and "name" in command.fields + ("name",) * (command.enters == "card")
+    for mode in command.modes
+}
+"""Field that holds the objects of a kind, and their mode; by the words for the object around and for them."""
 
 
 def variant_of(mode: str, content: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from chassis.config.diagnostics import Diagnostic, in_order
 from chassis.config.drafts import Frame, Path, SourceLine, SourcePosition, indent_of
-from chassis.config.effects import EFFECTS, NO_EFFECTS
+from chassis.config.effects import DEFAULT_EFFECTS, EFFECTS, NO_EFFECTS
 from chassis.config.grammar import MODES, Command, OptionalPart
 from chassis.config.kept import CIRCUIT, PAIRED, anchor, misuses
 from chassis.config.matcher import Failure, Match, compiled_grammar
@@ -28,6 +28,9 @@ from chassis.config.values import HIDDEN_VALUE, mask_length
 from chassis.model.router import Config
 
 Rest = Callable[[int], str]
+
+PREFIXES = ("no", "default")
+"""Words before a command: `no` removes, `default` gives a setting the value that it has without a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,8 @@ class Parser(ParseSession):
         self.flat = flat
         self.typed = typed
         self.ended = False
+        self.resets = False
+        """Whether the line begins with `default`."""
         self.has_kept = False
         """True after a line was kept."""
         self._reported_words: set[str] = set()
@@ -107,7 +112,8 @@ class Parser(ParseSession):
                 self._block.lines.append(_text(line, self._block.level + line.indent - self._block.indent))
                 return
             self._block = None
-        negative = words[0].lower() == "no" and len(words) > 1
+        negative = words[0].lower() in PREFIXES and len(words) > 1
+        self.resets = negative and words[0].lower() == "default"
         self.shift = 1 if negative else 0
         used = words[1:] if negative else words
 
@@ -164,7 +170,8 @@ class Parser(ParseSession):
                 self._push_discarded(command.enters)
             return
         self.failed = False
-        (NO_EFFECTS if negative else EFFECTS)[command.does](self, frame, command, match.values)
+        effects = DEFAULT_EFFECTS if self.resets else NO_EFFECTS if negative else EFFECTS
+        effects[command.does](self, frame, command, match.values)
         if not self.failed and command.kind == "config":
             frame.after = anchor(command, match.values)
             self._mark_written(frame, command, negative)
@@ -179,7 +186,7 @@ class Parser(ParseSession):
             return
         line = f"no {command.id}" if negative else command.id
         written = frame.fields["written"] - {command.id, f"no {command.id}"}
-        if not negative or command.does == "flag":
+        if not self.resets and (not negative or command.does == "flag"):
             written |= {line}
         frame.fields["written"] = self._shared.setdefault(written, written)
 
@@ -511,7 +518,7 @@ def _text(line: SourceLine, level: int) -> str:
     return " " * level + line.body
 
 
-def _is_flat(lines: Sequence[str]) -> bool:
+def is_flat(lines: Sequence[str]) -> bool:
     """Return whether all lines of a file, except comments, have the same indentation."""
     first: int | None = None
     for line in lines:
@@ -546,7 +553,7 @@ def parse(
     Errors in the text do not raise: they are in the diagnostics. Their lines have no effect.
     """
     lines = text.split("\n")
-    parser = Parser(file, config, modern, _is_flat(lines), typed)
+    parser = Parser(file, config, modern, is_flat(lines), typed)
     read_line = parser.read_line
     for number, line in enumerate(lines, 1):
         read_line(line, number)

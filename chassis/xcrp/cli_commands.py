@@ -6,15 +6,13 @@ An object is named as in a difference: ("tunnel", "t1"), ("context", "L1", "ike-
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cache
 from itertools import islice
 from typing import Any, Final
 
 from chassis.bus.arguments import ArgumentError
 from chassis.bus.engine import Output, ToOperator
 from chassis.bus.messages import Attributes, Value
-from chassis.config.grammar import MODES
-from chassis.config.operations import COMMANDS as GRAMMAR
+from chassis.config.objects import HOLDERS
 from chassis.config.render import render_object, without_parts
 from chassis.model.router import Config
 from chassis.xcrp.operators import Method, Operators
@@ -26,17 +24,6 @@ HOSTNAME: Final = "system-hostname"
 """The command that names the router; without it the node's name is shown."""
 
 
-@cache
-def _holders() -> Mapping[tuple[str, str], tuple[str, str]]:
-    """Field and mode of a kind of object, by the word for the object around it and for itself."""
-    return {
-        (MODES[mode].path, MODES[command.enters].path): (command.target, command.enters)
-        for command in GRAMMAR
-        if command.does == "enter" and command.enters in MODES
-        for mode in command.modes
-    }
-
-
 def _found(config: Config, path: list[str]) -> tuple[str, Any]:
     """Return the mode and the object at a path; None for an object that is not there.
 
@@ -46,14 +33,14 @@ def _found(config: Config, path: list[str]) -> tuple[str, Any]:
     around, mode = "", "global"
     value: Any = config
     for word, name in _steps(path):
-        field, mode = _holders().get((around, word), ("", ""))
+        field, mode = HOLDERS.get((around, word), ("", ""))
         if not field:
             raise ArgumentError(f"no object is at {' '.join(path)!r}")
         key: str | int = int(name) if word == "card" and name.isdigit() else name
         value = getattr(value, field).get(key) if value is not None else None
         around = word
-    if mode == "ike-proposal" and value is not None and value.version == 2:
-        mode = "ike2-proposal"
+    if around == "ike-proposal" and value is not None:
+        mode = "ike2-proposal" if value.version == 2 else "ike-proposal"
     return mode, value
 
 
@@ -89,7 +76,7 @@ def _object(operators: Operators, number: int, given: dict[str, Any], now: float
 
 def _names(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
     config, kind, context, prefix = operators.state.config, given["kind"], given["context"], given["prefix"]
-    outside, inside = _holders().get(("", kind)), _holders().get(("context", kind))
+    outside, inside = HOLDERS.get(("", kind)), HOLDERS.get(("context", kind))
     held: Mapping[Any, Any] = {}
     if outside is not None:
         held = getattr(config, outside[0])

@@ -18,10 +18,13 @@ from pathlib import Path
 import click
 
 from chassis.bus.operator import OperatorError
-from chassis.cli.session import Action, Ask, CliSession, Close, Wake, Write
+from chassis.cli.session import Action, Ask, CliSession, Close, Verify, Wake, Write
 from launch.client.operator_stream import OperatorStream
 from launch.client.running_lab import RunningLab
 from launch.ctl.base import main
+
+NO_PASSWORD = "no password is set for this privilege"
+"""Answer to every password: the owner of a lab is asked for none."""
 
 READ_OCTETS = 4096
 """Most octets of keys that are read at once."""
@@ -74,6 +77,8 @@ def _run_one(path: Path, node: str, command: str) -> int:
                     sys.stdout.flush()
                 case Close(status):
                     return status
+                case Verify(number):
+                    waiting += session.answer(number, {}, NO_PASSWORD, time.monotonic())
                 case Wake(at):
                     time.sleep(max(at - time.monotonic(), 0.0))
                     waiting += session.on_timer(time.monotonic())
@@ -145,6 +150,8 @@ class TerminalSession:
                     _write(self._screen, text)
                 case Ask(number, command, arguments):
                     self._stream.ask(number, command, arguments)
+                case Verify(number):
+                    self._do(self._session.answer(number, {}, NO_PASSWORD, time.monotonic()))
                 case Wake(at):
                     self._wake_at = at
                 case Close(status):

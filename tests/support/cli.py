@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from chassis.cli.session import Action, Ask, CliSession, Close, Write
+from chassis.cli.session import Action, Ask, CliSession, Close, Verify, Wake, Write
+from tests.support.xcrp import Node
+
+PASSWORD = "secret"
+"""Opens every privilege."""
 
 Controller = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 """Answers a request; LookupError with the text of a refusal."""
+
+
+def of_node(node: Node) -> Controller:
+    """The controller of a node in memory."""
+    return lambda command, arguments: node.ask(command, **arguments)
 
 
 class CliRig:
@@ -20,11 +29,19 @@ class CliRig:
         self.hold = False
         self.asked: list[Ask] = []
         self.requests: list[Ask] = []
+        self.checked: list[tuple[int, str]] = []
+        """Levels and passwords that were to be checked."""
         self.status: int | None = None
         self.now = 1000.0
 
-    def start(self) -> str:
-        return self._do(self.session.start(self.now))
+    def start(self, named: bool = False) -> str:
+        """Begin the session; the controller says who the router is only where it is `named`."""
+        hold, self.hold = self.hold, not named
+        text = self._do(self.session.start(self.now))
+        text += self.reply({}, "not now") if self.asked else ""
+        self.hold = hold
+        self.requests.clear()
+        return text
 
     def type(self, keys: str | bytes) -> str:
         """Type keys; return what the terminal gets."""
@@ -48,6 +65,13 @@ class CliRig:
                     text += octets.decode()
                 case Close(status):
                     self.status = status
+                case Verify(number, level, secret):
+                    self.checked.append((level, secret))
+                    error = "" if secret == PASSWORD else "wrong password"
+                    text += self._do(self.session.answer(number, {}, error, self.now))
+                case Wake(at):
+                    self.now = max(self.now, at)
+                    text += self._do(self.session.on_timer(self.now))
                 case Ask():
                     self.asked.append(action)
                     self.requests.append(action)

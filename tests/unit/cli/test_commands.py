@@ -158,6 +158,17 @@ LINES = (
     "logout",
     "terminal length 0",
     "terminal width 512",
+    "configure",
+)
+
+CONFIGURATION_LINES = (
+    "commit",
+    "commit comment why not",
+    "commit confirmed",
+    'commit confirmed 5 comment "why not"',
+    "abort",
+    "exit",
+    "end",
 )
 
 
@@ -171,7 +182,7 @@ def test_a_form_is_a_command_whose_request_its_controller_takes(line: str) -> No
 
 
 def test_every_row_is_typed_above() -> None:
-    typed = [parse(line, 15) for line in LINES]
+    typed = [parse(line, 15) for line in LINES] + [parse(line, 15, True) for line in CONFIGURATION_LINES]
     assert {parsed.command.id for parsed in typed if isinstance(parsed, ParsedLine)} == {
         row.id for row in COMMANDS
     }

@@ -164,10 +164,32 @@ def test_privileges_change_the_prompt_and_what_is_known() -> None:
     assert rig.type("context lan\r").endswith("[lan]a#")
 
 
-def test_no_privilege_is_had_without_a_password() -> None:
+def test_a_higher_privilege_asks_for_its_password_and_does_not_show_it() -> None:
     rig = session(privilege=6)
     for line in ("enable", "enable 15", "enable 7"):
-        assert rig.type(f"{line}\r") == f"{line}\r\n% Error: no password is set for this privilege\r\n[local]a>"
+        assert rig.type(f"{line}\r") == f"{line}\r\nPassword: "
+        assert rig.type("wrong?\r") == "\r\n% Error: wrong password\r\n[local]a>"
+    assert rig.checked[-1] == (7, "wrong?")
+    assert rig.type("enable 15\rsec") == "enable 15\r\nPassword: "
+    assert rig.type("rot\x7f\x7fet\r") == "\r\n[local]a#"
+    assert rig.checked[-1] == (15, "secret")
+    # What was typed there is in no history.
+    assert "secret" not in rig.type("\x10\x10\x19")
+
+
+def test_a_password_can_be_given_up() -> None:
+    rig = session(privilege=6)
+    rig.type("enable\r")
+    assert rig.type("sec\x03") == "^C\r\n[local]a>"
+    assert rig.type("exit\r") == "exit\r\n"
+    assert not rig.checked
+
+
+def test_nobody_goes_above_the_highest_privilege() -> None:
+    rig = session(privilege=6, privilege_max=10)
+    assert "% Error: privilege 15 is above your highest, 10" in rig.type("enable\r")
+    rig.type("enable 10\r")
+    assert rig.type("secret\r") == "\r\n[local]a#"
 
 
 def test_the_end_of_input_ends_the_session() -> None:

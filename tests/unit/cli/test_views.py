@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from chassis.cli.commands import COMMANDS
-from chassis.cli.views import acts, hardware, interfaces, probes, system, tunnels
+from chassis.cli.views import acts, hardware, interfaces, probes, system, transactions, tunnels
 from chassis.cli.views.layout import Scope, View, ViewError, duration
 from tests.support.cli_answers import ARP, ASPS, CIRCUITS, HARDWARE, PORTS, SHOWN, Shown
 
@@ -162,6 +162,12 @@ CASES: tuple[Shown, ...] = (
     ("card-reloading", acts.card_reloading, {"cards": ["asp 1/1", "asp 1/2"]}, {}),
     ("ping", probes.ping, PING, {}),
     ("traceroute", probes.traceroute, TRACEROUTE, {}),
+    (
+        "committed",
+        transactions.said,
+        {"lines": ["% Warning: line 1: no x", "Transaction committed"]},
+        {},
+    ),
 )
 
 
