@@ -352,7 +352,11 @@ CONTROLLER: Final[Mapping[str, Spec]] = {
         "Names of objects of a kind.",
         {
             "kind": Argument(TextType(32), "the kind, as in ike-policy", required=True),
-            "context": Argument(TextType(), "of this context, where the kind belongs to contexts", "local"),
+            "context": Argument(
+                TextType(),
+                "of this context, where contexts have the kind; of all where it is empty",
+                "local",
+            ),
             "prefix": Argument(TextType(), "how they begin", ""),
         },
     ),

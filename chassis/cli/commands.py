@@ -13,7 +13,7 @@ from chassis.cli.exec_commands import EXEC_COMMANDS, EXEC_WORDS
 from chassis.cli.rows import ExecCommand
 from chassis.cli.show_commands import SHOW_COMMANDS, SHOW_WORDS
 from chassis.cli.transaction_commands import TRANSACTION_COMMANDS, TRANSACTION_WORDS
-from chassis.config.grammar import Alternatives, Element, OptionalPart, SyntaxWord, parse_syntax
+from chassis.config.grammar import Alternatives, Command, Element, OptionalPart, SyntaxWord
 from chassis.config.matcher import CompiledGrammar
 
 COMMANDS: Final[tuple[ExecCommand, ...]] = (*SHOW_COMMANDS, *EXEC_COMMANDS, *TRANSACTION_COMMANDS)
@@ -25,6 +25,32 @@ REQUESTS: Final = frozenset(
     | {"ping", "traceroute", "identity", "object", "names", "commit", "candidate", "commits", "rollback"}
 )
 """Requests that a session may send to a controller."""
+
+PREFIX_WORDS: Final[Mapping[str, str]] = {
+    "default": "give a setting the value that it has without a line",
+    "no": "remove a line, or turn off what it turns on",
+}
+"""Words before a line of the configuration, with their help."""
+
+CONFIGURATION_WORDS: Final[Mapping[str, str]] = {
+    "ah": "authentication header",
+    "asp": "pools and groups of ASPs",
+    "authentication": "how ends prove who they are, and packets that they are whole",
+    "encryption": "cipher",
+    "esp": "encapsulating security payload",
+    "identity": "who the ends are for each other",
+    "ike": "Internet Key Exchange version 1",
+    "ike2": "Internet Key Exchange version 2",
+    "interface": "interface of a context",
+    "ip": "Internet Protocol",
+    "ipsec": "IP Security",
+    "lifetime": "when an SA ends",
+    "logging": "where log lines go",
+    "privilege": "privilege levels",
+    "service": "services of the router",
+    "tunnel": "tunnel",
+}
+"""What `?` says of keywords of the configuration that begin several commands; others have their command's help."""
 
 WORDS: Final[Mapping[str, str]] = {**SHOW_WORDS, **EXEC_WORDS, **TRANSACTION_WORDS}
 """What `?` says of a keyword."""
@@ -38,8 +64,8 @@ def grammar(privilege: int, configuring: bool = False) -> CompiledGrammar:
 
 
 @cache
-def other_spellings() -> Mapping[str, str]:
-    """Keywords that are accepted in place of another, with that one."""
+def other_spellings(command: Command) -> Mapping[str, str]:
+    """Keywords of a command that are accepted in place of another, with that one."""
     found: dict[str, str] = {}
 
     def visit(elements: Sequence[Element]) -> None:
@@ -53,6 +79,5 @@ def other_spellings() -> Mapping[str, str]:
                     for branch in branches:
                         visit(branch)
 
-    for row in COMMANDS:
-        visit(parse_syntax(row.syntax))
+    visit(command.elements)
     return found

@@ -15,7 +15,7 @@ from typing import Any, Final
 from chassis.bus.arguments import fault
 from chassis.cli import completion, transactions
 from chassis.cli.commands import BY_NAME
-from chassis.cli.completion import ParsedLine, SyntaxFault
+from chassis.cli.completion import Offers, ParsedLine, SyntaxFault
 from chassis.cli.dialogue import (
     Check,
     Conversation,
@@ -82,6 +82,14 @@ class Close:
 Action = Write | Ask | Verify | Wake | Close
 
 
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """A `?` or a tab (`shows` is False) in a line, and what may be typed there."""
+
+    shows: bool
+    offered: Offers
+
+
 class CliSession:
     """A session of `user` at router `node`.
 
@@ -127,6 +135,8 @@ class CliSession:
         self._line: ParsedLine | None = None
         """The command that runs, and its conversation."""
         self._dialogue: DialogueRun | None = None
+        self._lookup: Lookup | None = None
+        """Help or completion that waits for names."""
         self._wake_at = inf
         self._pager: Pager | None = None
         self._alone = False
@@ -160,6 +170,9 @@ class CliSession:
 
     def answer(self, number: int, result: Mapping[str, Any], error: str, now: float) -> list[Action]:
         """Take the reply to an `Ask` or a `Verify`; one that was given up is passed over."""
+        if self._lookup is not None and number == self._number:
+            offer = self._offer(result.get("names", ()), bool(result.get("more")))
+            return _joined([*offer, *self._take_keys(now)])
         step = self._dialogue.waits_for if self._dialogue is not None else None
         if self._closed or number != self._number or not isinstance(step, Inquiry | Check):
             return []
@@ -185,9 +198,9 @@ class CliSession:
     def _take_keys(self, now: float) -> list[Action]:
         actions: list[Action] = []
         while self._keys and not self._closed and not self._alone:
-            if self._dialogue is not None:
-                step = self._dialogue.waits_for
-                if isinstance(step, Question):
+            if self._dialogue is not None or self._lookup is not None:
+                step = self._dialogue.waits_for if self._dialogue is not None else None
+                if self._dialogue is not None and isinstance(step, Question):
                     actions += self._take_answer(self._dialogue, self._keys.pop(0), now)
                     continue
                 if INTERRUPT not in self._keys or (isinstance(step, Inquiry) and step.keep):
@@ -210,12 +223,14 @@ class CliSession:
         match event.kind:
             case "line":
                 return self._run(event.text, now)
-            case "help":
-                lines = ["?", *completion.help_lines(event.text, self.seat.privilege)]
-                return [Write(_terminal_text(lines)), Write(self._editor.resume())]
-            case "complete":
-                added = completion.complete(event.text, self.seat.privilege)
-                return [Write(self._editor.insert(added) if added else BELL)]
+            case "help" | "complete":
+                offered = completion.offers(event.text, self.seat)
+                self._lookup = Lookup(event.kind == "help", offered)
+                if offered.names is None or (event.kind == "complete" and not offered.begun):
+                    return self._offer((), False)
+                self._number += 1
+                asked = {"kind": offered.names.kind, "context": offered.names.context, "prefix": offered.begun}
+                return [Ask(self._number, "names", asked)]
             case "end of input" if self.seat.mode is not None:
                 return [Write(b"\r\n"), *self._run_row(BY_NAME["leave-mode"], {}, now)]
             case "end of input":
@@ -223,6 +238,21 @@ class CliSession:
             case "end of mode" if self.seat.mode is not None:
                 return self._run_row(BY_NAME["end"], {}, now)
         return [self._next_prompt()]
+
+    def _offer(self, found: Sequence[str], more: bool) -> list[Action]:
+        """Show or complete what may be typed; `found` are the names that the controller knows, `more`: some."""
+        lookup, self._lookup = self._lookup, None
+        assert lookup is not None
+        offered, mode = lookup.offered, self.seat.mode
+        names = set(found)
+        if mode is not None and offered.names is not None:
+            names |= {*mode.names(offered.names.kind, offered.names.context)}
+        fitting = sorted(name for name in names if name.startswith(offered.begun))
+        if lookup.shows:
+            lines = ["?", *completion.help_lines(offered, fitting, more)]
+            return [Write(_terminal_text(lines)), Write(self._editor.resume())]
+        added = completion.complete(offered, fitting, more)
+        return [Write(self._editor.insert(added) if added else BELL)]
 
     def _take_answer(self, run: DialogueRun, octet: int, now: float) -> list[Action]:
         """Take one octet of an answer to a question."""
@@ -348,6 +378,7 @@ class CliSession:
             self._dialogue.close()
             self._dialogue = None
             self._wake_at = inf
+        self._lookup = None
         return [self._next_prompt()]
 
     # output

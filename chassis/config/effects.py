@@ -502,3 +502,6 @@ DEFAULT_EFFECTS: dict[str, Effect] = {
     "foreign": _none,
 }
 """Functions that carry out their `default` forms."""
+
+HAVE_DEFAULT = frozenset(does for does, effect in DEFAULT_EFFECTS.items() if effect is not _no_default)
+"""What commands with a `default` form do."""

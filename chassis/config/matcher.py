@@ -55,6 +55,9 @@ class Value:
     command: Command
 
 
+Arc = Accept | Keyword | Value
+"""One way on from a state."""
+
 State = tuple["Accept | Keyword | Value", ...]
 _Captures = tuple["_Captures", str, object, int] | None
 
@@ -178,8 +181,8 @@ class CompiledGrammar:
                     return _matched(arc.command, captures)
         return _failure(len(words), threads, None, ())
 
-    def expected(self, words: Sequence[str]) -> tuple[tuple[str, str], ...]:
-        """Return what may follow these words: (keyword or <type>, help) pairs, with ("<cr>", help) for the end."""
+    def following(self, words: Sequence[str]) -> tuple[Arc, ...]:
+        """Return what may follow these words, in order of preference."""
         threads: list[State] = [self.start]
         for word in words:
             lower = word.lower()
@@ -193,16 +196,19 @@ class CompiledGrammar:
                 if len({arc.spelling for arc in short}) == 1:
                     following.extend(arc.target for arc in short)
             threads = following
+        return tuple(arc for state in threads for arc in state)
+
+    def expected(self, words: Sequence[str]) -> tuple[tuple[str, str], ...]:
+        """Return what may follow these words: (keyword or <type>, help) pairs, with ("<cr>", help) for the end."""
         found: dict[str, str] = {}
-        for state in threads:
-            for arc in state:
-                match arc:
-                    case Accept(command):
-                        found.setdefault("<cr>", command.help)
-                    case Keyword():
-                        found.setdefault(arc.spelling, arc.command.help)
-                    case Value():
-                        found.setdefault(f"<{arc.type.name}>", arc.type.help)
+        for arc in self.following(words):
+            match arc:
+                case Accept(command):
+                    found.setdefault("<cr>", command.help)
+                case Keyword():
+                    found.setdefault(arc.spelling, arc.command.help)
+                case Value():
+                    found.setdefault(f"<{arc.type.name}>", arc.type.help)
         return tuple(found.items())
 
 

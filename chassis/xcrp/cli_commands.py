@@ -77,14 +77,15 @@ def _object(operators: Operators, number: int, given: dict[str, Any], now: float
 def _names(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
     config, kind, context, prefix = operators.state.config, given["kind"], given["context"], given["prefix"]
     outside, inside = HOLDERS.get(("", kind)), HOLDERS.get(("context", kind))
-    held: Mapping[Any, Any] = {}
+    held: list[Mapping[Any, Any]] = []
     if outside is not None:
-        held = getattr(config, outside[0])
-    elif inside is not None and context in config.contexts:
-        held = getattr(config.contexts[context], inside[0])
-    elif inside is None:
+        held = [getattr(config, outside[0])]
+    elif inside is not None:
+        held = [getattr(one, inside[0]) for one in config.contexts.values() if context in ("", one.name)]
+    else:
         raise ArgumentError(f"no kind of object is {kind!r}")
-    found: list[Value] = [name for name in map(str, held) if name.startswith(prefix)]
+    every = dict.fromkeys(str(name) for names in held for name in names)
+    found: list[Value] = [name for name in every if name.startswith(prefix)]
     return [ToOperator(number, {"names": found[:MAX_NAMES], "more": len(found) > MAX_NAMES})]
 
 

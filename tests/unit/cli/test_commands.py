@@ -7,7 +7,8 @@ import pytest
 from chassis.bus import requests
 from chassis.bus.arguments import read
 from chassis.cli.commands import COMMANDS, WORDS, grammar
-from chassis.cli.completion import ParsedLine, SyntaxFault, complete, help_lines, parse
+from chassis.cli.completion import ParsedLine, SyntaxFault, complete, help_lines, offers, parse
+from chassis.cli.dialogue import Seat
 from chassis.cli.pipes import PIPES
 from chassis.config.grammar import Alternatives, Choice, Element, OptionalPart, Param, SyntaxWord, parse_syntax
 from chassis.config.operations import BY_ID
@@ -29,6 +30,10 @@ def keywords(elements: tuple[Element, ...]) -> set[str]:
             case Param():
                 pass
     return found
+
+
+def helped(text: str, privilege: int = 15) -> list[str]:
+    return help_lines(offers(text, Seat("u", "a", "local", privilege=privilege)))
 
 
 def test_every_row_is_whole() -> None:
@@ -246,7 +251,7 @@ def test_what_a_privilege_does_not_allow_it_does_not_know() -> None:
     for line in ("clear ike sa tunnel t", "context lan"):
         assert isinstance(parse(line, 6), SyntaxFault)
         assert isinstance(parse(line, 10), ParsedLine)
-    assert "clear" not in "".join(help_lines("", 6))
+    assert "clear" not in "".join(helped("", 6))
     assert grammar(6) is grammar(6)
 
 
@@ -273,7 +278,7 @@ def test_what_a_privilege_does_not_allow_it_does_not_know() -> None:
     ],
 )
 def test_tab_completes_what_is_clear(text: str, added: str) -> None:
-    assert complete(text, 15) == added
+    assert complete(offers(text, Seat("u", "a", "local"))) == added
 
 
 @pytest.mark.parametrize(
@@ -292,8 +297,8 @@ def test_tab_completes_what_is_clear(text: str, added: str) -> None:
 )
 def test_help_stands_in_columns(text: str, rows: list[tuple[str, str]]) -> None:
     """The help of a keyword begins 22 columns after it, as in the one line of the box that is known."""
-    assert help_lines(text, 15) == [f"  {word:<22}{help}" for word, help in rows]
+    assert helped(text) == [f"  {word:<22}{help}" for word, help in rows]
 
 
 def test_where_nothing_fits_help_says_so() -> None:
-    assert help_lines("show foo ", 15) == ["% Unrecognized command"]
+    assert helped("show foo ") == ["% Unrecognized command"]
