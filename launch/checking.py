@@ -13,27 +13,30 @@ from pathlib import Path
 from chassis.bus import regular_files
 from chassis.config.diagnostics import Diagnostic, Severity, in_order
 from chassis.config.parser import Parsed, parse
+from chassis.config.secrets import RouterSecret
 from chassis.model.router import Config
 from chassis.xcrp.flash import read_store
 from chassis.xcrp.flash_folder import read_folder
+from launch import router_secrets
 from launch.lab import consistency
 from launch.lab.model import Lab
 from launch.lab.parser import load
 from launch.lab.yaml_source import LabError
+from launch.run_folders import FolderError
 
 
-def read_config(path: Path, modern: bool = False) -> Parsed:
+def read_config(path: Path, modern: bool = False, secret: RouterSecret | None = None) -> Parsed:
     """Read a configuration file. Return it with its diagnostics, also if it cannot be read.
 
     Replace octets that are not UTF-8 by U+FFFD and report an error in their line. `modern` allows the algorithms
-    of today's peers.
+    of today's peers. `secret` is that of the router; None: its encrypted keys are taken for right.
     """
     try:
         text = regular_files.read_text(path, errors="replace")
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
         return Parsed(Config(), (Diagnostic("error", "file", path.name, str(path), 1, 1, problem),))
-    return parse(text, str(path), modern=modern)
+    return parse(text, str(path), modern=modern, secret=secret)
 
 
 def check(path: Path) -> list[Diagnostic]:
@@ -44,11 +47,18 @@ def check(path: Path) -> list[Diagnostic]:
         return list(error.diagnostics)
     diagnostics = list(found)
     configs: dict[Path, Config] = {}
+    read: set[tuple[Path, RouterSecret | None]] = set()
     for router in lab.routers():
-        if router.config not in configs:
-            parsed = read_config(router.config, router.modern)
+        try:
+            secret = router_secrets.known(lab.name, router)
+        except FolderError as error:
+            diagnostics.append(Diagnostic("error", "secret", router.name, str(path), 1, 1, str(error)))
+            continue
+        if (router.config, secret) not in read:
+            read.add((router.config, secret))
+            parsed = read_config(router.config, router.modern, secret)
             configs[router.config] = parsed.config
-            diagnostics += in_order(parsed.diagnostics)
+            diagnostics += in_order(set(parsed.diagnostics) - set(diagnostics))
     if path.suffix != ".cfg":
         diagnostics += in_order(consistency.faults(lab, configs))
         diagnostics += flashes(lab)

@@ -24,6 +24,7 @@ from chassis.ase.ipsec import state
 from chassis.bus import records, regular_files
 from chassis.bus.records import Record
 from chassis.config.render import render
+from chassis.config.secrets import SECRET_FILE, RouterSecret
 from chassis.linecard.engine import LineCardEngine
 from chassis.model.ipsec import ManualSa
 from chassis.model.router import Config
@@ -41,6 +42,9 @@ from chassis.xcrp.flash_folder import read_folder
 from launch.lab import model as labs
 from launch.lab.parser import load
 from launch.lab.yaml_source import LabError
+
+SECRET = "secret-of-simulated-routers"
+"""The secret of a router whose lab gives none."""
 
 SA_SLOTS = 64
 """SAs (count) that a simulated ASP can hold: few, because each start reads the whole file."""
@@ -85,7 +89,8 @@ def model(path: Path) -> LabModel:
 
 def _router(node: labs.RouterNode) -> NodeModel:
     text = regular_files.read_text(node.config, errors="replace")
-    checked = configuration.check(text, node.config.name, modern=node.modern)
+    secret = RouterSecret((node.secret or SECRET,))
+    checked = configuration.check(text, node.config.name, modern=node.modern, secret=secret)
     if checked.refused and node.settings.refuse_errors:
         raise LabError(checked.diagnostics)
     config = checked.config
@@ -96,7 +101,7 @@ def _router(node: labs.RouterNode) -> NodeModel:
         return ControllerEngine(
             node.name,
             boot=start.boot,
-            files=start.files,
+            files={SECRET_FILE: secret.write(), **start.files},
             startup=(text, node.config.name),
             settings=settings,
             now=start.now,

@@ -225,7 +225,7 @@ CONTROLLER: Final[Mapping[str, Spec]] = {
     "config": Spec(
         "The configuration in force.",
         {
-            "keys": Argument(FlagType(), "with its keys; else *** stands for each", True),
+            "keys": Argument(FlagType(), "with clear keys; else each has its encrypted form", False),
             "part": Argument(WordType(PARTS), "this part of it", "all"),
             "context": Argument(TextType(), "what of the part is of this context; of all where it is empty", ""),
             "name": Argument(TextType(), "the object of this name; all where it is empty", ""),
@@ -233,6 +233,7 @@ CONTROLLER: Final[Mapping[str, Spec]] = {
             "verbose": Argument(FlagType(), "with settings that have their default value", False),
         },
     ),
+    "secret": Spec("The secret of the router, which other routers need to read its encrypted keys."),
     "apply": Spec(
         "Apply a configuration, completely or not at all.",
         {

@@ -19,8 +19,9 @@ _GCM = "+aes-128-gcm|+aes-192-gcm|+aes-256-gcm"
 _PRFS = "hmac-md5|hmac-sha1|aes-128-xcbc|+hmac-sha-256|+hmac-sha-384|+hmac-sha-512"
 _SEQ = "<seq:1-65535>"
 _WINDOW = "32-1024+32"
-_PSK = "{hex <pre_shared_key:psk-hex> | <pre_shared_key:psk-aaa> | <pre_shared_key:psk-text>}"
-_KEYED = "{key <key:manual-key> | hex <key:hex-key>}"
+_PSK = ("{encrypted 1 <pre_shared_key:psk-encrypted> | hex <pre_shared_key:psk-hex> | <pre_shared_key:psk-aaa> "
+        "| <pre_shared_key:psk-text>}")
+_KEYED = "{key encrypted 1 <key:key-encrypted> | key <key:manual-key> | hex <key:hex-key>}"
 _ACCESS = "[access-group <acl:name>]"
 _TAIL = ("[distance <distance:1-255>] [tag <tag:0-4294967295>] [<permanent=permanent>] "
          "[description <description:text>]")

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from chassis.config.kept import masked
+from chassis.config.kept import first_word
 from chassis.config.render import render_object, render_route, without_parts
-from chassis.config.values import HIDDEN_VALUE
 from chassis.model.router import Config, Context, StaticRoute
 
 ChangePath = tuple[str | int, ...]
@@ -41,7 +40,7 @@ class ConfigChange:
     `path` names it: ("context", "L1", "interface", "x"), or ("context", "L1", "route", "10.0.0.0/8", "1.2.3.4").
     `old` and `new` are the typed objects (None: it does not exist); a context is given without its parts, which
     have changes of their own. `lines` are the removed ("- ...") and added ("+ ...") configuration lines, with keys
-    hidden.
+    in their encrypted form or hidden, and of lines that the grammar does not know the first word.
     """
 
     kind: Literal["added", "removed", "changed"]
@@ -69,7 +68,7 @@ def _changes(old: Config, new: Config) -> Iterator[ConfigChange]:
         yield ConfigChange("changed", ("accepted",), old.accepted, new.accepted, lines)
     if old.kept != new.kept:
         lines = _lines(_kept(old), _kept(new))
-        yield ConfigChange("changed", ("kept",), old.kept, new.kept, lines or ("lines without effect moved",))
+        yield ConfigChange("changed", ("kept",), old.kept, new.kept, lines or ("lines without effect changed",))
     for attribute, word, mode in _GLOBAL:
         yield from _collection((), word, mode, getattr(old, attribute), getattr(new, attribute))
     empty = Context("")
@@ -88,7 +87,7 @@ def _changes(old: Config, new: Config) -> Iterator[ConfigChange]:
 
 
 def _kept(config: Config) -> list[str]:
-    return [masked(line, HIDDEN_VALUE) for kept in config.kept for line in kept.lines]
+    return [first_word(line) for kept in config.kept for line in kept.lines]
 
 
 def _collection(
@@ -112,13 +111,17 @@ def _one(path: ChangePath, mode: str, old: Any, new: Any) -> ConfigChange | None
     if new is None:
         return ConfigChange("removed", path, old, None)
     lines = _lines(_body(mode, old), _body(mode, new))
-    return ConfigChange("changed", path, old, new, lines or ("a key or its kind changed",))
+    return ConfigChange("changed", path, old, new, lines or (_hidden_change(old, new),))
+
+
+def _hidden_change(old: Any, new: Any) -> str:
+    return "lines without effect changed" if old.kept != new.kept else "a key or its kind changed"
 
 
 def _body(mode: str, value: Any) -> list[str]:
     if mode == "ike-proposal" and value.version == 2:
         mode = "ike2-proposal"
-    return [line.strip() for line in render_object(mode, value, keys=False)]
+    return [line.strip() for line in render_object(mode, value, keys=False, brief=True)]
 
 
 def _lines(old: list[str], new: list[str]) -> tuple[str, ...]:

@@ -134,14 +134,21 @@ def blank(cls: type, **given: object) -> dict[str, Any]:
 class KeptDraft:
     """Lines without effect while they are read."""
 
-    __slots__ = ("after", "lines")
+    __slots__ = ("after", "lines", "shown")
 
     def __init__(self, after: Anchor) -> None:
         self.after = after
         self.lines: list[str] = []
+        self.shown: list[str] = []
+
+    def add(self, line: str, shown: str | None) -> None:
+        """Add a line; `shown` is what is printed of it without keys, None where there is no secret."""
+        self.lines.append(line)
+        if shown is not None:
+            self.shown.append(shown)
 
     def freeze(self) -> Kept:
-        return Kept(tuple(self.lines), self.after)
+        return Kept(tuple(self.lines), self.after, tuple(self.shown))
 
 
 class Frame:

@@ -394,7 +394,7 @@ def _keyed(session: ParseSession, frame: Frame, command: Command, values: dict[s
     algorithm, key = values.get("algorithm"), values["key"]
     in_force = algorithm or ("aes-128-cbc" if command.target == "esp_encryption" else "hmac-sha1-96")
     allowed = KEY_BYTES[in_force]
-    if len(key.value) not in allowed:
+    if len(key.value) not in allowed and not key.opaque:
         _wrong_length(session, key, in_force, allowed)
         return
     frame.fields[command.target] = Keyed(algorithm, key)
@@ -406,6 +406,9 @@ def _wrong_length(session: ParseSession, key: Key, algorithm: str, allowed: tupl
     word, before = line.words[index], index - 1
     digits = word[2:] if word[:2] in ("0x", "0X") else word
     hint = ""
+    if key.encrypted and key.encrypted == word:
+        # The key came by its encrypted form.
+        digits = word = ""
     if key.hexadecimal and len(digits) in allowed:
         hint = line.replaced(before, index, f"key {digits}")
     elif not key.hexadecimal and len(word) == 2 * allowed[0] and set(word) <= set("0123456789abcdefABCDEF"):

@@ -14,6 +14,8 @@ from typing import Any
 from chassis.config.drafts import Anchor
 from chassis.config.grammar import Command, SyntaxWord, parse_syntax
 from chassis.config.matcher import Failure, Match, compiled_grammar
+from chassis.config.secrets import REST, VERSION, EncryptedFormError, RouterSecret
+from chassis.config.values import HIDDEN_VALUE, is_hash
 
 PAIRED = {"ike-proposal": "ike2-proposal", "ike2-proposal": "ike-proposal", "ipsec-sa": "ipsec-sa-spi"}
 """Pairs of related modes: a line of one is an error in the other, not an unknown line."""
@@ -21,7 +23,18 @@ PAIRED = {"ike-proposal": "ike2-proposal", "ike2-proposal": "ike-proposal", "ips
 CIRCUIT = "pvc"
 """The mode of a circuit of a port."""
 
-_SECRET = re.compile(r"\b\S*(?:key|passw|secret|encrypted|communit|md5|digest|auth)\S*\s", re.IGNORECASE)
+_SECRET = re.compile(
+    r"(?<!\S)(?!authori|key-(?:chain|id)\s)"
+    r"\S*(?:key|passw|secret|encrypted|(?<!set )communit|md5|digest|auth)\S*\s+(?:[0-9]\s+)?"
+    r"(?!administrator\s|subscriber\s|pap(?:\s|$)|chap(?:\s|$)|none(?:\s|$))",
+    re.IGNORECASE,
+)
+"""Words after which a line may have a key or a password."""
+
+_REST = "encrypted-rest"
+"""Keyword before the encrypted form of the rest of a kept line: `password encrypted-rest 1 TEXT`."""
+
+_ENCRYPTED_REST = re.compile(rf"(?P<head>.*\S\s+){_REST}\s+{VERSION}\s+(?P<text>\S+)", re.ASCII | re.DOTALL)
 
 
 def anchor(command: Command, values: Mapping[str, Any]) -> Anchor:
@@ -92,7 +105,50 @@ def circuit_takes(line: str) -> bool:
     return isinstance(compiled_grammar(CIRCUIT, "", negative).match(used, lambda index: ""), Match)
 
 
-def masked(text: str, hidden: str) -> str:
-    """Return a kept line with the text after a word such as `key` or `password` hidden."""
+def _secret_at(text: str) -> int | None:
+    """Return the offset of what may be a key or a password in a line that is kept; None if there is nothing."""
     found = _SECRET.search(text)
-    return text if found is None else f"{text[: found.end()]}{hidden}"
+    if found is None or found.end() == len(text) or is_hash(text[found.end() :]):
+        return None
+    return found.end()
+
+
+def masked(text: str, hidden: str = HIDDEN_VALUE) -> str:
+    """Return a kept line with the text after a word such as `key` or `password` hidden."""
+    at = _secret_at(text)
+    return text if at is None else f"{text[:at]}{hidden}"
+
+
+def with_encrypted_rest(text: str, secret: RouterSecret) -> str:
+    """Return a kept line with the text after a word such as `key` or `password` encrypted."""
+    at = _secret_at(text)
+    if at is None:
+        return text
+    made = secret.encrypt(REST, text[at:].encode())
+    return f"{text[:at]}{_REST} {VERSION} {made}" if made else masked(text)
+
+
+def with_clear_rest(text: str, secret: RouterSecret) -> str:
+    """Return a line as it was before `with_encrypted_rest`; other lines are unchanged.
+
+    Raises:
+        EncryptedFormError: the encrypted form cannot be read.
+    """
+    found = _ENCRYPTED_REST.fullmatch(text)
+    if found is None:
+        return text
+    kind, octets = secret.decrypt(found["text"])
+    try:
+        rest = octets.decode()
+    except UnicodeDecodeError:
+        rest = ""
+    if kind != REST or not rest.isprintable() or not rest.strip():
+        raise EncryptedFormError("what is encrypted here is no rest of a line: copy the line as it was printed")
+    return found["head"] + rest
+
+
+def first_word(text: str) -> str:
+    """Return a kept line with all but its first word hidden, as messages and differences show it."""
+    body = text.lstrip()
+    word, blank, _ = body.partition(" ")
+    return f"{text[: len(text) - len(body)]}{word}{blank and f' {HIDDEN_VALUE}'}"

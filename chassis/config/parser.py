@@ -14,14 +14,15 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from chassis.config.diagnostics import Diagnostic, in_order
-from chassis.config.drafts import Frame, Path, SourceLine, SourcePosition, indent_of
+from chassis.config.drafts import Frame, KeptDraft, Path, SourceLine, SourcePosition, indent_of
 from chassis.config.effects import DEFAULT_EFFECTS, EFFECTS, NO_EFFECTS
 from chassis.config.grammar import MODES, Command, OptionalPart
-from chassis.config.kept import CIRCUIT, PAIRED, anchor, misuses
+from chassis.config.kept import CIRCUIT, PAIRED, anchor, misuses, with_clear_rest, with_encrypted_rest
 from chassis.config.matcher import Failure, Match, compiled_grammar
 from chassis.config.objects import CLASSES
 from chassis.config.parse_session import NO_COMMAND, ParseSession
 from chassis.config.render import with_printed_anchors
+from chassis.config.secrets import EncryptedFormError, RouterSecret, encrypted
 from chassis.config.transcript import is_header, unfit
 from chassis.config.validate import check, check_change
 from chassis.config.values import HIDDEN_VALUE, mask_length
@@ -48,11 +49,11 @@ class Parsed:
 
 
 class _Block(NamedTuple):
-    """A block of lines without effect: all lines deeper than `indent`. Each is kept `level` deeper."""
+    """A block of lines without effect: all lines deeper than `indent`. Each is kept `level` deeper in `draft`."""
 
     indent: int
     level: int
-    lines: list[str]
+    draft: KeptDraft | None
 
 
 class Parser(ParseSession):
@@ -62,6 +63,9 @@ class Parser(ParseSession):
     decides the mode of a line that matches no command; otherwise its indentation does.
 
     `typed`: the lines are an operator's. One that matches no command is an error then, as on the router.
+
+    `secret` is that of the router whose configuration it is. None: it is not known, and an encrypted form stands
+    for a key that is `opaque`; a configuration with such keys is not for a router.
     """
 
     def __init__(
@@ -71,9 +75,11 @@ class Parser(ParseSession):
         modern: bool = False,
         flat: bool = True,
         typed: bool = False,
+        secret: RouterSecret | None = None,
     ) -> None:
         super().__init__(file, config)
         self.modern = modern
+        self.secret = secret
         self.flat = flat
         self.typed = typed
         self.ended = False
@@ -109,7 +115,9 @@ class Parser(ParseSession):
                 top = self.stack[-1]
                 if top.draft is not None and top.inner is None:
                     top.inner = line.indent
-                self._block.lines.append(_text(line, self._block.level + line.indent - self._block.indent))
+                kept = self._kept_text()
+                if kept is not None:
+                    self._add_kept(self._block, *kept)
                 return
             self._block = None
         negative = words[0].lower() in PREFIXES and len(words) > 1
@@ -170,6 +178,8 @@ class Parser(ParseSession):
                 self._push_discarded(command.enters)
             return
         self.failed = False
+        if command.has_secret and not negative and not self._encrypt_keys(match):
+            return
         effects = DEFAULT_EFFECTS if self.resets else NO_EFFECTS if negative else EFFECTS
         effects[command.does](self, frame, command, match.values)
         if not self.failed and command.kind == "config":
@@ -179,6 +189,18 @@ class Parser(ParseSession):
             return
         if not negative or command.does in ("keep", "switch", "idle"):
             self._report_no_effect(command)
+
+    def _encrypt_keys(self, match: Match) -> bool:
+        """Give each key of the line its encrypted form; return False for one that this router cannot read."""
+        if self.secret is None:
+            return True
+        for name, value in match.values.items():
+            try:
+                match.values[name] = encrypted(value, self.secret)
+            except EncryptedFormError as error:
+                self._report_wrong("encrypted", match.word_index[name] + self.shift, str(error), hidden=True)
+                return False
+        return True
 
     def _mark_written(self, frame: Frame, command: Command, negative: bool) -> None:
         """Remember that a setting was typed, so that it is printed back even if it has its default value."""
@@ -254,18 +276,40 @@ class Parser(ParseSession):
         self._close(depth)
         frame, indent = self.stack[-1], self.line.indent
         if frame.discarded:
-            self._block = _Block(indent, 0, [])
+            self._block = _Block(indent, 0, None)
+            return
+        kept = self._kept_text()
+        if kept is None:
+            self._skip_below = indent
             return
         self.has_kept = True
         draft = frame.draft
         if draft is None:
             draft = frame.add_kept()
-        draft.lines.append(_text(self.line, frame.level))
-        self._block = _Block(indent, frame.level, draft.lines)
+        self._block = _Block(indent, frame.level, draft)
+        self._add_kept(self._block, *kept)
         if enters:
             opened = Frame(enters, Config, {}, frame, path=(*frame.path, "?"))
             opened.draft, opened.level = draft, frame.level + 1
             self.push(opened)
+
+    def _add_kept(self, block: _Block, text: str, shown: str | None) -> None:
+        """Add the line to a block."""
+        if block.draft is not None:
+            blanks = " " * (block.level + self.line.indent - block.indent)
+            block.draft.add(blanks + text, None if shown is None else blanks + shown)
+
+    def _kept_text(self) -> tuple[str, str | None] | None:
+        """Return the line as it is kept, and as it is printed without keys; None if this router cannot read it."""
+        text = self.line.body
+        if self.secret is None:
+            return text, None
+        try:
+            text = with_clear_rest(text, self.secret)
+        except EncryptedFormError as error:
+            self._report_wrong("encrypted", len(self.line.words) - 1, str(error), hidden=True)
+            return None
+        return text, with_encrypted_rest(text, self.secret)
 
     def _keep_foreign(self, command: Command, depth: int, negative: bool) -> None:
         """Keep a line that is right on the router and has no effect here."""
@@ -293,7 +337,7 @@ class Parser(ParseSession):
         if self.typed and elsewhere is None:
             self._refuse_unknown(at, hint, "" if negative else enters)
             return
-        self._warn_unknown(at, at, "is not a command here", hint, home)
+        self._warn_unknown(at, 0, "is not a command here", hint, home)
         self._keep(home, "" if negative else enters)
 
     def _refuse_unknown(self, position: int, hint: str, enters: str) -> None:
@@ -332,7 +376,8 @@ class Parser(ParseSession):
     def _warn_unknown(self, position: int, last: int, what: str, hint: str, depth: int) -> None:
         """Warn, once for each first word, that a line is kept.
 
-        The message has the words of the line up to `last`; `position` is that of the word that is named.
+        The message has the words of the line up to `last`, as the grammar knows them: the others may be a key.
+        `position` is that of the word that is wrong.
         """
         first = self.line.words[self.shift].lower()
         if first in self._unknown or self.stack[depth].discarded:
@@ -341,6 +386,9 @@ class Parser(ParseSession):
         self.match = Match(NO_COMMAND, {}, {})
         words = " ".join(self.line.words[self.shift : self.shift + last + 1])
         place = self.line.position(self.shift + position)
+        if position and not hint:
+            # No command was nearly meant: it may be a key.
+            place = place._replace(word=HIDDEN_VALUE)
         self.report("warning", "unknown", place, f"`{words}` {what}: kept without effect", hint)
 
     # --- wrong lines ---
@@ -460,7 +508,8 @@ class Parser(ParseSession):
             hint = line.replaced(position, position, near[0]) if meant and not meant.has_secret else ""
             if code == "S-041":
                 what = "a profile knows set and clear; leave the line out to have the inner bit copied"
-            self._report_wrong(code, position, what, hint)
+            hidden = failure.position > 0 and any(command.has_secret for command in failure.commands)
+            self._report_wrong(code, position, what, hint, hidden)
             if meant is not None and meant.enters and not negative:
                 # The next lines belong to the object that this line would have opened.
                 self._push_discarded(meant.enters)
@@ -513,11 +562,6 @@ def _furthest(failures: Sequence[tuple[Failure, int]]) -> tuple[Failure, int]:
     return max(failures, key=lambda one: one[0].position)
 
 
-def _text(line: SourceLine, level: int) -> str:
-    """Return a line as it is kept."""
-    return " " * level + line.body
-
-
 def is_flat(lines: Sequence[str]) -> bool:
     """Return whether all lines of a file, except comments, have the same indentation."""
     first: int | None = None
@@ -544,16 +588,18 @@ def parse(
     modern: bool = False,
     typed: bool = False,
     whole: bool = True,
+    secret: RouterSecret | None = None,
 ) -> Parsed:
     """Read a configuration file (or a transcript), commit it once at its end and check it.
 
     With `config`, which was checked before, the lines change that configuration, and what they affect is checked.
     Otherwise they change an empty one, and the whole is checked. `modern`: also accept the algorithms that the
-    guide does not have. `typed`: the lines are an operator's, see `Parser`. `whole` False: leave the checks out.
-    Errors in the text do not raise: they are in the diagnostics. Their lines have no effect.
+    guide does not have. `secret` is that of the router, and `typed`: the lines are an operator's, see `Parser`.
+    `whole` False: leave the checks out. Errors in the text do not raise: they are in the diagnostics. Their lines
+    have no effect.
     """
     lines = text.split("\n")
-    parser = Parser(file, config, modern, is_flat(lines), typed)
+    parser = Parser(file, config, modern, is_flat(lines), typed, secret)
     read_line = parser.read_line
     for number, line in enumerate(lines, 1):
         read_line(line, number)

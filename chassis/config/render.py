@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 from chassis.config.commands import CONFIG_COMMANDS
 from chassis.config.drafts import Anchor, defaults
 from chassis.config.grammar import Alternatives, Choice, Command, Element, OptionalPart, Param, SyntaxWord
-from chassis.config.kept import anchor, circuit_takes, claims, masked, opens_circuit
+from chassis.config.kept import anchor, circuit_takes, claims, first_word, masked, opens_circuit
 from chassis.config.matcher import knows
 from chassis.config.objects import FIXED, variant_of
 from chassis.config.operations import BY_ID
-from chassis.config.values import HIDDEN_VALUE
+from chassis.config.values import HIDDEN_VALUE, ValueType, is_hash
 from chassis.model.acl import AclRule, Form
 from chassis.model.ipsec import Keyed
 from chassis.model.router import Config, Context, StaticRoute
@@ -39,10 +39,14 @@ _UNSAID = frozenset({"ike-policy.mode"})
 
 
 class Style(NamedTuple):
-    """Print options: include settings with their default value; print keys, or `HIDDEN_VALUE` instead."""
+    """Print options: include settings with their default value; print keys, or their encrypted forms instead.
+
+    `brief`, as in messages: no password hash, and of each line that is kept the first word only.
+    """
 
     verbose: bool = False
     keys: bool = True
+    brief: bool = False
 
 
 _IF_FLAT = "\0"
@@ -52,7 +56,8 @@ _IF_FLAT = "\0"
 def render(config: Config, verbose: bool = False, keys: bool = True) -> str:
     """Return the configuration as text that ends with `end`; `verbose` includes settings with their default value.
 
-    With `keys` the text is what is saved and loaded again; without, `HIDDEN_VALUE` replaces each key.
+    With `keys` the keys are clear. Without, each has its encrypted form, which loads again on a router with the
+    same secret; a key that has none, because the router that read it has no secret, is `HIDDEN_VALUE`.
     """
     lines: list[str] = []
     for line in _body("global", config, "", Style(verbose, keys)):
@@ -96,16 +101,19 @@ def _with_printed_anchors(mode: str, value: Any, variant: str) -> Any:
         kept: list[Kept] = []
         for part in _parts(mode, value, variant, Style()):
             if part.kept is not None:
-                kept.append(Kept(part.kept.lines, after))
+                kept.append(replace(part.kept, after=after))
             elif part.lines and part.anchor:
                 after = part.anchor
         changes["kept"] = tuple(kept)
     return replace(value, **changes) if changes else value
 
 
-def render_object(mode: str, value: Any, keys: bool = True) -> list[str]:
-    """Return the lines of one object of a mode, its opening line first."""
-    style = Style(keys=keys)
+def render_object(mode: str, value: Any, keys: bool = True, brief: bool = False) -> list[str]:
+    """Return the lines of one object of a mode, its opening line first.
+
+    `keys` as for `render`; with `brief`, password hashes are hidden, and kept lines shown by their first word.
+    """
+    style = Style(keys=keys, brief=brief)
     openings = tuple(c for c in CONFIG_COMMANDS if c.does == "enter" and c.enters == mode)
     opening = _fitting(openings, value) or openings[0]
     inner = _body(mode, value, variant_of(mode, _view(value)), style)
@@ -190,8 +198,7 @@ def _parts(mode: str, value: Any, variant: str, style: Style) -> Iterator[_Part]
 
     def followers(at: Anchor) -> Iterator[_Part]:
         for kept in waiting.pop(at, ()):
-            lines = kept.lines if style.keys else [masked(line, HIDDEN_VALUE) for line in kept.lines]
-            yield _Part(at, lines, kept=kept)
+            yield _Part(at, _kept_lines(kept, style), kept=kept)
 
     yield from followers(())
     done: set[str] = set()
@@ -287,9 +294,10 @@ def _words(elements: Sequence[Element], values: Mapping[str, Any], style: Style)
                 words.append(str(values[name]))
             case Param(name, kind):
                 value = values.get(name)
-                if value is None or not kind.fits(value):
+                word = _word(kind, value, style)
+                if word is None:
                     return None
-                words.append(HIDDEN_VALUE if kind.secret and not style.keys else kind.show(value))
+                words.append(word)
             case OptionalPart(items):
                 words.extend(_words(items, values, style) or ())
             case Alternatives(branches):
@@ -298,6 +306,26 @@ def _words(elements: Sequence[Element], values: Mapping[str, Any], style: Style)
                     return None
                 words.extend(branch)
     return words
+
+
+def _word(kind: ValueType, value: Any, style: Style) -> str | None:
+    """Return a value as it is printed; None if it is missing or of another type or form."""
+    if value is None or not kind.fits(value):
+        return None
+    if kind.encrypted:
+        return None if style.keys and not value.opaque else kind.show(value)
+    if not kind.secret or style.keys:
+        return kind.show(value)
+    shown = kind.show(value)
+    return shown if kind.one_way and not style.brief and is_hash(shown) else HIDDEN_VALUE
+
+
+def _kept_lines(kept: Kept, style: Style) -> Sequence[str]:
+    if style.brief:
+        return [first_word(line) for line in kept.lines]
+    if style.keys:
+        return kept.lines
+    return kept.shown or [masked(line, HIDDEN_VALUE) for line in kept.lines]
 
 
 @cache

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
+from chassis.config.secrets import encrypted_octets
 from chassis.model.ike import Identity, PreSharedKey
 from chassis.model.ipsec import Key
 from chassis.model.router import MANAGEMENT, NULL0
@@ -42,7 +43,8 @@ def _always(value: object) -> bool:
 class ValueType:
     """A type of value. `fits` returns whether this type prints a value (used to choose among alternatives).
 
-    `rest` takes the rest of the line with its blanks; `secret` values never appear in a diagnostic.
+    `rest` takes the rest of the line with its blanks; `secret` values never appear in a diagnostic. `encrypted`
+    values are keys by their encrypted form, `one_way` ones are hashes, which are printed where keys are not.
     """
 
     name: str
@@ -52,6 +54,8 @@ class ValueType:
     fits: Callable[[object], bool] = _always
     rest: bool = False
     secret: bool = False
+    encrypted: bool = False
+    one_way: bool = False
 
 
 # --- reading ---
@@ -59,6 +63,7 @@ class ValueType:
 _NUMBER = re.compile(r"[0-9]{1,12}", re.ASCII)
 _DOTTED = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})", re.ASCII)
 _LOOKS_DOTTED = re.compile(r"[0-9]+(\.[0-9]+){3}", re.ASCII)
+_HASH = re.compile(r"\$[0-9a-z]{1,2}\$", re.ASCII)
 _HEX = re.compile(r"[0-9a-fA-F]+", re.ASCII)
 
 PROTOCOLS = {
@@ -222,6 +227,11 @@ def _read_hex_key(word: str) -> object:
     return value if isinstance(value, InvalidValue) else Key(value, True)
 
 
+def is_hash(word: str) -> bool:
+    """Return whether a word begins as a password hash does, `$` and the number of its scheme."""
+    return _HASH.match(word) is not None
+
+
 def _show_key(value: object) -> str:
     assert isinstance(value, Key)
     return f"0x{value.value.hex()}" if value.hexadecimal else value.value.decode("ascii")
@@ -250,6 +260,29 @@ def _show_psk(value: object) -> str:
 
 def _psk_form(form: str) -> Callable[[object], bool]:
     return lambda value: isinstance(value, PreSharedKey) and value.form == form
+
+
+def _is_encrypted(word: str) -> InvalidValue | None:
+    if encrypted_octets(word) is not None:
+        return None
+    return InvalidValue("expected the text of an encrypted key, as it was printed", "S-022")
+
+
+def _read_psk_encrypted(word: str) -> object:
+    return _is_encrypted(word) or PreSharedKey("ascii", word.encode(), encrypted=word)
+
+
+def _read_key_encrypted(word: str) -> object:
+    return _is_encrypted(word) or Key(word.encode(), encrypted=word)
+
+
+def _has_encrypted_form(value: object) -> bool:
+    return isinstance(value, PreSharedKey | Key) and value.encrypted != ""
+
+
+def _show_encrypted(value: object) -> str:
+    assert isinstance(value, PreSharedKey | Key)
+    return value.encrypted
 
 
 def _read_identity_address(word: str) -> object:
@@ -306,7 +339,7 @@ TYPES: dict[str, ValueType] = {
         ValueType("name", "a name", str),
         ValueType("word", "one word", str),
         ValueType("text", "text to the end of the line", str, rest=True),
-        ValueType("hash", "password hash", str, secret=True),
+        ValueType("hash", "password hash", str, secret=True, one_way=True),
         ValueType("public-key", "public key such as ssh-ed25519 AAAA...", _read_public_key, rest=True),
         ValueType("address", "IPv4 address", _read_host),
         ValueType("network", "IPv4 prefix with its length", _read_network),
@@ -330,6 +363,18 @@ TYPES: dict[str, ValueType] = {
         ValueType("hex-key", "key in hexadecimal digits", _read_hex_key, _show_key, secret=True),
         ValueType("psk-hex", "key in hexadecimal digits", _read_psk_hex, _show_psk, _psk_form("hex"), secret=True),
         ValueType("psk-text", "key in characters", _read_psk_text, _show_psk, _psk_form("ascii"), secret=True),
+        *(
+            ValueType(
+                name,
+                "text of an encrypted key",
+                read,
+                _show_encrypted,
+                _has_encrypted_form,
+                secret=True,
+                encrypted=True,
+            )
+            for name, read in (("psk-encrypted", _read_psk_encrypted), ("key-encrypted", _read_key_encrypted))
+        ),
         ValueType("psk-aaa", "use-aaa: ask AAA for the key", _read_psk_aaa, _show_psk, _psk_form("aaa")),
         ValueType("id-address", "IPv4 address", _read_identity_address, _show_identity, _identity_kind("address")),
         ValueType(

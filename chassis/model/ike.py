@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from chassis.model.source import Kept, description_field, kept_field, line_field, written_field
+from chassis.model.source import Kept, description_field, encrypted_field, kept_field, line_field, written_field
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +18,18 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class PreSharedKey:
-    """Pre-shared key of an IKE policy: characters, hexadecimal, or asked from AAA (then `value` is empty)."""
+    """Pre-shared key of an IKE policy: characters, hexadecimal, or asked from AAA (then `value` is empty).
+
+    `opaque`: only the encrypted form is known, as where no secret is; its text is the value.
+    """
 
     form: Literal["ascii", "hex", "aaa"]
     value: bytes = field(default=b"", repr=False)
+    encrypted: str = encrypted_field()
+
+    @property
+    def opaque(self) -> bool:
+        return self.encrypted != "" and self.value == self.encrypted.encode()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from chassis.model.ike import ProposalRef
-from chassis.model.source import OFF_WIRE, Kept, description_field, kept_field, line_field, written_field
+from chassis.model.source import (
+    OFF_WIRE,
+    Kept,
+    description_field,
+    encrypted_field,
+    kept_field,
+    line_field,
+    written_field,
+)
 
 DEFAULT_WINDOW: Final = 64
 """Anti-replay window of an SA without such a line (packets)."""
@@ -14,10 +22,18 @@ DEFAULT_WINDOW: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """Key material as bytes; `hexadecimal` says how it was typed and is printed back."""
+    """Key material as bytes; `hexadecimal` says how it was typed and is printed back.
+
+    `opaque`: only the encrypted form is known, as where no secret is; its text is the value.
+    """
 
     value: bytes = field(repr=False)
     hexadecimal: bool = field(default=False, compare=False, metadata=OFF_WIRE)
+    encrypted: str = encrypted_field()
+
+    @property
+    def opaque(self) -> bool:
+        return self.encrypted != "" and self.value == self.encrypted.encode()
 
 
 @dataclass(frozen=True, slots=True)

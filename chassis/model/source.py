@@ -4,6 +4,7 @@ Inputs and outputs: field makers for the classes of `chassis.model`, and `Kept`.
 and to printing, never to what the router does:
 
 - `line`: the line of the file that opened the object (1-based, 0 if it came from elsewhere),
+- `encrypted`: the encrypted form of a key (`chassis.config.secrets`), empty if there is none,
 - `written` and the `*_written` flags: settings that were typed though they have their default value,
 - `kept`: lines that no command of the grammar is.
 
@@ -32,6 +33,11 @@ def written_flag() -> bool:
     return field(default=False, compare=False, repr=False, metadata=OFF_WIRE)
 
 
+def encrypted_field() -> str:
+    """Make the field for the text of a key's encrypted form, which is printed instead of the key."""
+    return field(default="", compare=False, repr=False, metadata=OFF_WIRE)
+
+
 def kept_field() -> tuple[Kept, ...]:
     """Make the field for the lines of the object that no command of the grammar is."""
     return field(default=(), repr=False, metadata=OFF_WIRE)
@@ -52,11 +58,13 @@ class Kept:
     """Lines without effect, word for word: one and the block under it, with the block's indentation below it.
 
     `after` names the line of the same object that they follow, empty for its opening line; see `config.kept`. Not
-    part of a `repr`: such a line may hold a key.
+    part of a `repr`: such a line may hold a key. `shown` are the lines as they are printed without keys, empty if
+    the router that read them has no secret.
     """
 
     lines: tuple[str, ...] = field(repr=False)
     after: tuple[str | int, ...] = ()
+    shown: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
 
 def on_wire(item: Field[Any]) -> bool:

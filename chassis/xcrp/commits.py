@@ -82,17 +82,20 @@ class Commits:
         outputs: list[Output] = []
         waiting, last = journal.waiting, journal.last
         if waiting is not None and waiting.deadline is not None and waiting.deadline <= now + self.wall_offset:
-            checked = replay(journal.steps_to(waiting.back_to), modern=state.settings.modern)
-            now_in_force = replay(journal.steps_to(waiting.number), modern=state.settings.modern)
+            checked = replay(journal.steps_to(waiting.back_to), modern=state.settings.modern, secret=state.secret)
+            now_in_force = replay(
+                journal.steps_to(waiting.number), modern=state.settings.modern, secret=state.secret
+            )
             commit = self._undoing(waiting, now_in_force, checked, now)
             outputs += self._append(commit)
             outputs += state.event(f"configuration of commit {waiting.back_to} again: {commit.comment}", now)
             file = ""
         elif last is not None:
-            checked, file = replay(journal.steps_to(last.number), modern=state.settings.modern), last.file
+            checked = replay(journal.steps_to(last.number), modern=state.settings.modern, secret=state.secret)
+            file = last.file
         elif startup is not None:
             text, file = startup
-            checked = check(text, file, modern=state.settings.modern)
+            checked = check(text, file, modern=state.settings.modern, secret=state.secret)
         else:
             return []
         state.diagnostics = checked
@@ -158,7 +161,7 @@ class Commits:
         """
         if self._before is not None and self._before[0] == number:
             return self._before[1]
-        return replay(self.journal.steps_to(number), modern=self.state.settings.modern)
+        return replay(self.journal.steps_to(number), modern=self.state.settings.modern, secret=self.state.secret)
 
     # time
 

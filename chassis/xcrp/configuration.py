@@ -17,6 +17,7 @@ from chassis.config.difference import ConfigChange, difference
 from chassis.config.drafts import field_names
 from chassis.config.parser import parse
 from chassis.config.render import render
+from chassis.config.secrets import RouterSecret
 from chassis.model.router import Config
 from chassis.xcrp.journal import Commit
 
@@ -51,25 +52,32 @@ class CheckedConfig:
 
 
 @lru_cache(maxsize=4)
-def check(text: str, file: str, *, modern: bool = False) -> CheckedConfig:
+def check(text: str, file: str, *, modern: bool = False, secret: RouterSecret | None = None) -> CheckedConfig:
     """Parse a configuration and check it. Errors in the text do not raise; they are in the diagnostics.
 
-    `modern`: accept the algorithms that the guide does not have. The last few results are cached, because a text
-    is checked before it is applied and again when it is put into force, which takes 1 s for thousands of tunnels.
+    `modern`: accept the algorithms that the guide does not have. `secret`: that of the router; None where it is
+    not known, and the configuration not for a router. The last few results are cached, because a text is checked
+    before it is applied and again when it is put into force, which takes 1 s for thousands of tunnels.
     """
-    parsed = parse(text, file, modern=modern)
+    parsed = parse(text, file, modern=modern, secret=secret)
     return CheckedConfig(parsed.config, parsed.diagnostics)
 
 
 def check_lines(
-    running: CheckedConfig, lines: str, file: str = "", *, modern: bool = False, typed: bool = False
+    running: CheckedConfig,
+    lines: str,
+    file: str = "",
+    *,
+    modern: bool = False,
+    secret: RouterSecret | None = None,
+    typed: bool = False,
 ) -> CheckedConfig:
     """Apply lines, with those of their modes, to a configuration, and check what they affect.
 
     `typed`: a line that no mode knows is an error (rule 8 of docs/decisions.md). What the check says of objects
     that it also said before is not of these lines: it stands.
     """
-    parsed = parse(lines, file, running.config, modern=modern, typed=typed)
+    parsed = parse(lines, file, running.config, modern=modern, secret=secret, typed=typed)
     old = {_said(found) for found in running.all_diagnostics}
     checks = {id(found) for found in parsed.checks}
     fresh: list[Diagnostic] = []
@@ -91,20 +99,20 @@ def _said(found: Diagnostic) -> tuple[str, str, str, str]:
     return found.severity, found.code, found.name, found.message
 
 
-def replay(steps: Sequence[Commit], *, modern: bool = False) -> CheckedConfig:
+def replay(steps: Sequence[Commit], *, modern: bool = False, secret: RouterSecret | None = None) -> CheckedConfig:
     """Return the configuration of the last of these commits, of which the first has a whole one.
 
     Each was checked when it was made, so the whole is checked once, at the end.
     """
     first = steps[0]
-    start = check(first.text or "", first.file, modern=modern)
+    start = check(first.text or "", first.file, modern=modern, secret=secret)
     config, held = start.config, {first.number: start.config}
     wrong: list[Diagnostic] = []
     for commit in steps[1:]:
         if commit.back is not None:
             config = held.get(commit.back, config)
         elif commit.lines:
-            parsed = parse(commit.lines, commit.file, config, modern=modern, whole=False)
+            parsed = parse(commit.lines, commit.file, config, modern=modern, secret=secret, whole=False)
             # A program of another version, or with other settings, may take a line for wrong.
             wrong += (found for found in parsed.diagnostics if found.severity == "error")
             config = parsed.config

@@ -21,6 +21,7 @@ from chassis.xcrp import (
     ike_commands,
     inventory,
     listing,
+    secret_commands,
     show_commands,
     trace_commands,
     transactions,
@@ -67,8 +68,9 @@ class ControllerEngine:
         numbers = IdAllocator(files, boot)
         journal = Journal(files.get(JOURNAL))
         self.node = NodeState(node, numbers, read, boot << BOOT_SHIFT)
-        self.state = ControllerState(boot, read, self.node, journal, startup)
-        self._problems = problems + journal.problems + numbers.problems
+        secret, faults = secret_commands.read_secret(files)
+        self.state = ControllerState(boot, read, self.node, journal, startup, secret)
+        self._problems = problems + faults + journal.problems + numbers.problems
         self._flash: tuple[FlashFile, ...] = ()
         self._read_file = read_flash
         self._problems += self._read_flash(flash)
@@ -83,6 +85,7 @@ class ControllerEngine:
             **cli_commands.COMMANDS,
             **ike_commands.COMMANDS,
             **listing.COMMANDS,
+            **secret_commands.COMMANDS,
             **show_commands.COMMANDS,
             **trace_commands.COMMANDS,
             **transactions.COMMANDS,

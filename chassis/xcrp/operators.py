@@ -259,6 +259,8 @@ class Operators:
     @_command("config")
     def _config(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
         config, keys, verbose = self.state.config, arguments["keys"], arguments["verbose"]
+        if keys:
+            self.state.log("warning", "configuration", "the configuration was printed with clear keys", now)
         part, context, name = arguments["part"], arguments["context"], arguments["name"]
         if part == "all":
             last = self.state.journal.last

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from chassis.bus.engine import Output, ToLauncher
 from chassis.bus.messages import LogRecord, Value
+from chassis.config.secrets import RouterSecret
 from chassis.model.router import Config
 from chassis.xcrp.configuration import CheckedConfig
 from chassis.xcrp.events import History
@@ -20,9 +21,9 @@ from chassis.xcrp.settings import ControllerSettings
 class ControllerState:
     """The state of one controller. `startup` is the text and name of the start-up file.
 
-    `config` is the configuration in force, `diagnostics` has those of its text. `ignored` counts ignored messages
-    by cause; `sessions` are those of operators, as `mgmt` told them last. While `reconciled` is False the
-    reconcile window is open, and no records are published.
+    `secret` makes and reads the encrypted forms of keys. `config` is the configuration in force, `diagnostics` has
+    those of its text. `ignored` counts ignored messages by cause; `sessions` are those of operators, as `mgmt`
+    told last. While `reconciled` is False the reconcile window is open, and no records are published.
     """
 
     boot: int
@@ -30,6 +31,7 @@ class ControllerState:
     node: NodeState
     journal: Journal
     startup: tuple[str, str] | None
+    secret: RouterSecret
     config: Config = field(default_factory=Config)
     diagnostics: CheckedConfig | None = None
     history: History = field(default_factory=History)

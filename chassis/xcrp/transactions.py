@@ -29,7 +29,7 @@ SECONDS_A_MINUTE: Final = 60.0
 
 def _apply(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
     state = operators.state
-    checked = configuration.check(given["text"], given["file"], modern=state.settings.modern)
+    checked = configuration.check(given["text"], given["file"], modern=state.settings.modern, secret=state.secret)
     apply = not checked.refused and not given["dry"]
     found = () if checked.refused else difference(state.config, checked.config)
     result: Attributes = {
@@ -65,7 +65,12 @@ def _commit(operators: Operators, number: int, given: dict[str, Any], now: float
         return [ToOperator(number, {}, _lock(waiting))]
     confirms = waiting is not None and given["typed"]
     checked = configuration.check_lines(
-        state.running, lines, given["file"], modern=state.settings.modern, typed=not given["file"]
+        state.running,
+        lines,
+        given["file"],
+        modern=state.settings.modern,
+        secret=state.secret,
+        typed=not given["file"],
     )
     result: Attributes = {
         "applied": not checked.refused,
@@ -107,7 +112,12 @@ def _confirmation(
 def _candidate(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
     state = operators.state
     checked = configuration.check_lines(
-        state.running, given["lines"], given["file"], modern=state.settings.modern, typed=not given["file"]
+        state.running,
+        given["lines"],
+        given["file"],
+        modern=state.settings.modern,
+        secret=state.secret,
+        typed=not given["file"],
     )
     found = difference(state.config, checked.config)
     answer: dict[str, Any] = {

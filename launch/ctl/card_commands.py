@@ -217,10 +217,22 @@ def events(lab: RunningLab, since: float, as_json: bool) -> None:
 
 @lab_command()
 @click.argument("node")
-def config(lab: RunningLab, node: str, as_json: bool) -> None:
-    """Print the configuration in force in a router, keys included, as a file."""
-    answer = lab.node(node, "config")
+@click.option("--keys", is_flag=True, help="Print the keys in clear; the router logs it.")
+def config(lab: RunningLab, node: str, keys: bool, as_json: bool) -> None:
+    """Print the configuration in force in a router, as a file that loads again where its secret is."""
+    answer = lab.node(node, "config", keys=keys)
     print_answer(as_json, answer, answer["text"].rstrip("\n"))
+
+
+@lab_command()
+@click.argument("node")
+def secret(lab: RunningLab, node: str, as_json: bool) -> None:
+    """Print the secret of a router, for `secret:` of another lab; the router logs it.
+
+    A router with the same secret reads the encrypted keys that this one prints.
+    """
+    answer = lab.node(node, "secret")
+    print_answer(as_json, answer, answer["secret"])
 
 
 @lab_command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})

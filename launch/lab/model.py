@@ -76,7 +76,7 @@ class RouterNode:
 
     `discard_tunnel_routes`: a withdrawn tunnel route becomes a discard route, so that no packet takes a less
     specific route in clear. `flash` is the folder of its PKI stores; with `modern` its configuration may name the
-    algorithms of today's peers.
+    algorithms of today's peers. `secret` makes and reads the encrypted forms of keys; empty: the router makes one.
     """
 
     name: str
@@ -88,6 +88,7 @@ class RouterNode:
     flash: Path | None = None
     modern: bool = False
     ssh: SshSettings = SshSettings()
+    secret: str = field(default="", repr=False)
     kind: Kind = "smartedge"
 
     def to_settings(self) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from chassis.config.diagnostics import Diagnostic, in_order
+from chassis.config.secrets import secret_fault
+from chassis.config.values import HIDDEN_VALUE
 from chassis.fwd.rate import Rate
 from chassis.net import units
 from chassis.xcrp.settings import EXTENSIONS, IKE, SYSTEMS, IkeSetting, ike_setting_error
@@ -57,7 +59,17 @@ _SETTINGS_KEYS = (
     *(setting.name for setting in IKE),
 )
 _NODE_KEYS: Mapping[str, tuple[str, ...]] = {
-    "smartedge": ("kind", "count", "settings", "config", "discard-tunnel-routes", "flash", "extensions", "ssh"),
+    "smartedge": (
+        "kind",
+        "count",
+        "settings",
+        "config",
+        "discard-tunnel-routes",
+        "flash",
+        "extensions",
+        "ssh",
+        "secret",
+    ),
     "tester": ("kind", "count", "settings", "ports"),
     "linux": ("kind", "count", "settings", "addresses", "routes", "files", "exec", "wait-for"),
 }
@@ -294,8 +306,20 @@ class _Parser:
             return None
         wanted = self._switch(fields.get("discard-tunnel-routes"), "discard-tunnel-routes")
         flash, modern = self._flash(fields.get("flash")), self._modern(fields.get("extensions"))
+        secret = self._secret(fields.get("secret"))
         access = ssh.read(fields.get("ssh"), self._ssh, self._path, self._report)
-        return RouterNode(name, file, wanted, settings, node.key, config.at, flash, modern, access)
+        return RouterNode(name, file, wanted, settings, node.key, config.at, flash, modern, access, secret)
+
+    def _secret(self, value: Marked | None) -> str:
+        """Read the secret of a router. No message has it."""
+        if value is None:
+            return ""
+        fault = secret_fault(value.value) if isinstance(value.value, str) else "is a text"
+        if fault:
+            self._report.error(value.at, "lab-value", f"'secret:' {fault}", HIDDEN_VALUE)
+            return ""
+        made: str = value.value
+        return made
 
     def _flash(self, value: Marked | None) -> Path | None:
         """Read the folder of a router's PKI stores."""

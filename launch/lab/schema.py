@@ -179,6 +179,7 @@ def _nodes() -> dict[str, Schema]:
                     "description": "A withdrawn tunnel route becomes a discard route: no packet is sent in clear.",
                 },
                 "flash": _text("Folder of the router's certificates and keys, beside the lab."),
+                "secret": _text("What makes and reads the encrypted forms of its keys.", r"^[!-~]{16,256}$"),
                 "extensions": _or_nothing(
                     {
                         "type": "array",

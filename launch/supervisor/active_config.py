@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chassis.config.secrets import RouterSecret
 from chassis.model.router import Config
 from chassis.xcrp import configuration
 from chassis.xcrp.journal import JOURNAL, Journal
@@ -25,7 +26,8 @@ SHOWN = 12
 class Committed:
     """The last commit of a router, and its difference from the start-up file of this launch.
 
-    `lines` are the changes that applying the file would make, with keys hidden; `()` if both mean the same.
+    `lines` are the changes that applying the file would make, with keys in their encrypted form; `()` if both mean
+    the same.
     """
 
     number: int
@@ -33,7 +35,9 @@ class Committed:
     lines: tuple[str, ...]
 
 
-def committed(state: Path, text: str, config: Config, modern: bool) -> Committed | None:
+def committed(
+    state: Path, text: str, config: Config, modern: bool, secret: RouterSecret | None = None
+) -> Committed | None:
     """Compare a node's last commit with the text of its start-up file; None if the state folder has no commit."""
     try:
         journal = Journal((state / JOURNAL).read_bytes())
@@ -44,7 +48,7 @@ def committed(state: Path, text: str, config: Config, modern: bool) -> Committed
         return None
     lines: tuple[str, ...] = ()
     if last.text != text:
-        held = configuration.replay(journal.steps_to(last.number), modern=modern).config
+        held = configuration.replay(journal.steps_to(last.number), modern=modern, secret=secret).config
         lines = tuple(_lines(configuration.changes(held, config)))
     return Committed(last.number, last.file, lines)
 

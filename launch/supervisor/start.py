@@ -21,10 +21,11 @@ import chassis.mgmt.shell
 import chassis.tester.shell
 import chassis.xcrp.shell
 from chassis.bus import regular_files
-from chassis.config.diagnostics import has_errors, in_order
+from chassis.config.diagnostics import Diagnostic, has_errors, in_order
+from chassis.config.secrets import RouterSecret
 from chassis.model.router import Config
 from chassis.xcrp import inventory
-from launch import checking
+from launch import checking, router_secrets
 from launch.lab import consistency
 from launch.lab.model import Lab
 from launch.lab.parser import VALID_NAME, load
@@ -55,11 +56,13 @@ class StartError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A router's start-up file: its text, its parsed configuration, and the commit that replaces it, if any."""
+    """A router's start-up file: its text, its parsed configuration, and the commit that replaces it, if any; and
+    the router's secret."""
 
     text: str
     config: Config
     committed: Committed | None
+    secret: RouterSecret
 
 
 Startup = Mapping[str, Given]
@@ -88,21 +91,26 @@ def prepare(
             raise StartError(f"{name!r} is not a lab name; expected up to 32 letters, digits, '-' and '_'")
         lab = replace(lab, name=name)
     startup: dict[str, Given] = {}
-    said: set[Path] = set()
-    wrong: dict[Path, int] = {}
+    said: set[Diagnostic] = set()
+    wrong: dict[str, int] = {}
     serious = list(warnings)
+    try:
+        secrets = router_secrets.of(lab)
+    except FolderError as error:
+        raise StartError(str(error)) from None
     for router in lab.routers():
-        parsed = checking.read_config(router.config, router.modern)
+        secret = secrets[router.name]
+        parsed = checking.read_config(router.config, router.modern, secret)
         try:
             text = regular_files.read_text(router.config, errors="replace")
         except OSError as error:
             raise StartError(f"{router.config} cannot be read: {error.strerror}") from None
-        held = committed(node_state(lab.name, router.name), text, parsed.config, router.modern)
-        startup[router.name] = Given(text, parsed.config, held)
-        if router.config not in said:
-            said.add(router.config)
-            serious += [d for d in parsed.diagnostics if d.severity != "note"]
-            wrong[router.config] = sum(d.severity == "error" for d in parsed.diagnostics)
+        held = committed(node_state(lab.name, router.name), text, parsed.config, router.modern, secret)
+        startup[router.name] = Given(text, parsed.config, held, secret)
+        # Several routers may have one file.
+        serious += [d for d in parsed.diagnostics if d.severity != "note" and d not in said]
+        said.update(parsed.diagnostics)
+        wrong[router.name] = sum(d.severity == "error" for d in parsed.diagnostics)
     configs = {router.config: startup[router.name].config for router in lab.routers()}
     cannot_work = in_order(consistency.faults(lab, configs))
     serious += cannot_work
@@ -111,7 +119,7 @@ def prepare(
         tell(str(diagnostic))
     refused = []
     for router in lab.routers():
-        errors = wrong[router.config]
+        errors = wrong[router.name]
         if errors:
             lines = "1 error: its line has" if errors == 1 else f"{errors} errors: their lines have"
             tell(f"{router.name}: {router.config} has {lines} no effect")
@@ -166,8 +174,9 @@ def start(
     except FolderError as error:
         raise StartError(str(error)) from None
     try:
+        router_secrets.keep(folders, {name: given.secret for name, given in startup.items()})
         access = Access(lab.routers(), folders)
-    except AccessError as error:
+    except (AccessError, FolderError, OSError) as error:
         folders.close()
         raise StartError(str(error)) from None
     if background:

@@ -19,6 +19,10 @@ from chassis.config.grammar import (
     parse_syntax,
 )
 from chassis.config.matcher import knows
+from chassis.config.secrets import CHARACTERS, HEXADECIMAL, RouterSecret
+
+SECRET = RouterSecret(("secret-of-every-router-here",))
+"""The secret of the routers whose encrypted forms these configurations have."""
 
 Node = tuple[str, str, str]
 """A node of the grammar: command, its syntax, and what was taken there."""
@@ -169,6 +173,10 @@ class Generator:
             return self.number(command, name, kind)
         if kind in ("manual-key", "hex-key"):
             return self.key(command, kind, chosen)
+        if kind == "key-encrypted":
+            return SECRET.encrypt(
+                HEXADECIMAL, bytes.fromhex(self.key(command, "hex-key", chosen).removeprefix("0x"))
+            )
         if kind == "name" and name == "name":
             if command.does == "enter":
                 return f"{command.id}{pick('012')}"
@@ -237,6 +245,7 @@ _VALUES = {
     "psk-hex": ("0x4d79", "00ff00", "0xABCD"),
     "psk-text": ("123456789123456", "0x1", "TEST_SHARED_KEY"),
     "psk-aaa": ("use-aaa",),
+    "psk-encrypted": (SECRET.encrypt(CHARACTERS, b"TEST_SHARED_KEY"), SECRET.encrypt(HEXADECIMAL, b"My\0\xff")),
     "id-address": ("30.0.0.1", "20.1.0.2"),
     "id-fqdn": ("vpn.example.net",),
 }

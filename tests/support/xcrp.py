@@ -25,11 +25,13 @@ from chassis.bus.engine import (
 from chassis.bus.messages import Delta, Hello, PortEvent, Reply, Request, SaReport, TunnelEvent
 from chassis.bus.records import CardStateRecord, CircuitRecord, RouteRecord, TunnelRecord
 from chassis.bus.replication import RecordChange
+from chassis.config.secrets import SECRET_FILE
 from chassis.net.address import parse_prefix
 from chassis.sim.disk import Disk
 from chassis.xcrp.engine import ControllerEngine
 from chassis.xcrp.flash import FlashFile
 from chassis.xcrp.flash_operations import FlashAnswer
+from tests.support.configurations import SECRET
 
 
 class FakeLineCard(CardBase):
@@ -146,7 +148,7 @@ class Node:
         self.controller = ControllerEngine(
             "a",
             boot=self.boot,
-            files=dict(self.state),
+            files={SECRET_FILE: SECRET.write(), **self.state},
             startup=(self.text, "a.cfg"),
             settings=self.settings,
             now=self.now,

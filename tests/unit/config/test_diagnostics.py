@@ -41,7 +41,7 @@ CASES = (
     case("unknown, once", "frob x\nfrob y\nglob x\n frob\n", (1, 1, W, "unknown", "frob"),
          (3, 1, W, "unknown", "glob")),
     case("unknown, no form", "no frob x\n", (1, 4, W, "unknown", "frob")),
-    case("unknown, second word", "context c\n ip 46 to qos ef\n", (2, 5, W, "unknown", "46")),
+    case("unknown, second word", "context c\n ip 46 to qos ef\n", (2, 5, W, "unknown", "***")),
     case("foreign", "context c\n router ospf 1\n", (2, 2, W, "unknown", "router")),
     case("near", "contxt c\n interface i\n", (1, 1, W, "unknown", "contxt"), hint="context c"),
     case("near, second word", "tunnel ipsce t\n", (1, 8, W, "unknown", "ipsce"), hint="tunnel ipsec t"),

@@ -224,7 +224,7 @@ def test_secrets_in_unknown_lines_are_not_shown() -> None:
     changes = difference(Config(), parsed.config)
     assert {change.path for change in changes} == {("kept",), ("context", "a"), ("port", "7/1")}
     assert not [line for change in changes for line in change.lines if "8F2A1B" in line]
-    assert any("radius server 10.0.0.1 encrypted-key ***" in line for change in changes for line in change.lines)
+    assert "+ radius ***" in [line for change in changes for line in change.lines]
     assert "8F2A1B" not in repr(parsed.config)
     assert "8F2A1B" not in "".join(render_object("context", parsed.config.contexts["a"], keys=False))
     assert not [d for d in parsed.diagnostics if "8F2A1B" in str(d)]
@@ -232,7 +232,7 @@ def test_secrets_in_unknown_lines_are_not_shown() -> None:
 
 def test_a_changed_line_without_effect_is_a_difference() -> None:
     one, two = parse("snmp server\ncontext a\n frob\n").config, parse("snmp client\ncontext a\n frob\n").config
-    assert [(c.path, c.lines) for c in difference(one, two)] == [(("kept",), ("- snmp server", "+ snmp client"))]
+    assert [(c.path, c.lines) for c in difference(one, two)] == [(("kept",), ("lines without effect changed",))]
     three = parse("snmp server\ncontext a\n glob\n").config
     assert [c.lines for c in difference(one, three)] == [("- frob", "+ glob")]
 
