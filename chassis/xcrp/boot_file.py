@@ -38,7 +38,7 @@ def start_file(state: ControllerState, read: ReadFlash, now: float) -> tuple[str
     if state.startup is None:
         return None
     text, file = state.startup
-    config = configuration.check(text, file, modern=state.settings.modern).config
+    config = configuration.check(text, file, modern=state.settings.modern, secret=state.secret).config
     try:
         path = flash_paths.resolve_file(flash_paths.boot_file(config))
     except FlashPathError as error:

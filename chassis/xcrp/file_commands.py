@@ -162,13 +162,13 @@ def _reload(operators: Operators, number: int, given: dict[str, Any], now: float
 def _load(operators: Operators, number: int, text: str, file: str, user: str, now: float) -> list[Output]:
     """Commit a file in place of what is in force, errors left out as at a start (S-113), and start anew."""
     state = operators.state
-    checked = configuration.check(text, file, modern=state.settings.modern)
+    checked = configuration.check(text, file, modern=state.settings.modern, secret=state.secret)
     errors = checked.errors
     if errors:
         if state.settings.refuse:
             return [ToOperator(number, {}, f"{file} has errors; {errors[0]}")]
         text = configuration.text_of(checked.config)
-        checked = configuration.check(text, file, modern=state.settings.modern)
+        checked = configuration.check(text, file, modern=state.settings.modern, secret=state.secret)
 
     def answer(why: str) -> list[Output]:
         if why:
