@@ -211,7 +211,7 @@ SHOW_COMMANDS: Final[tuple[ExecCommand, ...]] = (
         tunnels.statistics,
         "sas",
         _tunnel,
-        syntax=f"show tunnel ipsec [name] <name:name> [on-demand] statistics {_DETAIL}",
+        syntax=f"show tunnel ipsec [name] <name:name> [<form=on-demand>] statistics {_DETAIL}",
     ),
     of_guide(
         "show-tunnel-ike-statistics",

@@ -13,11 +13,14 @@ from chassis.bus.engine import Output
 from chassis.bus.messages import Attributes
 from chassis.xcrp.operators import Method, Operators
 from chassis.xcrp.plan import TunnelPlan
+from chassis.xcrp.tunnels import ON_DEMAND
 
 
 def _tunnel_plan(operators: Operators, name: str) -> TunnelPlan:
     plan = operators.node.plan
     number = plan.by_name.get(name)
+    if number is None and name in plan.config.tunnels:
+        raise ArgumentError(f"tunnel {name}: {ON_DEMAND}")
     if number is None:
         known = ", ".join(list(plan.by_name)[:8]) or "none"
         raise ArgumentError(f"no tunnel {name!r}; there are: {known}")

@@ -103,8 +103,12 @@ def _replies(data: Data, scope: Scope) -> Data:
         for card, reply in data["cards"].items()
         for row in reply.get("tunnels", ())
     ]
+    name = scope.values.get("name")
     if not rows:
-        raise ViewError(f"no ASP counts for tunnel {scope.values.get('name')!r}")
+        raise ViewError(f"no ASP counts for tunnel {name!r}")
+    if scope.values.get("form") == ON_DEMAND:
+        # Tunnels of unknown peers have no SAs here, so every tunnel that counts is another kind.
+        raise ViewError(f"tunnel {name!r} is not on-demand")
     return rows
 
 

@@ -204,6 +204,7 @@ def test_a_context_shows_the_tunnels_of_its_interfaces() -> None:
         (tunnels.tunnels, STATUS, {"name": "none"}, "no tunnel 'none'"),
         (tunnels.tunnels, STATUS, {"remote": "1.1.1.1"}, "no tunnel to 1.1.1.1"),
         (tunnels.statistics, {"cards": {}, "errors": {"asp 1/1": "down"}}, {"name": "t"}, "asp 1/1: down"),
+        (tunnels.statistics, SAS, {"name": "circuit", "form": "on-demand"}, "tunnel 'circuit' is not on-demand"),
         (tunnels.statistics, {"cards": {}, "errors": {}}, {"name": "t"}, "no ASP counts for tunnel 't'"),
         (tunnels.ike_statistics, {"cards": {}, "errors": {"asp 1/1": "down"}}, {"name": "t"}, "asp 1/1: down"),
         (tunnels.cleared, {"cards": {}, "errors": {"asp 1/1": "down"}}, {"name": "t"}, "asp 1/1: down"),
