@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.chassisctl import chassisctl, ending
+from tests.support.terminal import TerminalRig
 
 if TYPE_CHECKING:
     from launch.client.lab_client import LabClient
@@ -30,28 +30,6 @@ def run(lab: LabClient, command: str) -> tuple[str, int]:
     return output, process.returncode
 
 
-class TerminalRig:
-    """`chassisctl cli a` in a terminal of its own."""
-
-    def __init__(self, lab: LabClient) -> None:
-        self.screen, terminal = pty.openpty()
-        self.process: subprocess.Popen[Any] = chassisctl(
-            lab, "cli", "a", stdin=terminal, stdout=terminal, stderr=terminal
-        )
-        os.close(terminal)
-        self.text = ""
-
-    def until(self, text: str) -> str:
-        """Read until the terminal shows a text; return what came up to its end."""
-        while text not in self.text:
-            self.text += os.read(self.screen, 65_536).decode()
-        said, self.text = self.text.split(text, 1)
-        return said + text
-
-    def type(self, keys: str) -> None:
-        os.write(self.screen, keys.encode())
-
-
 def test_one_command_and_a_session_see_the_tunnels(lab_factory: LabFactory) -> None:
     lab = lab_factory(LAB)
     lab.wait_until("tunnels of a up", within=20)
@@ -64,7 +42,7 @@ def test_one_command_and_a_session_see_the_tunnels(lab_factory: LabFactory) -> N
     assert run(lab, "show foo") == ("     ^\n% Invalid input at '^' marker\n", 1)
     assert run(lab, "show tunnel ipsec none statistics")[1] == 1
     assert "Way  Packets" in run(lab, "show tunnel ipsec circuit statistics detail")[0]
-    assert "3/11" in run(lab, "show arp-cache")[0]
+    assert "3/11" in run(lab, "show arp-cache all-context")[0]
 
     rig = TerminalRig(lab)
     with ending(rig.process):
