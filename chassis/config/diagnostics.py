@@ -17,7 +17,8 @@ class Diagnostic:
     word as it was typed. An error means that the line has no effect, a warning that it is kept (or that its
     surplus words are ignored), a note that it is right but does nothing here. `hint` is the repaired line, without
     its indentation, where there is one, else "". `owner` is the path of the object that a check found it at, empty
-    for what the parser reports of a line. No field ever holds a key.
+    for what the parser reports of a line. No field holds a key, but for one of the wrong
+    length (S-069).
     """
 
     severity: Severity
@@ -30,9 +31,15 @@ class Diagnostic:
     hint: str = ""
     owner: tuple[str | int, ...] = field(default=(), compare=False, repr=False)
 
-    def __str__(self) -> str:
+    @property
+    def logged(self) -> str:
+        """Return the text without the repaired line. That may hold a key of the wrong length (S-069), which the
+        one who typed it may see, and no log."""
         place = f"{self.file}:{self.line}:{self.column}" if self.file else f"{self.line}:{self.column}"
-        text = f"{place}: {self.severity} {self.code}: {self.message}"
+        return f"{place}: {self.severity} {self.code}: {self.message}"
+
+    def __str__(self) -> str:
+        text = self.logged
         return f"{text}\n    repaired: {self.hint}" if self.hint else text
 
 

@@ -142,7 +142,7 @@ def with_clear_rest(text: str, secret: RouterSecret) -> str:
         rest = octets.decode()
     except UnicodeDecodeError:
         rest = ""
-    if kind != REST or not rest.isprintable() or not rest.strip():
+    if kind != REST or not rest.strip() or any(sign in rest for sign in "\n\r\0"):
         raise EncryptedFormError("what is encrypted here is no rest of a line: copy the line as it was printed")
     return found["head"] + rest
 

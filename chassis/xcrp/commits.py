@@ -101,17 +101,16 @@ class Commits:
         state.diagnostics = checked
         errors = checked.errors
         for found in errors[:MAX_LOGGED_ERRORS]:
-            state.log("error", "configuration", str(found), now)
+            state.log("error", "configuration", found.logged, now)
         if errors and last is None and state.settings.refuse:
-            return state.event(f"configuration {file} refused: {errors[0]}", now)
+            return state.event(f"configuration {file} refused: {errors[0].logged}", now)
         state.config = checked.config
         if last is None and startup is not None:
             outputs += self._append(Commit(1, file, text=startup[0], time=now + self.wall_offset))
         if errors:
             what = "1 error: its line has" if len(errors) == 1 else f"{len(errors)} errors: their lines have"
-            outputs += state.event(
-                f"configuration {file or 'from an operator'} in force with {what} no effect; {errors[0]}", now
-            )
+            name = file or "from an operator"
+            outputs += state.event(f"configuration {name} in force with {what} no effect; {errors[0].logged}", now)
         return outputs
 
     def repair_journal(self) -> list[Output]:

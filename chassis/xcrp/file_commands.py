@@ -166,7 +166,7 @@ def _load(operators: Operators, number: int, text: str, file: str, user: str, no
     errors = checked.errors
     if errors:
         if state.settings.refuse:
-            return [ToOperator(number, {}, f"{file} has errors; {errors[0]}")]
+            return [ToOperator(number, {}, f"{file} has errors; {errors[0].logged}")]
         text = configuration.text_of(checked.config)
         checked = configuration.check(text, file, modern=state.settings.modern, secret=state.secret)
 

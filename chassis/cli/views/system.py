@@ -104,10 +104,10 @@ def _configuration(data: Data, scope: Scope) -> list[str]:
 
 
 configuration = View(_configuration)
-"""The whole configuration, keys hidden."""
+"""The whole configuration, keys in their encrypted form."""
 
 part_of_configuration = View(lambda data, scope: data["text"].splitlines())
-"""Commands of one part of it, or one object, keys hidden."""
+"""Commands of one part of it, or one object, keys in their encrypted form."""
 
 privilege = View(
     lambda data, scope: [f"Current privilege level is {data['privilege']}"],
