@@ -83,6 +83,14 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """Show data through the command's view, page by page; more follows. The conversation goes on as soon as the
+    operator has seen it, and ends where they do not want more."""
+
+    data: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What the command's view shows. The first `said` of its lines were printed by the conversation. `failed`: the
     command was refused, for the reasons that are shown."""
@@ -92,7 +100,7 @@ class Outcome:
     failed: bool = False
 
 
-Step = Question | Inquiry | Check | Saying | Pause
+Step = Question | Inquiry | Check | Saying | Pause | Part
 Conversation = Generator[Step, Any, Outcome]
 
 
@@ -148,14 +156,14 @@ class Typed:
 class DialogueRun:
     """One conversation of a session on a terminal of `width` columns.
 
-    `waits_for` is the step that has to be answered next: a `Question`, an `Inquiry`, a `Check` or a `Pause`.
+    `waits_for` is the step that has to be answered next: a `Question`, `Inquiry`, `Check`, `Pause` or `Part`.
     """
 
     def __init__(self, conversation: Conversation, width: int) -> None:
         self._conversation = conversation
         self._editor = LineEditor(width)
         self._said = ""
-        self.waits_for: Question | Inquiry | Check | Pause | None = None
+        self.waits_for: Question | Inquiry | Check | Pause | Part | None = None
 
     def advance(self, answer: str | InquiryReply | None) -> Outcome | None:
         """Go on with the answer to the last step, None at the start and after a pause, up to the next step; return
@@ -214,3 +222,27 @@ class DialogueRun:
     def close(self) -> None:
         """The operator gave up: the conversation ends where it is."""
         self._conversation.close()
+
+
+def in_parts(request: str, key: str, asked: dict[str, Any], seat: Seat) -> Conversation:
+    """Send a request whose answer comes in parts: each has its rows under `key`, and as `next` what the request
+    for the following one has as `after`; the last one's `next` is empty.
+
+    The view gets each part, the later ones with `first` as False. Where nothing is printed as it comes, it gets
+    all rows as one part, without `next`.
+    """
+    rows: list[Any] = []
+    while True:
+        reply: InquiryReply = yield Inquiry(request, asked)
+        data = dict(reply.unless_refused())
+        going_on = data.pop("next")
+        if not seat.live:
+            rows += data[key]
+            data[key] = rows
+        elif "after" in asked:
+            data["first"] = False
+        if not going_on:
+            return Outcome(data)
+        if seat.live:
+            yield Part({**data, "next": going_on})
+        asked = {**asked, "after": going_on}

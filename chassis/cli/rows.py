@@ -44,7 +44,8 @@ class ExecCommand:
     """One row. `syntax` is in the notation of `chassis.config.grammar`; `guide` is empty where it is silent.
 
     `mode` says where it can be typed: "exec", "config" for every configuration mode, or "any". Commands that show
-    and settings of the terminal are of any mode.
+    and settings of the terminal are of any mode. `parts` names the rows of an answer that comes in parts
+    (`chassis.cli.dialogue.in_parts`).
     """
 
     id: str
@@ -59,6 +60,7 @@ class ExecCommand:
     act: Act = ""
     opening: Opening | None = None
     mode: Literal["exec", "config", "any"] = "exec"
+    parts: str = ""
 
     def known(self, privilege: int, configuring: bool) -> bool:
         """Whether a session of this privilege may type it, in configuration mode or in exec mode."""

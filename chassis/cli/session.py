@@ -23,9 +23,11 @@ from chassis.cli.dialogue import (
     Inquiry,
     InquiryReply,
     Outcome,
+    Part,
     Pause,
     Question,
     Seat,
+    in_parts,
 )
 from chassis.cli.line_editor import BELL, KeyEvent, LineEditor
 from chassis.cli.pager import Pager
@@ -198,6 +200,9 @@ class CliSession:
     def _take_keys(self, now: float) -> list[Action]:
         actions: list[Action] = []
         while self._keys and not self._closed and not self._alone:
+            if self._pager is not None and self._pager.waits:
+                actions += [Write(self._pager.key(self._keys.pop(0))), *self._after_page(now)]
+                continue
             if self._dialogue is not None or self._lookup is not None:
                 step = self._dialogue.waits_for if self._dialogue is not None else None
                 if self._dialogue is not None and isinstance(step, Question):
@@ -208,12 +213,7 @@ class CliSession:
                 del self._keys[: self._keys.index(INTERRUPT) + 1]
                 actions += [Write(b"^C\r\n"), *self._give_up()]
                 continue
-            octet = self._keys.pop(0)
-            if self._pager is not None:
-                actions.append(Write(self._pager.key(octet)))
-                actions += self._after_page()
-                continue
-            echo, event = self._editor.feed(octet)
+            echo, event = self._editor.feed(self._keys.pop(0))
             actions.append(Write(echo))
             if event is not None:
                 actions += self._on_event(event, now)
@@ -330,6 +330,9 @@ class CliSession:
             case Pause(seconds):
                 self._wake_at = now + seconds
                 return [Wake(self._wake_at)]
+            case Part(data):
+                assert self._line is not None
+                return self._show_part(self._line, data, now)
         assert outcome is not None
         assert self._line is not None
         self._dialogue = None
@@ -337,9 +340,7 @@ class CliSession:
 
     def _show(self, parsed: ParsedLine, outcome: Outcome, now: float) -> list[Action]:
         """Show an outcome through the command's view and the line's filters, without what was said before."""
-        seat = self.seat
-        scope = Scope(parsed.values, seat.node, seat.context, now, self._wall_offset, seat.user, seat.privilege)
-        filters = list(parsed.pipes)
+        scope, filters = self._scope(parsed, now), list(parsed.pipes)
         try:
             chosen = parsed.command.view.select(outcome.data, scope)
             if filters and filters[0].name == "json":
@@ -358,6 +359,21 @@ class CliSession:
         if parsed.command.act == "exit":
             return self._close(0)
         return self._print(lines, failed=outcome.failed)
+
+    def _show_part(self, parsed: ParsedLine, data: Any, now: float) -> list[Action]:
+        """Show a part of a listing; the conversation goes on when it has been seen."""
+        scope, view = self._scope(parsed, now), parsed.command.view
+        try:
+            lines = view.lines(view.select(data, scope), scope)
+        except Exception as error:
+            said = str(error) if isinstance(error, ViewError) else fault(error)
+            self._dialogue = None
+            return self._print([f"% Error: {said}"], failed=True)
+        return self._page(lines, now, more=True)
+
+    def _scope(self, parsed: ParsedLine, now: float) -> Scope:
+        seat = self.seat
+        return Scope(parsed.values, seat.node, seat.context, now, self._wall_offset, seat.user, seat.privilege)
 
     def _act(self, parsed: ParsedLine) -> None:
         """Do what a command does to the session."""
@@ -378,7 +394,7 @@ class CliSession:
             self._dialogue.close()
             self._dialogue = None
             self._wake_at = inf
-        self._lookup = None
+        self._lookup = self._pager = None
         return [self._next_prompt()]
 
     # output
@@ -386,12 +402,23 @@ class CliSession:
     def _print(self, lines: Sequence[str], *, failed: bool) -> list[Action]:
         if self._alone:
             return [Write("".join(f"{line}\n" for line in lines).encode()), *self._close(1 if failed else 0)]
-        self._pager = Pager(lines, self.seat.length, self.seat.width)
-        return [Write(self._pager.start()), *self._after_page()]
+        return self._page(lines, 0.0)
 
-    def _after_page(self) -> list[Action]:
-        if self._pager is not None and self._pager.waits:
+    def _page(self, lines: Sequence[str], now: float, *, more: bool = False) -> list[Action]:
+        """Show lines, after those of a listing that has begun; with `more` others follow."""
+        if self._pager is None:
+            self._pager = Pager(lines, self.seat.length, self.seat.width, more=more)
+            return [Write(self._pager.start()), *self._after_page(now)]
+        return [Write(self._pager.feed(lines, more=more)), *self._after_page(now)]
+
+    def _after_page(self, now: float) -> list[Action]:
+        pager = self._pager
+        if pager is not None and pager.waits:
             return []
+        if pager is not None and pager.hungry:
+            return self._talk(None, now)
+        if self._dialogue is not None:
+            return self._give_up()
         self._pager = None
         return [self._next_prompt()]
 
@@ -405,9 +432,13 @@ class CliSession:
 
 
 def _one_request(command: ExecCommand, values: Values, seat: Seat) -> Conversation:
-    """A command of one request, or of none."""
+    """A command of one request, or of none; of several where the answer comes in parts."""
     if not command.request:
         return Outcome({})
+    if command.parts:
+        asked = command.arguments(values, seat.context)
+        outcome: Outcome = yield from in_parts(command.request, command.parts, asked, seat)
+        return outcome
     reply: InquiryReply = yield Inquiry(command.request, command.arguments(values, seat.context))
     return Outcome(reply.unless_refused())
 

@@ -7,10 +7,25 @@ from typing import Any, Final
 
 from chassis.cli.rows import ExecCommand, Values, of_context, of_guide
 from chassis.cli.views import hardware, interfaces, security, system, tunnels
+from chassis.model.router import LOCAL
 
 
 def _tunnel(values: Values, context: str) -> dict[str, Any]:
     return {"tunnel": values["name"]}
+
+
+def _tunnels(values: Values, context: str) -> dict[str, Any]:
+    """One by its name, those to an address, or those whose interface is in the context, all in local (S-075)."""
+    form = values.get("form", "")
+    if "name" in values or "remote" in values:
+        context = ""
+    return {
+        "name": values.get("name", ""),
+        "remote": values.get("remote", ""),
+        "context": "" if context == LOCAL else context,
+        "kind": form if form == tunnels.ON_DEMAND else "all",
+        "detail": form == "detail",
+    }
 
 
 def _part(part: str, *, scoped: bool = True) -> Callable[[Values, str], dict[str, Any]]:
@@ -93,6 +108,7 @@ SHOW_COMMANDS: Final[tuple[ExecCommand, ...]] = (
         interfaces.circuits,
         "circuits",
         lambda values, context: {"counters": "form" in values},
+        parts="circuits",
     ),
     ExecCommand("show-privilege", "show privilege", "privilege of this session", system.privilege),
     ExecCommand("show-clock", "show clock", "date and time", system.clock),
@@ -184,14 +200,24 @@ SHOW_COMMANDS: Final[tuple[ExecCommand, ...]] = (
         lambda values, context: {"context": "" if values.get("scope") else context},
         syntax="show pki certificate-request rsa [<scope=all>]",
     ),
-    ExecCommand("show-tunnel", "show tunnel", "tunnels of every kind", tunnels.tunnels, "status"),
+    ExecCommand(
+        "show-tunnel",
+        "show tunnel",
+        "tunnels of every kind",
+        tunnels.tunnels,
+        "tunnels",
+        _tunnels,
+        parts="tunnels",
+    ),
     ExecCommand(
         "show-tunnel-ipsec",
         f"show tunnel ipsec [{{name <name:name> | remote <remote:address>}}] {_FORM}",
         "IPsec tunnels",
         tunnels.tunnels,
-        "status",
+        "tunnels",
+        _tunnels,
         aliases=(f"show tunnel ipsec <name:name> {_FORM}",),
+        parts="tunnels",
         guide="10",
     ),
     of_guide(

@@ -275,7 +275,6 @@ CIRCUITS = {
             "counters": {"packets_in": 40, "octets_in": 4000, "packets_out": 50, "octets_out": 5000},
         },
     ],
-    "next": 0,
     "total": _TOTAL,
     "errors": {},
 }
@@ -386,6 +385,7 @@ SHOWN: tuple[Shown, ...] = (
     ("port-detail", interfaces.ports, PORTS, {"form": "detail"}),
     ("port-counters", interfaces.ports, PORTS, {"form": "counters"}),
     ("circuit", interfaces.circuits, CIRCUITS, {}),
+    ("circuit-part", interfaces.circuits, {**CIRCUITS, "first": False, "next": 9}, {}),
     ("circuit-counters", interfaces.circuits, CIRCUITS, {"form": "counters"}),
     ("arp", interfaces.arp, ARP, {}),
     ("arp-all-context", interfaces.arp, ARP, {"form": "all-context"}),

@@ -162,21 +162,25 @@ def _internal(row: Row) -> str:
 
 def _circuits(data: Data, scope: Scope) -> list[str]:
     if scope.values.get("form") == "counters":
-        titles = ("Circuit", "Packets In", "Octets In", "Packets Out", "Octets Out")
-        rows = [(_circuit_name(row), *_circuit_counts(row.get("counters", {}))) for row in data["circuits"]]
-        return columns(titles, rows, right=titles[1:])
-    rows = [
-        (
-            _circuit_name(row),
-            _internal(row),
-            "ethernet" if row["kind"] == "port" else "ipsec",
-            _up(row["up"]),
-            _bound(row),
-        )
-        for row in data["circuits"]
-    ]
-    lines = columns(("Circuit", "Internal Id", "Encap", "State", "Bound to"), rows)
-    return lines if data["next"] else [*lines, "", *_circuit_summary(data["total"])]
+        titles: tuple[str, ...] = ("Circuit", "Packets In", "Octets In", "Packets Out", "Octets Out")
+        counted = [(_circuit_name(row), *_circuit_counts(row.get("counters", {}))) for row in data["circuits"]]
+        lines = columns(titles, counted, right=titles[1:], least=(27,))
+    else:
+        titles = ("Circuit", "Internal Id", "Encap", "State", "Bound to")
+        rows = [
+            (_circuit_name(row), _internal(row), _encapsulation(row), _up(row["up"]), _bound(row))
+            for row in data["circuits"]
+        ]
+        lines = columns(titles, rows, least=(27, 22, 8, 5))
+    if not data.get("first", True):
+        del lines[0]
+    if data.get("next") or "form" in scope.values:
+        return lines
+    return [*lines, "", *_circuit_summary(data["total"])]
+
+
+def _encapsulation(row: Row) -> str:
+    return "ethernet" if row["kind"] == "port" else "ipsec"
 
 
 def _circuit_counts(counters: Row) -> tuple[object, ...]:

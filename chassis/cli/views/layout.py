@@ -44,10 +44,14 @@ class View:
     select: Callable[[Data, Scope], Data] = _all
 
 
-def columns(titles: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = ()) -> list[str]:
-    """A table: titles, then rows, two blanks apart; the columns named in `right` are aligned there."""
+def columns(
+    titles: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = (), least: Sequence[int] = ()
+) -> list[str]:
+    """A table: titles, then rows, two blanks apart; the columns named in `right` are aligned there. `least` are
+    the least widths of the first columns."""
     table = [list(titles), *([str(cell) for cell in row] for row in rows)]
     widths = [max(len(row[place]) for row in table) for place in range(len(titles))]
+    widths[: len(least)] = map(max, widths, least)
     aligned = [title in right for title in titles]
     return [
         "  ".join(

@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from chassis.cli.views.layout import Data, Scope, View, ViewError, columns, duration, pairs
 
-ON_DEMAND = "on-demand"
+ON_DEMAND: Final = "on-demand"
 
 
 def _select(data: Data, scope: Scope) -> Data:
-    """The tunnels whose interface is in the context, all in local (S-075); one by its name or remote end."""
-    values = scope.values
-    rows = data["tunnels"]
-    if name := values.get("name"):
-        rows = [row for row in rows if row["name"] == name]
-        if not rows:
-            raise ViewError(f"no tunnel {name!r}")
-    elif remote := values.get("remote"):
-        rows = [row for row in rows if row.get("remote") == remote]
-        if not rows:
-            raise ViewError(f"no tunnel to {remote}")
-    elif scope.context != "local":
-        rows = [row for row in rows if row.get("context") == scope.context]
-    if values.get("form") == ON_DEMAND:
-        rows = [row for row in rows if row["kind"] == ON_DEMAND]
-    return rows
+    """One part of the list. What was asked for by its remote end is there, or an error."""
+    remote = scope.values.get("remote")
+    if remote and not data["tunnels"]:
+        raise ViewError(f"no tunnel to {remote}")
+    return data
 
 
 def _state(row: Mapping[str, Any]) -> str:
@@ -37,9 +26,14 @@ def _asp(row: Mapping[str, Any]) -> str:
     return str(row.get("asp", "")).removeprefix("asp ") or "-"
 
 
+WIDTHS: Final = (16, 9, 13, 13, 4, 7, 5)
+"""Least widths of the columns, so that those of all parts of a long list stand below each other."""
+
+
 def _tunnels(data: Data, scope: Scope) -> list[str]:
+    found = data["tunnels"]
     if scope.values.get("form") == "detail":
-        return [line for row in data for line in _detail(row, scope)]
+        return [line for row in found for line in _detail(row, scope)]
     rows = [
         (
             row["name"],
@@ -48,16 +42,17 @@ def _tunnels(data: Data, scope: Scope) -> list[str]:
             row.get("remote") or "-",
             _asp(row),
             row.get("circuit") or "-",
-            _state(row),
+            "Up" if row["up"] else f"Down ({row['reason']})" if row.get("reason") else "Down",
         )
-        for row in data
+        for row in found
     ]
-    lines = columns(("Tunnel", "Type", "Local", "Remote", "ASP", "Circuit", "State"), rows)
-    for row in data:
-        if not row["up"] and row.get("reason"):
-            lines.append(f"{row['name']} is down: {row['reason']}")
-    up = sum(bool(row["up"]) for row in data)
-    return [*lines, "", f"Tunnels: {len(data)}, up: {up}, down: {len(data) - up}"]
+    lines = columns(("Tunnel", "Type", "Local", "Remote", "ASP", "Circuit", "State"), rows, least=WIDTHS)
+    if not data.get("first", True):
+        del lines[0]
+    if data.get("next"):
+        return lines
+    total, up = data["total"], data["up"]
+    return [*lines, "", f"Tunnels: {total}, up: {up}, down: {total - up}"]
 
 
 def _detail(row: Mapping[str, Any], scope: Scope) -> list[str]:

@@ -215,7 +215,7 @@ def test_show_commands_work_in_every_mode() -> None:
     rig = configuring()
     rig.type("context C1\rinterface TI-1\r")
     assert "Current platform is SE1200" in said(rig, "show chassis")
-    assert said(rig, "show tunnel | count") == ["7", "[local]a(config-if)#"]
+    assert said(rig, "show tunnel | count") == ["5", "[local]a(config-if)#"]
     assert "tunnel ipsec Tun-1 manual" in said(rig, "sh conf tun")
 
 

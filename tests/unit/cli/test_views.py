@@ -54,7 +54,7 @@ NEGOTIATED = {
 }
 DOWN = {**UP, "name": "down", "number": 3, "asp": "", "circuit": 0, "up": False, "reason": "no ASP is usable"}
 WAITING = {"name": "callers", "number": 0, "kind": "on-demand", "up": False, "reason": "on-demand: not yet"}
-STATUS = {"tunnels": [UP, NEGOTIATED, DOWN, WAITING]}
+TUNNELS = {"tunnels": [UP, NEGOTIATED, DOWN, WAITING], "total": 4, "up": 2}
 
 COUNTED = {
     "tunnel": 1,
@@ -142,11 +142,11 @@ CASES: tuple[Shown, ...] = (
     ("configuration-start-up", system.configuration, {**CONFIG, "changed": {"user": "", "time": 0.0}}, {}),
     ("part-of-configuration", system.part_of_configuration, CONFIG, {}),
     ("silent", system.silent, {}, {}),
-    ("tunnels", tunnels.tunnels, STATUS, {}),
-    ("tunnels-detail", tunnels.tunnels, STATUS, {"form": "detail"}),
-    ("tunnels-on-demand", tunnels.tunnels, STATUS, {"form": "on-demand"}),
-    ("tunnels-name", tunnels.tunnels, STATUS, {"name": "down"}),
-    ("tunnels-remote", tunnels.tunnels, STATUS, {"remote": "20.0.0.9"}),
+    ("tunnels", tunnels.tunnels, TUNNELS, {}),
+    ("tunnels-detail", tunnels.tunnels, TUNNELS, {"form": "detail"}),
+    ("tunnels-first", tunnels.tunnels, {"tunnels": [UP], "next": "1"}, {}),
+    ("tunnels-last", tunnels.tunnels, {"tunnels": [DOWN, WAITING], "total": 3, "up": 1, "first": False}, {}),
+    ("tunnels-none", tunnels.tunnels, {"tunnels": [], "total": 0, "up": 0}, {"form": "on-demand"}),
     ("statistics", tunnels.statistics, SAS, {"name": "circuit"}),
     ("statistics-detail", tunnels.statistics, SAS, {"name": "circuit", "detail": "detail"}),
     ("ike-statistics", tunnels.ike_statistics, IKE, {"name": "negotiated"}),
@@ -193,16 +193,10 @@ def test_every_view_of_the_table_has_a_golden_file() -> None:
     assert {file.stem for file in GOLDEN.iterdir()} == {case[0] for case in CASES}
 
 
-def test_a_context_shows_the_tunnels_of_its_interfaces() -> None:
-    office = Scope({}, "a", "office")
-    assert [row["name"] for row in tunnels.tunnels.select(STATUS, office)] == ["negotiated"]
-
-
 @pytest.mark.parametrize(
     ("view", "data", "values", "text"),
     [
-        (tunnels.tunnels, STATUS, {"name": "none"}, "no tunnel 'none'"),
-        (tunnels.tunnels, STATUS, {"remote": "1.1.1.1"}, "no tunnel to 1.1.1.1"),
+        (tunnels.tunnels, {"tunnels": []}, {"remote": "1.1.1.1"}, "no tunnel to 1.1.1.1"),
         (tunnels.statistics, {"cards": {}, "errors": {"asp 1/1": "down"}}, {"name": "t"}, "asp 1/1: down"),
         (tunnels.statistics, SAS, {"name": "circuit", "form": "on-demand"}, "tunnel 'circuit' is not on-demand"),
         (tunnels.statistics, {"cards": {}, "errors": {}}, {"name": "t"}, "no ASP counts for tunnel 't'"),
