@@ -15,11 +15,11 @@ from typing import Any
 from chassis.config.diagnostics import Diagnostic, has_errors
 from chassis.config.drafts import Frame, Path, SourceLine
 from chassis.config.grammar import MODES, Param
-from chassis.config.kept import masked
+from chassis.config.kept import masked, misuses
 from chassis.config.matcher import Failure, Match, compiled_grammar
 from chassis.config.objects import HOLDERS, key_of, path_of
 from chassis.config.operations import COMMANDS
-from chassis.config.parser import PREFIXES, Parser
+from chassis.config.parser import PREFIXES, Parser, is_flat
 from chassis.config.values import HIDDEN_VALUE
 from chassis.model.router import Config
 
@@ -43,6 +43,13 @@ class TypedLine:
         if self.match is None:
             return False
         return self.match.command.kind == "config" and self.match.command.does not in ("control", "foreign")
+
+    @property
+    def known(self) -> bool:
+        """Whether the line is one of the grammar's, right or wrong."""
+        if self.failure is not None:
+            return misuses(self.failure, bool(self.shift))
+        return self.match is not None and self.match.command.does != "foreign"
 
     @property
     def configures(self) -> bool:
@@ -232,6 +239,40 @@ class ConfigMode:
         if parser.stack[-1] not in before:
             self._openings.append((parser.stack[-1], typed.source.body, shown))
         return said
+
+    # files
+
+    def begin_file(self, name: str, lines: Sequence[str]) -> None:
+        """The lines that come next are those of a file, from its first on."""
+        self.file = name
+        self._parser.flat = is_flat(lines)
+
+    def read_in_file(self, text: str) -> TypedLine | None:
+        """Read a line of a file, without effect; None for one without words."""
+        source = SourceLine(text, 0)
+        return self.read(text) if source.words else None
+
+    def take_in_file(self, typed: TypedLine | None, text: str, number: int) -> tuple[Diagnostic, ...]:
+        """Carry out a line of a file, by the rules of files: a line that no mode knows is kept."""
+        parser = self._parser
+        parser.read_line(text, number)
+        said = tuple(found for found in parser.diagnostics if typed is None or not self._doubtful(typed, found))
+        parser.diagnostics.clear()
+        parser.positions.clear()
+        if not parser.ended:
+            self.lines.append(text)
+            self._shown.append("" if typed is None else typed.masked if typed.known else typed.source.words[0])
+        return said
+
+    @property
+    def file_ended(self) -> bool:
+        """Whether an `end` came in the file."""
+        return self._parser.ended
+
+    def end_file(self) -> None:
+        """Leave the modes that the file has opened."""
+        while self.depth:
+            self.leave()
 
     def why(self, typed: TypedLine) -> Diagnostic | None:
         """What is wrong with a line that does not match."""

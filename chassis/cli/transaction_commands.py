@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from chassis.cli import transactions
+from chassis.cli.configure_file import configure_file
 from chassis.cli.rows import ADMINISTRATOR, ExecCommand
 from chassis.cli.views import transactions as view
 
@@ -18,6 +19,14 @@ TRANSACTION_COMMANDS: Final[tuple[ExecCommand, ...]] = (
         privilege=ADMINISTRATOR,
         guide="12",
         opening=transactions.configure,
+    ),
+    ExecCommand(
+        "configure-file",
+        "configure/config <file:word>",
+        "take the lines of a file; an `end` in it commits them",
+        view.said,
+        privilege=ADMINISTRATOR,
+        opening=configure_file,
     ),
     ExecCommand(
         "commit",
@@ -52,16 +61,52 @@ TRANSACTION_COMMANDS: Final[tuple[ExecCommand, ...]] = (
         mode="config",
         opening=transactions.end,
     ),
+    ExecCommand(
+        "show-configuration-candidate",
+        "show configuration candidate",
+        "what the candidate would change",
+        view.candidate,
+        opening=transactions.candidate,
+    ),
+    ExecCommand(
+        "show-transaction",
+        "show transaction",
+        "open transactions",
+        view.transactions,
+        opening=transactions.transactions,
+    ),
+    ExecCommand(
+        "show-transaction-history",
+        "show transaction history",
+        "commits that can be gone back to",
+        view.commits,
+        "commits",
+    ),
+    ExecCommand(
+        "show-history", "show history", "lines that were typed", view.history, opening=transactions.history
+    ),
+    ExecCommand(
+        "rollback",
+        "rollback <number:1-4294967295>",
+        "put the configuration of an earlier commit into force again",
+        view.said,
+        privilege=ADMINISTRATOR,
+        opening=transactions.rollback,
+    ),
 )
 """In the order of the documentation."""
 
 TRANSACTION_WORDS: Final[Mapping[str, str]] = {
     "abort": "forget the candidate",
+    "candidate": "what the candidate would change",
     "comment": "why, as the history of commits shows it",
     "commit": "check the candidate and put it into force",
     "config": "enter configuration mode",
     "configure": "enter configuration mode",
     "confirmed": "roll back by itself unless a second commit confirms",
+    "history": "lines that were typed, or commits",
+    "rollback": "put the configuration of an earlier commit into force again",
+    "transaction": "open transactions",
     "end": "commit configuration changes and return to exec mode",
 }
 """What `?` says of the keywords of these commands."""

@@ -47,11 +47,12 @@ def begin(values: Values, seat: Seat) -> Conversation:
 def configure(values: Values, seat: Seat) -> Conversation:
     """Enter configuration mode."""
     reply = yield from identify(seat)
-    seat.mode = _begun(reply.unless_refused())
+    seat.mode = begun(reply.unless_refused())
     return _said(GREETING)
 
 
-def _begun(identity: Mapping[str, Any]) -> ConfigMode:
+def begun(identity: Mapping[str, Any]) -> ConfigMode:
+    """Configuration mode on what is in force now."""
     return ConfigMode(int(identity["version"]), modern=bool(identity["modern"]))
 
 
@@ -147,7 +148,7 @@ def abort(values: Values, seat: Seat) -> Conversation:
     """Forget the candidate, and stay in global configuration."""
     mode = _mode(seat)
     reply = yield from identify(seat)
-    seat.mode = ConfigMode(mode.base, modern=mode.modern) if reply.error else _begun(reply.result)
+    seat.mode = ConfigMode(mode.base, modern=mode.modern) if reply.error else begun(reply.result)
     return _said(ABORTED)
 
 
@@ -168,3 +169,41 @@ def leave(values: Values, seat: Seat) -> Conversation:
         return (yield from end(values, seat))
     mode.leave()
     return _said()
+
+
+def candidate(values: Values, seat: Seat) -> Conversation:
+    """What the candidate of this session would change."""
+    mode = seat.mode
+    if mode is None:
+        refused("this session is not in configuration mode: it has no candidate")
+    asked = {"lines": mode.text, "base": mode.base, "file": mode.file}
+    reply: InquiryReply = yield Inquiry("candidate", asked)
+    result = reply.unless_refused()
+    remarks = reason_lines(mode, result["diagnostics"])
+    return Outcome({**result, "lines": len(mode.lines), "remarks": remarks})
+
+
+def transactions(values: Values, seat: Seat) -> Conversation:
+    """The transactions that are open."""
+    mode = seat.mode
+    reply: InquiryReply = yield Inquiry("commits")
+    lines, base = (len(mode.lines), mode.base) if mode is not None else (0, 0)
+    return Outcome({"lines": lines, "base": base, "open": reply.unless_refused()["open"]})
+
+
+def history(values: Values, seat: Seat) -> Conversation:
+    """The lines that were typed in this session, keys hidden."""
+    yield from ()
+    return _said(*seat.history)
+
+
+def rollback(values: Values, seat: Seat) -> Conversation:
+    """Put the configuration of an earlier commit into force again."""
+    asked = {"number": values["number"], "user": seat.user}
+    reply: InquiryReply = yield Inquiry("rollback", asked, keep=True)
+    result = reply.unless_refused()
+    said = [line for found in result["diagnostics"] for line in diagnostic_lines(found)]
+    if not result["applied"]:
+        return _said(*said, "% Error: nothing is committed", failed=True)
+    yield from identify(seat)
+    return _said(*said, COMMITTED)

@@ -273,7 +273,7 @@ GROUPS: tuple[tuple[str, tuple[Statement, ...]], ...] = (
     )),
     ("Show and clear", _numbered(
         186,
-        ("10", "show works in every mode", CLI),
+        ("10", "show works in every mode"),
         ("10", "show configuration covers a context, or all"),
         ("10", "show ike policy and show ipsec access-list are of a context"),
         ("10", "show pki certificate-request lists a context's requests with their files"),
@@ -285,7 +285,7 @@ GROUPS: tuple[tuple[str, tuple[Statement, ...]], ...] = (
         ("11", "clear makes a tunnel's changes act at once, for that tunnel only"),
         ("11", "cleared SAs are negotiated with what is configured now"),
         ("11", "cleared manual SAs are made anew at once"),
-        ("11", "clear is an exec command", CLI),
+        ("11", "clear is an exec command"),
     )),
     ("High availability", _numbered(
         199,

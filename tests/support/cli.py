@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -54,11 +55,16 @@ class CliRig:
 
     def reply(self, result: Mapping[str, Any], error: str = "") -> str:
         """Answer the oldest request that waits."""
-        return self._do(self.session.answer(self.asked.pop(0).number, result, error, self.now))
+        return self._do(self._replied(result, error))
+
+    def _replied(self, result: Mapping[str, Any], error: str = "") -> list[Action]:
+        return self.session.answer(self.asked.pop(0).number, result, error, self.now)
 
     def _do(self, actions: list[Action]) -> str:
         text = ""
-        for action in actions:
+        left = deque(actions)
+        while left:
+            action = left.popleft()
             assert self.status is None
             match action:
                 case Write(octets):
@@ -68,19 +74,19 @@ class CliRig:
                 case Verify(number, level, secret):
                     self.checked.append((level, secret))
                     error = "" if secret == PASSWORD else "wrong password"
-                    text += self._do(self.session.answer(number, {}, error, self.now))
+                    left.extendleft(reversed(self.session.answer(number, {}, error, self.now)))
                 case Wake(at):
                     self.now = max(self.now, at)
-                    text += self._do(self.session.on_timer(self.now))
+                    left.extendleft(reversed(self.session.on_timer(self.now)))
                 case Ask():
                     self.asked.append(action)
                     self.requests.append(action)
-                    text += "" if self.hold else self._answer(action)
+                    left.extendleft(reversed([] if self.hold else self._answer(action)))
         return text
 
-    def _answer(self, ask: Ask) -> str:
+    def _answer(self, ask: Ask) -> list[Action]:
         assert self.controller is not None
         try:
-            return self.reply(self.controller(ask.command, ask.arguments))
+            return self._replied(self.controller(ask.command, ask.arguments))
         except LookupError as error:
-            return self.reply({}, str(error.args[0]))
+            return self._replied({}, str(error.args[0]))

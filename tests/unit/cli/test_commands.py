@@ -164,6 +164,12 @@ LINES = (
     "terminal length 0",
     "terminal width 512",
     "configure",
+    "configure /flash/a.cfg",
+    "rollback 3",
+    "show configuration candidate",
+    "show transaction",
+    "show transaction history",
+    "show history",
 )
 
 CONFIGURATION_LINES = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.support.cli import CliRig, of_node
@@ -288,3 +290,68 @@ def test_the_end_of_input_leaves_a_mode() -> None:
     assert rig.type("\x04") == "\r\n[local]a(config)#"
     assert rig.type("\x04").endswith("[local]a#")
     assert rig.status is None
+
+
+def test_the_candidate_is_shown_as_a_difference() -> None:
+    rig = configuring()
+    assert said(rig, "show configuration candidate")[0] == "No changes"
+    rig.type("tunnel ipsec Tun-1\rmtu 300\rno tunnel ipsec Tun-2\r")
+    assert said(rig, "show configuration candidate") == [
+        "  tunnel Tun-1",
+        "+  mtu 300",
+        "- tunnel Tun-2",
+        "[local]a(config)#",
+    ]
+    rig.type("abort\rend\r")
+    assert said(rig, "show configuration candidate")[0].startswith("% Error: this session is not in configuration")
+
+
+def test_open_transactions_and_commits_are_shown() -> None:
+    rig = configuring()
+    assert said(rig, "show transaction") == ["No open transaction", "[local]a(config)#"]
+    rig.type("context C1\r")
+    assert re.match(r" +1  Active +1  tester$", said(rig, "show transaction")[1])
+    rig.type('interface x\rcommit confirmed 3 comment "try it"\r')
+    assert re.match(r" +2  Outstanding +-  tester +180 s to confirm$", said(rig, "show transaction")[1])
+    assert re.search("  tester +commit +waiting +try it$", said(rig, "show transaction history")[1])
+
+
+def test_a_confirmed_commit_waits_for_a_second_one_and_end_is_none() -> None:
+    rig = configuring()
+    rig.type("system hostname core\r")
+    assert said(rig, "commit confirmed")[0] == "Commit confirmed ,it will be rolled back within 10 minutes"
+    assert said(rig, "end") == ["[local]core#"]
+    assert len(said(rig, "show transaction")) == 3
+    rig.type("configure\r")
+    assert said(rig, "commit") == ["Transaction committed", "[local]core(config)#"]
+    assert said(rig, "show transaction")[0] == "No open transaction"
+
+
+def test_a_lock_names_who_holds_it() -> None:
+    rig = configuring()
+    assert rig.controller is not None
+    rig.controller("commit", {"lines": "system hostname b\n", "user": "bob", "confirm": 5})
+    rig.type("context C1\rinterface x\r")
+    printed = said(rig, "commit")
+    assert printed[0].startswith("% Error: Database is locked by another transaction of user bob")
+    assert printed[-1] == "[local]a(config-if)#"
+
+
+def test_an_earlier_configuration_comes_back() -> None:
+    rig = configuring()
+    before = shown(rig)
+    rig.type("system hostname core\rend\r")
+    assert said(rig, "rollback 1") == ["Transaction committed", "[local]a#"]
+    assert shown(rig) == before
+    assert said(rig, "rollback 99")[0].startswith("% Error: ")
+
+
+def test_the_history_is_shown() -> None:
+    rig = seated()
+    rig.type("show clock\rterminal length 0\r")
+    assert said(rig, "show history") == [
+        "    1  show clock",
+        "    2  terminal length 0",
+        "    3  show history",
+        "[local]a#",
+    ]

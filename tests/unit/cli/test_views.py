@@ -134,6 +134,39 @@ CONFIG = {
 IKE = {"cards": {"asp 1/1": {"total": {"x": 9}, "tunnels": {"1": {"initiated": 4, "failed": 0}}}}, "errors": {}}
 CLEARED: dict[str, Any] = {"cards": {"asp 1/1": {"cleared": 1}}, "errors": {}}
 
+CANDIDATE = {
+    "lines": 3,
+    "difference": ["  tunnel t1", "-  mtu 1400", "+  mtu 1300"],
+    "remarks": ["% Warning: line 2, `bind interface x c`: no interface x in context c"],
+    "conflict": "Database is locked by another transaction of user bob: tunnel t1 was changed by commit 8",
+}
+COMMITS = {
+    "version": 8,
+    "open": {"number": 8, "user": "bob", "seconds": 59.5},
+    "commits": [
+        {
+            "number": 8,
+            "time": 1_119_854_000.0,
+            "user": "bob",
+            "comment": "why not",
+            "file": "",
+            "kind": "commit",
+            "back": 0,
+            "state": "waiting",
+        },
+        {
+            "number": 1,
+            "time": 1_119_850_000.0,
+            "user": "",
+            "comment": "",
+            "file": "a.cfg",
+            "kind": "apply",
+            "back": 0,
+            "state": "",
+        },
+    ],
+}
+
 CASES: tuple[Shown, ...] = (
     *SHOWN,
     ("log", system.log, LOG, {}),
@@ -168,6 +201,12 @@ CASES: tuple[Shown, ...] = (
         {"lines": ["% Warning: line 1: no x", "Transaction committed"]},
         {},
     ),
+    ("candidate", transactions.candidate, CANDIDATE, {}),
+    ("candidate-empty", transactions.candidate, {**CANDIDATE, "lines": 0}, {}),
+    ("transactions", transactions.transactions, {**COMMITS, "lines": 12, "base": 7}, {}),
+    ("transactions-none", transactions.transactions, {"lines": 0, "base": 0, "open": {}}, {}),
+    ("commits", transactions.commits, COMMITS, {}),
+    ("history", transactions.history, {"lines": ["configure", "pre-shared-key ***"]}, {}),
 )
 
 
