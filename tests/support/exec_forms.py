@@ -64,6 +64,7 @@ EXAMPLES: Final[Values] = {
     "identity": "a.example",
     "level": "15",
     "minutes": "10",
+    "number": "3",
     "name": "t0",
     "show-asp.name": "1/1",
     "path": "/flash",
