@@ -36,6 +36,8 @@ class ControllerLink:
 
     def __init__(self, path: Path, on_answer: OnAnswer, threads: Executor) -> None:
         self._path, self._on_answer, self._threads = path, on_answer, threads
+        self.on_gone: Callable[[], None] = lambda: None
+        """Called when a connection has ended."""
         self._open: set[int] = set()
         self._unsent: list[bytes] = []
         self._writer: asyncio.StreamWriter | None = None
@@ -79,6 +81,7 @@ class ControllerLink:
             finally:
                 self._writer = None
                 writer.close()
+                self.on_gone()
         except OperatorError as error:
             why = str(error)
         except (OSError, EOFError, asyncio.LimitOverrunError, ValueError):
@@ -106,6 +109,8 @@ class ControllerClient:
 
     def __init__(self, path: Path, threads: Executor) -> None:
         self._link = ControllerLink(path, self._answered, threads)
+        self._link.on_gone = lambda: self.on_gone()
+        self.on_gone: Callable[[], None] = lambda: None
         self._numbers = count(1)
         self._waiting: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 FOLDER: Final = "ssh"
 """The folder of host keys in a node's state folder."""
 
+KNOWN_HOSTS: Final = "known_hosts"
+"""The file of public host keys in a lab's run folder, for OpenSSH's client."""
+
 RSA_BITS: Final = 2048
 
 Kind = Literal["ed25519", "rsa"]

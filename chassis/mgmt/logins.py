@@ -22,10 +22,14 @@ MAX_SHOWN: Final = 40
 """Length (characters) of the part of a login name that a log line has."""
 
 
+NO_HASH: Final = "its password hash is none of $1$, $5$ and $6$, or has too many rounds"
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One who may log in. `password_hash` is empty where no password does, `keys` are the octets of public keys,
-    `idle_timeout` is in seconds, `enable_hash` is that of the context's `enable` line or empty."""
+    """One who may log in. `password_hash` is empty where no password does, and `why` says why if there is a
+    reason; `keys` are the octets of public keys, `idle_timeout` is in seconds, `enable_hash` is that of the
+    context's `enable` line or empty."""
 
     user: str
     context: str = LOCAL
@@ -35,6 +39,7 @@ class Account:
     privilege_max: int = HIGHEST_PRIVILEGE
     idle_timeout: float = inf
     enable_hash: str = field(default="", repr=False)
+    why: str = ""
 
 
 def split(name: str) -> tuple[str, str]:
@@ -68,18 +73,20 @@ def of_configuration(answer: Mapping[str, Any], name: str, *, published: bool) -
     def usable(text: str) -> str:
         return text if passwords.is_usable(text, published=published) else ""
 
+    given = str(answer.get("hash", ""))
     start = answer.get("privilege_start")
     most = answer.get("privilege_max")
     highest = HIGHEST_PRIVILEGE if most is None else int(most)
     return Account(
         user,
         context,
-        usable(str(answer.get("hash", ""))),
+        usable(given),
         _decoded(answer.get("keys", ())),
         min(DEFAULT_PRIVILEGE if start is None else int(start), highest),
         highest,
         (answer.get("idle_timeout") or 0) * 60.0 or inf,
         usable(str(answer.get("enable", ""))),
+        "" if usable(given) else "the guide prints its password hash" if given == passwords.PUBLISHED else NO_HASH,
     )
 
 

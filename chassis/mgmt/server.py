@@ -12,7 +12,7 @@ import hmac
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from chassis.cli.commands import REQUESTS
 from chassis.mgmt import host_keys, logins, passwords
 from chassis.mgmt.controller_link import ControllerClient
 from chassis.mgmt.logins import Account
+from chassis.mgmt.roster import Roster
 from chassis.mgmt.ssh_session import SessionHost, SshSession
 
 LOGIN_TIMEOUT: Final = 30.0
@@ -73,14 +74,13 @@ class ManagementServer:
         self._host = SessionHost(env.node, path, self._threads, REQUESTS, time.time() - time.monotonic())
         self.startups: dict[LoginServer, None] = {}
         """Connections that have not logged in, oldest first."""
-        self.sessions: dict[SshSession, str] = {}
-        """Sessions, with the address and port that each comes from."""
+        self.roster = Roster(self._controller)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Serve until the process ends."""
         loop = asyncio.get_running_loop()
-        keys = [str(host_keys.host_key(self._env.state, kind)) for kind in ("ed25519", "rsa")]
+        keys = await loop.run_in_executor(self._threads, self._host_keys)
         options = asyncssh.SSHServerConnectionOptions(
             config=None,
             server_host_keys=keys,
@@ -96,6 +96,7 @@ class ManagementServer:
             keepalive_count_max=KEEPALIVES,
             window=WINDOW,
         )
+        self._keep(self.roster.report())
         while True:
             try:
                 stream, address = await loop.sock_accept(self._listener)
@@ -105,11 +106,27 @@ class ManagementServer:
             login = LoginServer(self, f"{address[0]}:{address[1]}", stream)
             if self._make_room():
                 self.startups[login] = None
-                task = asyncio.create_task(self._serve(login, stream, options))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._keep(self._serve(login, stream, options))
             else:
                 stream.close()
+
+    def _host_keys(self) -> list[asyncssh.SSHKey]:
+        """Return the host keys; make the one for old clients if there is none, and tell clients."""
+        state = self._env.state
+        told = host_keys.public_keys(state)
+        # Each connection would read files again.
+        keys = [asyncssh.read_private_key(host_keys.host_key(state, kind)) for kind in ("ed25519", "rsa")]
+        place = self.ssh.get("known-hosts")
+        if place and len(new := host_keys.public_keys(state)) > len(told):
+            with contextlib.suppress(OSError), open(self._env.run / host_keys.KNOWN_HOSTS, "a") as known:
+                known.write("".join(f"{place} {key}\n" for key in new if key not in told))
+        return keys
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a task; the event loop itself would not keep it alive."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _make_room(self) -> bool:
         """Return whether one more connection may begin to log in."""
@@ -157,24 +174,14 @@ class ManagementServer:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._verifiers, passwords.verify, password, password_hash)
 
-    def note(self, severity: str, text: str) -> None:
-        """Write a line about logins to the log."""
-        print(f"{severity}: {text}", flush=True)
-
     def new_session(self, account: Account, source: str) -> SshSession | None:
         """Return a new session, unless there are too many."""
-        if len(self.sessions) >= MAX_SESSIONS:
-            self.note("warning", f"{account.user} from {source}: {MAX_SESSIONS} sessions are open already")
+        if len(self.roster) >= MAX_SESSIONS:
+            self.roster.turn_away(account.user, source, f"{MAX_SESSIONS} sessions are open already")
             return None
-        session = SshSession(self._host, account, self._ended)
-        self.sessions[session] = source
-        self.note("info", f"{account.user} logged in from {source}")
+        session = SshSession(self._host, account, self.roster.leave)
+        self.roster.enter(session, source)
         return session
-
-    def _ended(self, session: SshSession) -> None:
-        source = self.sessions.pop(session, None)
-        if source is not None:
-            self.note("info", f"{session.account.user} from {source} logged out")
 
 
 class LoginServer(asyncssh.SSHServer):
@@ -227,7 +234,8 @@ class LoginServer(asyncssh.SSHServer):
             self._accepted[username] = account
             return True
         await asyncio.sleep(began + FAILURE_TIME - time.monotonic())
-        self._server.note("warning", f"login of {logins.shown(username)} from {self.source} failed")
+        why = "no such administrator" if account is None else account.why or "wrong password"
+        self._server.roster.turn_away(logins.shown(username), self.source, why)
         if self._passwords >= MAX_PASSWORDS:
             self._refuse()
         return False

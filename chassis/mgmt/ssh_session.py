@@ -187,7 +187,9 @@ class SshSession(asyncssh.SSHServerSession[bytes]):
         while self._status is None and not self.closing:
             await self._wait()
             await self._take_events(cli)
-            if self._wake_at <= time.monotonic():
+            if self._idle_at() <= time.monotonic():
+                self.end(f"the session was idle for {self.account.idle_timeout / 60:g} minutes")
+            elif self._wake_at <= time.monotonic():
                 self._wake_at = inf
                 await self._step(cli.on_timer)
             elif keys := self._next_keys():
@@ -206,13 +208,17 @@ class SshSession(asyncssh.SSHServerSession[bytes]):
     async def _wait(self) -> None:
         """Wait until something happens: keys that can be taken, an answer, a timer, the end."""
         while not (self._events or self.closing or self._can_take()):
-            left = self._wake_at - time.monotonic()
+            left = min(self._wake_at, self._idle_at()) - time.monotonic()
             if left <= 0:
                 return
             self._changed.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(None if left == inf else left):
                     await self._changed.wait()
+
+    def _idle_at(self) -> float:
+        """Return the time (s) at which the session ends if no key is typed; a command ends by itself."""
+        return self.active + self.account.idle_timeout if self._command is None else inf
 
     def _can_take(self) -> bool:
         if self._waiting and INTERRUPT not in self._keys:

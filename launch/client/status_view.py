@@ -31,6 +31,7 @@ FLOWS_TIMEOUT = 20.0
 TUNNELS_SHOWN = 24
 EVENTS_SHOWN = 8
 NOTES_SHOWN = 20
+ROUTERS_SHOWN = 8
 
 Status = Mapping[str, Any]
 
@@ -88,6 +89,8 @@ def _head(status: Status) -> Text:
         f"   running for {units.format_duration(status['seconds'])}",
         f"   booted in {units.format_duration(boot)}" if boot else "",
     )
+    if line := _ssh(status):
+        text.append(f"\n  {line}", "dim")
     for name, node in status["nodes"].items():
         errors = ((node["status"] or {}).get("diagnostics") or {}).get("error", 0)
         if errors:
@@ -98,6 +101,17 @@ def _head(status: Status) -> Text:
     for line in status.get("not_in_force", [])[:NOTES_SHOWN]:
         text.append(f"\n  {line}", "yellow")
     return text
+
+
+def _ssh(status: Status) -> str:
+    """Say how to log in to the routers, and their ports; of some where there are many."""
+    found = {row["node"]: row["ssh"] for row in status["processes"] if row.get("ssh")}
+    if not found:
+        return ""
+    command = next(iter(found.values()))["command"].rpartition(" ")[0]
+    ports = [f"{node} at port {ssh['port']}" for node, ssh in found.items()][:ROUTERS_SHOWN]
+    more = [f"{len(found) - len(ports)} more"] if len(found) > len(ports) else []
+    return f"{command} NODE: {', '.join([*ports, *more])}"
 
 
 def table(*columns: str, right: tuple[str, ...] = ()) -> Table:

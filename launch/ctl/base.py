@@ -39,6 +39,7 @@ def main(ctx: click.Context, lab_name: str | None) -> None:
     \b
     chassisctl status
     chassisctl cli a -c 'show tunnel'
+    chassisctl console a
     chassisctl kill a asp 1/1
     chassisctl link a:3/11 --loss 1% --delay 20ms
     chassisctl trace a --source 50.1.0.1

@@ -38,10 +38,11 @@ def ps(lab: RunningLab, as_json: bool) -> None:
     """List the processes with their CPU time."""
     answer = lab.launcher("ps")
     grid = status_view.table(
-        "node", "card", "pid", "boot", "state", "CPU", "memory", "last end", right=("pid", "boot", "CPU")
+        "node", "card", "pid", "boot", "state", "CPU", "memory", "last end", "SSH", right=("pid", "boot", "CPU")
     )
     for row in answer["processes"]:
         memory = f"{row['memory'] >> 20} MB" if "memory" in row else ""
+        ssh = row.get("ssh")
         cpu = f"{row['cpu']:.2f} s" if "cpu" in row else ""
         grid.add_row(
             row["node"],
@@ -52,6 +53,7 @@ def ps(lab: RunningLab, as_json: bool) -> None:
             cpu,
             memory,
             row.get("ended", ""),
+            f"{ssh['address']} port {ssh['port']}" if ssh else "",
         )
     print_answer(as_json, answer, grid)
 

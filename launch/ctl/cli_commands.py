@@ -1,4 +1,4 @@
-"""`chassisctl cli`: the router's own CLI, one command of it or a session in this terminal."""
+"""`chassisctl cli` and `console`: the router's own CLI, one command of it and a session in this terminal."""
 
 from __future__ import annotations
 
@@ -30,27 +30,48 @@ READ_OCTETS = 4096
 """Most octets of keys that are read at once."""
 
 
+_LAB = click.option("--lab", "own_lab", metavar="NAME", help="The lab; the only one that runs when left out.")
+
+
 @main.command()
 @click.argument("node")
-@click.option("-c", "--command", metavar="COMMAND", help="Run this one command; status 1 where it is refused.")
-@click.option("--lab", "own_lab", metavar="NAME", help="The lab; the only one that runs when left out.")
+@click.option("-c", "--command", metavar="COMMAND", help="The command; status 1 where it is refused.")
+@_LAB
 @click.pass_context
 def cli(ctx: click.Context, node: str, command: str | None, own_lab: str | None) -> None:
-    """The router's own CLI, as in `cli a` or `cli a -c 'show tunnel'`.
+    """Run one command of the router's own CLI, as in `cli a -c 'show tunnel'`.
 
-    Without a command it is a session in this terminal; `exit` or ^D ends it.
+    `console a` is a session in this terminal, `ssh -F RUN/ssh_config a` one over SSH.
     """
-    lab = RunningLab.find(own_lab or ctx.obj)
-    if lab.nodes.get(node, {}).get("kind", "smartedge") != "smartedge":
-        raise OperatorError(f"{node} is no router")
-    path = lab.socket(node)
-    if command is not None:
-        raise SystemExit(_run_one(path, node, command))
+    if command is None:
+        raise click.UsageError(f"no command; give one with -c, or use 'chassisctl console {node}' for a session")
+    raise SystemExit(_run_one(_socket(own_lab or ctx.obj, node), node, command))
+
+
+@main.command()
+@click.argument("node")
+@_LAB
+@click.pass_context
+def console(ctx: click.Context, node: str, own_lab: str | None) -> None:
+    """The router's own CLI in this terminal, as the lab's owner and without a login; `exit` or ^D ends it."""
+    path = _socket(own_lab or ctx.obj, node)
     if not sys.stdin.isatty():
-        raise click.UsageError("a session needs a terminal; give a command with -c")
+        raise click.UsageError("a session needs a terminal; 'chassisctl cli NODE -c COMMAND' needs none")
     with _raw_terminal(sys.stdin.fileno()):
         status = TerminalSession(path, node, sys.stdin.fileno(), sys.stdout.fileno()).run()
     raise SystemExit(status)
+
+
+def _socket(lab_name: str | None, node: str) -> Path:
+    """Return the operator socket of a router.
+
+    Raises:
+        OperatorError: the lab or the router is not there.
+    """
+    lab = RunningLab.find(lab_name)
+    if lab.nodes.get(node, {}).get("kind", "smartedge") != "smartedge":
+        raise OperatorError(f"{node} is no router")
+    return lab.socket(node)
 
 
 def _session(node: str, terminal: bool, size: os.terminal_size) -> CliSession:

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from chassis.mgmt import host_keys
-from chassis.mgmt.host_keys import HostKeyError
+from chassis.mgmt.host_keys import KNOWN_HOSTS, HostKeyError
 from launch.lab.model import RouterNode
 from launch.run_folders import Folders, write_private
 
-SSH_CONFIG, KNOWN_HOSTS = "ssh_config", "known_hosts"
+SSH_CONFIG = "ssh_config"
 
 BACKLOG = 128
 """Connections that wait to be accepted (count)."""

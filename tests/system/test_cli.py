@@ -1,4 +1,4 @@
-"""`chassisctl cli` at the routers of a running lab: one command, and a session in a terminal."""
+"""`chassisctl cli` and `console` at the routers of a running lab: one command, and a session in a terminal."""
 
 from __future__ import annotations
 
