@@ -22,9 +22,10 @@ BY_NAME: Final[Mapping[str, ExecCommand]] = {row.id: row for row in COMMANDS}
 
 REQUESTS: Final = frozenset(
     {row.request for row in COMMANDS if row.request}
-    | {"ping", "traceroute", "identity", "object", "names", "commit", "candidate", "commits", "rollback"}
+    | {"boot", "candidate", "commit", "commits", "copy-file", "delete-file", "identity", "names", "object", "ping"}
+    | {"read-file", "reload", "reload-asp", "reload-card", "rollback", "save", "tunnels"}
 )
-"""Requests that a session may send to a controller."""
+"""Requests that a session may send to a controller: those of the rows, and of conversations."""
 
 PREFIX_WORDS: Final[Mapping[str, str]] = {
     "default": "give a setting the value that it has without a line",

@@ -110,6 +110,13 @@ SHOW_COMMANDS: Final[tuple[ExecCommand, ...]] = (
         lambda values, context: {"counters": "form" in values},
         parts="circuits",
     ),
+    ExecCommand(
+        "show-administrators",
+        "show administrators",
+        "who is logged in, and who may be",
+        system.administrators,
+        "administrators",
+    ),
     ExecCommand("show-privilege", "show privilege", "privilege of this session", system.privilege),
     ExecCommand("show-clock", "show clock", "date and time", system.clock),
     ExecCommand("show-log", "show log", "the log", system.log, "log"),
@@ -251,6 +258,7 @@ SHOW_COMMANDS: Final[tuple[ExecCommand, ...]] = (
 
 SHOW_WORDS: Final[Mapping[str, str]] = {
     "access-list": "IPsec access lists",
+    "administrators": "who is logged in, and who may be",
     "alarms": "what is wrong at present",
     "all": "of all contexts",
     "all-context": "of all contexts",

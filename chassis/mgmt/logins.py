@@ -74,15 +74,13 @@ def of_configuration(answer: Mapping[str, Any], name: str, *, published: bool) -
         return text if passwords.is_usable(text, published=published) else ""
 
     given = str(answer.get("hash", ""))
-    start = answer.get("privilege_start")
-    most = answer.get("privilege_max")
-    highest = HIGHEST_PRIVILEGE if most is None else int(most)
+    highest = int(answer.get("privilege_max", HIGHEST_PRIVILEGE))
     return Account(
         user,
         context,
         usable(given),
         _decoded(answer.get("keys", ())),
-        min(DEFAULT_PRIVILEGE if start is None else int(start), highest),
+        min(int(answer.get("privilege_start", DEFAULT_PRIVILEGE)), highest),
         highest,
         (answer.get("idle_timeout") or 0) * 60.0 or inf,
         usable(str(answer.get("enable", ""))),

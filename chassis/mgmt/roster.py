@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
@@ -37,15 +36,6 @@ MAX_FAILURES: Final = 20
 FAILURES_WITHIN: Final = 10.0
 
 
-@dataclass(slots=True)
-class Present:
-    """A session and where it comes from."""
-
-    number: int
-    session: SshSession
-    source: str
-
-
 class Roster:
     """The sessions of a router; `report` tells the controller of them until it is cancelled."""
 
@@ -53,7 +43,8 @@ class Roster:
         self._controller = controller
         controller.on_gone = self._on_gone
         self._numbers = count(1)
-        self._present: dict[SshSession, Present] = {}
+        self._present: dict[SshSession, int] = {}
+        """Sessions and their numbers."""
         self._notes: deque[str] = deque(maxlen=MAX_LINES)
         self._warnings: deque[str] = deque(maxlen=MAX_LINES)
         self._failures: deque[float] = deque(maxlen=MAX_FAILURES)
@@ -64,15 +55,14 @@ class Roster:
     def __len__(self) -> int:
         return len(self._present)
 
-    def enter(self, session: SshSession, source: str) -> None:
-        self._present[session] = Present(next(self._numbers), session, source)
-        self._note(f"{_who(session)} logged in from {source}")
+    def enter(self, session: SshSession) -> None:
+        self._present[session] = next(self._numbers)
+        self._note(f"{_who(session)} logged in from {session.source}")
 
     def leave(self, session: SshSession) -> None:
-        found = self._present.pop(session, None)
-        if found is not None:
+        if self._present.pop(session, None) is not None:
             why = f": {session.closing}" if session.closing else ""
-            self._note(f"{_who(session)} from {found.source} logged out{why}")
+            self._note(f"{_who(session)} from {session.source} logged out{why}")
 
     def turn_away(self, user: str, source: str, why: str) -> None:
         """Log who could not log in. Of very many in a short time, only their number is logged."""
@@ -89,14 +79,14 @@ class Roster:
     def sessions(self) -> dict[str, dict[str, Any]]:
         """Return every session by its number, as the controller keeps it; times are monotonic (s)."""
         return {
-            str(one.number): {
-                "user": one.session.account.user,
-                "context": one.session.account.context,
-                "source": one.source,
-                "since": one.session.began,
-                "active": one.session.active,
+            str(number): {
+                "user": session.account.user,
+                "context": session.account.context,
+                "source": session.source,
+                "since": session.began,
+                "active": session.active,
             }
-            for one in self._present.values()
+            for session, number in self._present.items()
         }
 
     async def report(self) -> None:

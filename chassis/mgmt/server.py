@@ -61,6 +61,9 @@ ACCEPT_RETRY: Final = 0.1
 """Time (s) before the next try to accept where the process has no descriptor left."""
 
 
+WRONG_PASSWORD: Final = "wrong password"
+
+
 class ManagementServer:
     """Serves the SSH port of one router."""
 
@@ -71,7 +74,8 @@ class ManagementServer:
         self._threads = ThreadPoolExecutor(8, "session")
         self._verifiers = ThreadPoolExecutor(2, "password")
         self._controller = ControllerClient(path, self._threads)
-        self._host = SessionHost(env.node, path, self._threads, REQUESTS, time.time() - time.monotonic())
+        wall_offset = time.time() - time.monotonic()
+        self._host = SessionHost(env.node, path, self._threads, REQUESTS, wall_offset, self.check_enable)
         self.startups: dict[LoginServer, None] = {}
         """Connections that have not logged in, oldest first."""
         self.roster = Roster(self._controller)
@@ -174,13 +178,29 @@ class ManagementServer:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._verifiers, passwords.verify, password, password_hash)
 
+    async def check_enable(self, account: Account, password: str, source: str) -> str:
+        """Return why a password does not give more privilege; empty if it does: it is that of the context's line
+        `enable encrypted`, else the user's own."""
+        began = time.monotonic()
+        now = await self.account(f"{account.user}@{account.context}")
+        if now is None:
+            return "you are no administrator any more, or the controller is away"
+        held = now.enable_hash or now.password_hash
+        if not held:
+            return "no password is set for this privilege"
+        if await self.verify(password, held):
+            return ""
+        await asyncio.sleep(began + FAILURE_TIME - time.monotonic())
+        self.roster.turn_away(f"{account.user} to more privilege", source, WRONG_PASSWORD)
+        return WRONG_PASSWORD
+
     def new_session(self, account: Account, source: str) -> SshSession | None:
         """Return a new session, unless there are too many."""
         if len(self.roster) >= MAX_SESSIONS:
             self.roster.turn_away(account.user, source, f"{MAX_SESSIONS} sessions are open already")
             return None
-        session = SshSession(self._host, account, self.roster.leave)
-        self.roster.enter(session, source)
+        session = SshSession(self._host, account, source, self.roster.leave)
+        self.roster.enter(session)
         return session
 
 
@@ -234,7 +254,7 @@ class LoginServer(asyncssh.SSHServer):
             self._accepted[username] = account
             return True
         await asyncio.sleep(began + FAILURE_TIME - time.monotonic())
-        why = "no such administrator" if account is None else account.why or "wrong password"
+        why = "no such administrator" if account is None else account.why or WRONG_PASSWORD
         self._server.roster.turn_away(logins.shown(username), self.source, why)
         if self._passwords >= MAX_PASSWORDS:
             self._refuse()

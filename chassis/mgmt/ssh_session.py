@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import count
@@ -22,7 +22,7 @@ from typing import Any, Final
 import asyncssh
 
 from chassis.bus.arguments import fault
-from chassis.cli.session import INTERRUPT, Action, Ask, CliSession, Close, Wake, Write
+from chassis.cli.session import INTERRUPT, Action, Ask, CliSession, Close, Verify, Wake, Write
 from chassis.mgmt.controller_link import ControllerLink
 from chassis.mgmt.logins import Account
 
@@ -51,20 +51,24 @@ class Unread(Exception):
 @dataclass(frozen=True, slots=True)
 class SessionHost:
     """What all sessions of a process share. `path` is the controller's operator socket, `requests` are those that
-    a session may send there, `wall_offset` is added to monotonic time for Unix time (s)."""
+    a session may send there, `wall_offset` is added to monotonic time for Unix time (s). `check` tells why a
+    password does not give an account more privilege, or nothing."""
 
     node: str
     path: Path
     threads: Executor
     requests: frozenset[str]
     wall_offset: float
+    check: Callable[[Account, str, str], Awaitable[str]]
 
 
 class SshSession(asyncssh.SSHServerSession[bytes]):
     """One channel: a shell, with a terminal or without, or one command. `on_end` is called once."""
 
-    def __init__(self, host: SessionHost, account: Account, on_end: Callable[[SshSession], None]) -> None:
-        self.account = account
+    def __init__(
+        self, host: SessionHost, account: Account, source: str, on_end: Callable[[SshSession], None]
+    ) -> None:
+        self.account, self.source = account, source
         self.began = self.active = time.monotonic()
         """Times (s) of the login and of the last key."""
         self.closing = ""
@@ -84,6 +88,7 @@ class SshSession(asyncssh.SSHServerSession[bytes]):
         self._status: int | None = None
         self._link = ControllerLink(host.path, self._answered, host.threads)
         self._task: asyncio.Task[None] | None = None
+        self._checking: asyncio.Task[None] | None = None
 
     # the channel
 
@@ -174,7 +179,9 @@ class SshSession(asyncssh.SSHServerSession[bytes]):
             self._host.node,
             self.account.user,
             privilege=self.account.privilege,
+            privilege_max=self.account.privilege_max,
             context=self.account.context,
+            source=f"ssh {self.source}",
             width=width,
             length=length,
             terminal=self._command is None,
@@ -272,10 +279,17 @@ class SshSession(asyncssh.SSHServerSession[bytes]):
                         self._link.ask(number, command, arguments)
                     else:
                         self._answered(number, {}, f"{command}: no request of a session")
+                case Verify(number, _, secret):
+                    self._waiting.add(number)
+                    self._checking = asyncio.create_task(self._check(number, secret))
                 case Wake(at):
                     self._wake_at = at
                 case Close(status):
                     self._status = status
+
+    async def _check(self, number: int, secret: str) -> None:
+        why = await self._host.check(self.account, secret, self.source)
+        self._answered(number, {}, why)
 
     async def _write(self, text: bytes) -> None:
         """Write to the client as fast as it reads.

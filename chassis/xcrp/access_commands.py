@@ -10,10 +10,21 @@ from typing import Any, Final
 
 from chassis.bus.engine import Output, ToOperator
 from chassis.bus.messages import Value
+from chassis.cli.rows import DEFAULT_PRIVILEGE, HIGHEST_PRIVILEGE
+from chassis.model.router import Administrator
 from chassis.xcrp.operators import Method, Operators
 
 FACILITY: Final = "login"
 """Facility of log lines about logins."""
+
+
+def _rights(found: Administrator) -> dict[str, Value]:
+    """Return the privileges of an administrator, and the minutes (0: none) after which an idle session ends."""
+    return {
+        "privilege_start": DEFAULT_PRIVILEGE if found.privilege_start is None else found.privilege_start,
+        "privilege_max": HIGHEST_PRIVILEGE if found.privilege_max is None else found.privilege_max,
+        "idle_timeout": found.idle_timeout or 0,
+    }
 
 
 def _login(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
@@ -23,9 +34,7 @@ def _login(operators: Operators, number: int, given: dict[str, Any], now: float)
     if found is not None:
         answer |= {
             "hash": found.password_hash,
-            "privilege_start": found.privilege_start,
-            "privilege_max": found.privilege_max,
-            "idle_timeout": found.idle_timeout,
+            **_rights(found),
             "keys": [*found.public_keys],
         }
     if context is not None:
@@ -47,9 +56,7 @@ def _administrators(operators: Operators, number: int, given: dict[str, Any], no
         {
             "name": found.name,
             "context": context.name,
-            "privilege_start": found.privilege_start,
-            "privilege_max": found.privilege_max,
-            "idle_timeout": found.idle_timeout,
+            **_rights(found),
         }
         for context in operators.state.config.contexts.values()
         for found in context.administrators.values()

@@ -356,10 +356,24 @@ REQUESTS = {
 
 _ASP = {"asp": "1/1"}
 
+_SESSION = {"source": "127.0.0.1:4242", "since": 30.0, "active": 95.0}
+_RIGHTS = {"privilege_start": 6, "privilege_max": 15, "idle_timeout": 0}
+ADMINISTRATORS = {
+    "sessions": [
+        {"user": "op", "context": "local", **_SESSION},
+        {"user": "other", "context": "vpn", **_SESSION, "active": 60.0},
+    ],
+    "administrators": [
+        {"name": "admin", "context": "local", **_RIGHTS, "privilege_start": 10, "idle_timeout": 5},
+        {"name": "other", "context": "vpn", **_RIGHTS},
+    ],
+}
+
 SHOWN: tuple[Shown, ...] = (
     ("version", system.version, SYSTEM, {}),
     ("version-ipos", system.version, {**SYSTEM, "os": "ipos", "uptime": 90_061.0}, {}),
     ("privilege", system.privilege, {}, {}),
+    ("administrators", system.administrators, ADMINISTRATORS, {}),
     ("release", system.release, SYSTEM, {}),
     ("chassis", hardware.chassis, HARDWARE, {}),
     ("hardware", hardware.hardware, HARDWARE, {}),

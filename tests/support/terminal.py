@@ -30,7 +30,7 @@ class TerminalRig:
         self.screen, terminal = pty.openpty()
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 0, COLUMNS, 0, 0))
         self.process: subprocess.Popen[Any] = chassisctl(
-            lab, "cli", "a", stdin=terminal, stdout=terminal, stderr=terminal
+            lab, "console", "a", stdin=terminal, stdout=terminal, stderr=terminal
         )
         os.close(terminal)
         self.text = ""

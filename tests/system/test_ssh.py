@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncssh
 import pytest
+from passlib.hash import md5_crypt
 
 from chassis.mgmt import passwords
 from tests.support.ssh import WITHIN, OpenSsh, Shell, connected, openssh, port_of
@@ -32,6 +33,7 @@ topology:
     a: {kind: smartedge, config: a.cfg}
 """
 PASSWORD = "one of ours"
+MORE = "even more"
 KEY = asyncssh.generate_private_key("ssh-ed25519")
 CONFIG = f"""
 context local
@@ -41,7 +43,11 @@ context local
  administrator low encrypted 2 {passwords.hashed(PASSWORD)}
  administrator test encrypted 1 {passwords.PUBLISHED}
   privilege start 15
+  privilege max 12
+ enable encrypted 1 {md5_crypt.hash(MORE)}
 context vpn
+ administrator limited encrypted 2 {passwords.hashed(PASSWORD)}
+  timeout session idle 1
  administrator other encrypted 2 {passwords.hashed(PASSWORD)}
   privilege start 15
 end
@@ -115,6 +121,29 @@ def test_administrators_log_in_with_their_privileges(lab: LabClient) -> None:
                 assert shell.process.exit_status == 0
         async with connected(lab, "admin", client_keys=[KEY]) as connection:
             assert " UTC" in str((await connection.run("show clock", check=True)).stdout)
+
+    asyncio.run(run())
+
+
+def test_enable_asks_for_the_password_of_the_context_else_for_the_users_own(lab: LabClient) -> None:
+    async def run() -> None:
+        for user, prompt, right, wrong in (
+            ("low", "[local]a", MORE, PASSWORD), ("limited@vpn", "[vpn]a", PASSWORD, MORE),
+        ):  # fmt: skip
+            async with connected(lab, user, password=PASSWORD) as connection:
+                shell = await Shell.open(connection)
+                await shell.until(f"{prompt}>")
+                shell.type("enable\r")
+                await shell.until("Password: ")
+                shell.type(f"{wrong}\r")
+                said = await shell.until(f"{prompt}>")
+                assert "% Error: wrong password" in said
+                shell.type("enable\r")
+                await shell.until("Password: ")
+                shell.type(f"{right}\r")
+                assert right not in await shell.until(f"{prompt}#")
+                shell.type("disable\r")
+                await shell.until(f"{prompt}>")
 
     asyncio.run(run())
 
@@ -277,14 +306,14 @@ def test_the_log_has_logins_and_no_password(lab: LabClient) -> None:
             assert "login of 'intruder' from 127.0.0.1:" in found
             rows = lab.node("a").call("administrators")
             assert [row["user"] for row in rows["sessions"]][-1] == "admin"
-            assert {row["name"] for row in rows["administrators"]} == {"admin", "low", "test", "other"}
+            assert {row["name"] for row in rows["administrators"]} == {"admin", "low", "test", "other", "limited"}
         await asyncio.to_thread(told, lab, "admin@local from 127.0.0.1:")
 
     asyncio.run(run())
     assert lab.run is not None
     written = "".join(path.read_text(errors="replace") for path in lab.run.glob("*.log"))
     written += (lab.run / "lab.json").read_text() + json.dumps(lab.ask("", "status", {}))
-    for secret in (LAB_PASSWORD, PASSWORD, "a wrong one", "$6$", "$1$"):
+    for secret in (LAB_PASSWORD, PASSWORD, MORE, "a wrong one", "$6$", "$1$"):
         assert secret not in written
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from chassis.cli.views.layout import DATE, Data, Scope, View, ViewError, moment
+from chassis.cli.views.layout import DATE, Data, Scope, View, ViewError, columns, duration, moment
 
 RELEASES: Final[Mapping[str, tuple[str, str]]] = {
     "seos": ("Redback Networks SmartEdge OS", "SEOS-12.1.1.11-Release"),
@@ -116,3 +116,28 @@ privilege = View(
 
 silent = View(lambda data, scope: [])
 """What is done without a word."""
+
+
+def _administrators(data: Data, scope: Scope) -> list[str]:
+    sessions = []
+    for one in data["sessions"]:
+        since = moment(one["since"], scope)
+        began = f"{since:{DATE}}" if since is not None else ""
+        idle = duration(scope.now - one["active"])
+        sessions.append((one["user"], one["context"], one["source"], began, idle))
+    known = [
+        (one["name"], one["context"], one["privilege_start"], one["privilege_max"], _idle(one["idle_timeout"]))
+        for one in data["administrators"]
+    ]
+    return [
+        *columns(("Logged in", "Context", "From", "Since", "Idle"), sessions),
+        "",
+        *columns(("Administrator", "Context", "Privilege", "Highest", "Ends when idle"), known),
+    ]
+
+
+def _idle(minutes: int | None) -> str:
+    return f"after {minutes} minutes" if minutes else "never"
+
+
+administrators = View(_administrators)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ast
+
 import pytest
 
 from chassis.bus import requests
 from chassis.bus.arguments import read
-from chassis.cli.commands import COMMANDS, WORDS, grammar
+from chassis.cli.commands import COMMANDS, REQUESTS, WORDS, grammar
 from chassis.cli.completion import ParsedLine, SyntaxFault, complete, help_lines, offers, parse
 from chassis.cli.dialogue import Seat
 from chassis.cli.pipes import PIPES
 from chassis.config.grammar import Alternatives, Choice, Element, OptionalPart, Param, SyntaxWord, parse_syntax
 from chassis.config.operations import BY_ID
 from chassis.config.portion import PARTS
+from tests.support import ROOT
 
 
 def keywords(elements: tuple[Element, ...]) -> set[str]:
@@ -47,10 +50,24 @@ def test_every_row_is_whole() -> None:
             assert keywords(parse_syntax(syntax)) <= WORDS.keys(), row.id
 
 
+def test_a_session_may_send_what_the_cli_asks_and_nothing_else() -> None:
+    """Words of the CLI's source that name a request, but those that mean something else there."""
+    words = {
+        node.value
+        for path in (ROOT / "chassis" / "cli").glob("*.py")
+        if path.name != "commands.py"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    assert words & requests.CONTROLLER.keys() - {"keys"} <= REQUESTS
+    assert not REQUESTS & {"login", "sessions", "apply", "bus", "capture", "keys", "link", "inject"}
+
+
 LINES = (
     "show version",
     "show release",
     "show privilege",
+    "show administrators",
     "show chassis",
     "show hardware",
     "show hardware detail",

@@ -64,7 +64,7 @@ def test_a_wrong_word_has_a_caret_below_it() -> None:
 def test_help_at_any_place_leaves_the_line_as_it_is() -> None:
     rig = session()
     said = rig.type("show ver\x02\x02\x02?")
-    assert said.startswith("show ver\b\b\b?\r\n  alarms ")
+    assert said.startswith("show ver\b\b\b?\r\n  administrators ")
     assert said.endswith("\r\n[local]a#show ver\b\b\b")
     assert rig.type("\x05\r").endswith("[local]a#")
 

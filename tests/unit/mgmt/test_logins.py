@@ -75,7 +75,9 @@ def test_a_login_names_a_context_after_its_user() -> None:
 def test_privileges_of_an_administrator(
     start: int | None, most: int | None, privilege: int, privilege_max: int
 ) -> None:
-    found = logins.of_configuration(answer(privilege_start=start, privilege_max=most), "op@vpn", published=False)
+    given = {"privilege_start": start, "privilege_max": most}
+    said = {name: value for name, value in given.items() if value is not None}
+    found = logins.of_configuration(answer(**said), "op@vpn", published=False)
     assert found is not None
     assert (found.user, found.context) == ("op", "vpn")
     assert (found.privilege, found.privilege_max) == (privilege, privilege_max)
