@@ -1,0 +1,22 @@
+"""Random commits at a simulated router with a hundred tunnels: what they do not touch does not notice them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.random_commits import RandomCommits
+
+TUNNELS = 100
+COMMITS = 20
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_random_commits(seed: int, tmp_path: Path) -> None:
+    """Three runs of twenty, so that they go to different workers."""
+    router = RandomCommits(tmp_path, TUNNELS, seed)
+    for _ in range(COMMITS):
+        router.step()
+    router.same_as(router.fresh())
+    assert {"edit", "invalid", "sessions"} <= router.counts.keys()
