@@ -37,7 +37,8 @@ class Publisher:
         self.version = version
         self.records: dict[Key, Record] = {}
         self._wants = wants
-        self._dirty: dict[Key, None] = {}
+        self._dirty: dict[Key, bool] = {}
+        """Keys to look at, in order; False for one whose record is the same, but not who needs it."""
         self._cards: dict[str, _Subscriber] = {}
 
     def put(self, record: Record) -> bool:
@@ -46,14 +47,18 @@ class Publisher:
         if self.records.get(key) == record:
             return False
         self.records[key] = record
-        self._dirty[key] = None
+        self._dirty[key] = True
         return True
 
     def delete(self, key: Key) -> bool:
         if self.records.pop(key, None) is None:
             return False
-        self._dirty[key] = None
+        self._dirty[key] = True
         return True
+
+    def reconsider(self, key: Key) -> None:
+        """Other cards than before may need the record of a key; those that have it and go on get nothing."""
+        self._dirty.setdefault(key, False)
 
     def replace(self, wanted: Iterable[Record]) -> int:
         """Replace all records; return the number of changed ones."""
@@ -97,11 +102,12 @@ class Publisher:
         deltas = []
         for card, subscriber in self._cards.items():
             put, delete = [], []
-            for key in dirty:
+            for key, changed in dirty.items():
                 record = self.records.get(key)
                 if record is not None and self._wants(card, record):
-                    put.append(record)
-                    subscriber.held.add(key)
+                    if changed or key not in subscriber.held:
+                        put.append(record)
+                        subscriber.held.add(key)
                 elif key in subscriber.held:
                     delete.append(key)
                     subscriber.held.discard(key)

@@ -104,13 +104,13 @@ class NodeState:
             for context, remotes in plan.tunnels_by_peer.items()
             for remote in remotes
         }
-        # Mark records as changed for the cards that begin or cease to need them.
+        # Cards may begin or cease to need a record that does not change.
         for asp in plan.records_by_asp.keys() | before.records_by_asp.keys():
             for key in plan.records_by_asp.get(asp, frozenset()) ^ before.records_by_asp.get(asp, frozenset()):
-                self.publisher.delete(key)
+                self.publisher.reconsider(key)
         if plan.asps_with_fib != before.asps_with_fib:
             for number in plan.tunnels:
-                self.publisher.delete((bus.TunnelRecord.TYPE, number))
+                self.publisher.reconsider((bus.TunnelRecord.TYPE, number))
         wanted: list[bus.Record] = [record_builder.card_state(card) for card in self.cards.values() if card.epoch]
         wanted += record_builder.fixed(plan, discard=self.settings.discard, esn=self.settings.esn)
         flipped, lines = [], []

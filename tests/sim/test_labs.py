@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from chassis.sim.lab import Run
 from chassis.sim.run import simulate
 from chassis.xcrp import cards
 from chassis.xcrp.commits import Commits
+from chassis.xcrp.journal import Commit
 from launch.simulate import campaign, command, model
 from tests.support import CONFIGS
 
@@ -124,10 +126,9 @@ def fall_back_in_clear(patch: pytest.MonkeyPatch) -> None:
 def act_before_the_journal(patch: pytest.MonkeyPatch) -> None:
     """A commit is written down after it was acted on and acknowledged."""
 
-    def commit(
-        self: Commits, text: str, file: str, checked: Any, same: bool, answer: Any, now: float
-    ) -> list[Any]:
-        return [*self._force(file, checked, now), *answer(""), self.journal.append(file, text)]
+    def commit(self: Commits, commit: Commit, checked: Any, answer: Any, now: float) -> list[Any]:
+        commit = replace(commit, number=self.journal.version + 1)
+        return [*self._force(checked, "", now), *answer(""), self.journal.append(commit)]
 
     patch.setattr(Commits, "commit", commit)
 

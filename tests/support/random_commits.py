@@ -48,8 +48,8 @@ WRONG: Final = (
     "ipsec proposal none\nesp encryption null\n",
     "context inner\nip route 99.0.0.0/8 ti-1 cost many\n",
     "card ether-12-port 7\n",
-    "ike policy pol-1\n",
-    "context outer\nike2 policy pol-1\nseq 10 proposal ike extra words\npre-shared-key\n",
+    "ipsec policy light heavy\n",
+    "context outer\nike2 policy new\nmode aggressive\n",
 )
 """Lines that a commit is refused for."""
 

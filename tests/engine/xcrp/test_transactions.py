@@ -43,7 +43,12 @@ def mtu(node: Node, value: int, tunnel: str = "Tun-1", **more: Any) -> dict[str,
 
 
 def mtus(node: Node) -> list[str]:
-    return [line.strip() for line in node.ask("config")["text"].splitlines() if line.strip().startswith("mtu")]
+    return [line.strip() for line in text(node).splitlines() if line.strip().startswith("mtu")]
+
+
+def text(node: Node) -> str:
+    """The configuration in force."""
+    return str(node.ask("config")["text"])
 
 
 def restart(node: Node) -> None:
@@ -78,15 +83,15 @@ def test_lines_are_put_in_force_and_written_as_they_are() -> None:
     assert ["tunnel", "Tun-3"] in written["changed"]
     assert "text" not in written
     assert len(node.state[JOURNAL]) - size < len(TUN_3) + 500
-    before = node.ask("config")
+    before = text(node)
     restart(node)
-    assert node.ask("config") == before
+    assert text(node) == before
     assert node.keys_of("asp 2/1") == {"sa-1", "sa-3"}
 
 
 def test_every_reason_is_told_with_its_line_and_nothing_changes() -> None:
     node = booted()
-    before, journal = node.ask("config"), node.state[JOURNAL]
+    before, journal = text(node), node.state[JOURNAL]
     lines = (
         "tunnel ipsec Tun-1\nmtu 1300\nmtu 1\nnonsense word\ncontext C1\nip route 9.0.0.0/8 TI-1 cost many\n"
         "ipsec proposal p\nesp encryption null\n"
@@ -97,7 +102,7 @@ def test_every_reason_is_told_with_its_line_and_nothing_changes() -> None:
     assert [line for line, _ in wrong] == [3, 4, 6, 8]
     assert (4, "unknown") in wrong
     assert (8, "S-033") in wrong
-    assert (node.ask("config"), node.state[JOURNAL]) == (before, journal)
+    assert (text(node), node.state[JOURNAL]) == (before, journal)
 
 
 def test_an_unknown_line_is_refused_where_it_was_typed_and_kept_from_a_file() -> None:
@@ -110,7 +115,7 @@ def test_an_unknown_line_is_refused_where_it_was_typed_and_kept_from_a_file() ->
     done = commit(node, lines, file="part.cfg")
     assert done["applied"]
     assert {found["severity"] for found in done["diagnostics"]} == {"warning"}
-    assert f"magic word {KEY}" in node.ask("config")["text"]
+    assert f"magic word {KEY}" in text(node)
 
 
 def test_a_line_of_another_part_of_the_router_may_be_typed() -> None:
@@ -118,7 +123,7 @@ def test_a_line_of_another_part_of_the_router_may_be_typed() -> None:
     done = commit(node, "context C1\nrouter ospf 1\n")
     assert done["applied"]
     restart(node)
-    assert "router ospf 1" in node.ask("config")["text"]
+    assert "router ospf 1" in text(node)
 
 
 def test_a_commit_tells_only_what_its_lines_bring_about() -> None:
@@ -152,20 +157,20 @@ def test_lines_without_a_difference_are_no_commit() -> None:
 def test_a_setting_that_is_typed_with_its_default_is_a_commit() -> None:
     node = booted()
     commit(node, "context L1\nike2 policy p\n")
-    before = node.ask("config")["text"]
+    before = text(node)
     done = commit(node, "context L1\nike2 policy p\nconnection-type both\n")
     assert (done["changes"], done["version"]) == ([], 3)
     restart(node)
     policy = " ike2 policy p\n"
-    assert node.ask("config")["text"] == before.replace(policy, f"{policy}  connection-type both\n")
+    assert text(node) == before.replace(policy, f"{policy}  connection-type both\n")
 
 
 def test_a_commit_that_does_not_get_to_disk_is_refused() -> None:
     node = booted()
-    before = node.ask("config"), node.state[JOURNAL]
+    before = text(node), node.state[JOURNAL]
     node.full = True
     assert "journal can't be written: No space left on device" in refusal(node, TUN_3)
-    assert (node.ask("config"), node.state[JOURNAL]) == before
+    assert (text(node), node.state[JOURNAL]) == before
     assert any("commit 2 of bob refused" in event for event in node.events())
     node.full = False
     assert commit(node, TUN_3)["version"] == 2
@@ -177,12 +182,12 @@ def test_a_commit_that_does_not_get_to_disk_is_refused() -> None:
 def test_an_object_that_both_changed_is_a_conflict_and_another_one_is_not() -> None:
     node = booted()
     mtu(node, 1300, user="ann")
-    before = node.ask("config")
+    before = text(node)
     why = refusal(node, "tunnel ipsec Tun-1\ndf-bit set\n", "bob", base=1)
     assert why.startswith("Database is locked by another transaction")
     assert "ann" in why
     assert "tunnel Tun-1" in why
-    assert node.ask("config") == before
+    assert text(node) == before
     done = commit(node, "tunnel ipsec Tun-2\nmtu 1200\n", "bob", base=1)
     assert done["applied"]
     assert mtus(node) == ["mtu 1300", "mtu 1200"]
@@ -233,7 +238,7 @@ def test_a_base_that_is_no_commit_is_refused() -> None:
 
 def test_what_is_not_confirmed_goes_back_by_itself() -> None:
     node = booted()
-    before = node.ask("config")
+    before = text(node)
     done = commit(node, TUN_3, confirm=10)
     assert (done["applied"], done["minutes"], done["version"]) == (True, 10, 2)
     assert node.ask("commits")["open"] == {
@@ -242,9 +247,9 @@ def test_what_is_not_confirmed_goes_back_by_itself() -> None:
         "seconds": pytest.approx(600.0, abs=1.0),
     }
     node.run(599.0)
-    assert "Tun-3" in node.ask("config")["text"]
+    assert "Tun-3" in text(node)
     node.run(2.0)
-    assert node.ask("config") == before
+    assert text(node) == before
     assert node.keys_of("asp 2/1") == {"sa-1"}
     assert any("commit 2 of ann was not confirmed" in event for event in node.events())
     rows = node.ask("commits")
@@ -255,13 +260,13 @@ def test_what_is_not_confirmed_goes_back_by_itself() -> None:
     ]
     assert rows["open"] == {}
     restart(node)
-    assert node.ask("config") == before
+    assert text(node) == before
 
 
 def test_while_it_waits_everybody_else_is_locked_out() -> None:
     node = booted()
     mtu(node, 1300, confirm=10)
-    held = node.ask("config"), node.state[JOURNAL]
+    held = text(node), node.state[JOURNAL]
     refused: dict[str, dict[str, Any]] = {
         "commit": {"lines": "context C9\n", "user": "bob", "base": 2},
         "apply": {"text": HIGH_AVAILABILITY, "user": "ann"},
@@ -273,7 +278,7 @@ def test_while_it_waits_everybody_else_is_locked_out() -> None:
     assert "ann" in refusal(node, "", "bob")
     # Another session of the same user, which began before.
     assert "ann" in refusal(node, "context C9\n", "ann", base=1)
-    assert (node.ask("config"), node.state[JOURNAL]) == held
+    assert (text(node), node.state[JOURNAL]) == held
     assert not node.ask("apply", text=HIGH_AVAILABILITY, dry=True)["applied"]
 
 
@@ -327,7 +332,7 @@ def test_a_second_one_that_must_be_confirmed_goes_back_to_where_the_first_began(
 def test_the_time_runs_on_while_no_controller_does(down: float, held: bool) -> None:
     """The clock of the day counts: after a restart of the machine the node's own begins anew."""
     node = booted()
-    before = node.ask("config")
+    before = text(node)
     mtu(node, 1300, confirm=10)
     node.kill_controller()
     wall = node.now + node.wall_offset + down
@@ -339,14 +344,14 @@ def test_the_time_runs_on_while_no_controller_does(down: float, held: bool) -> N
     node.run(1.0)
     assert (mtus(node) == ["mtu 1300"]) == held
     if not held:
-        assert node.ask("config") == before
+        assert text(node) == before
         assert any("commit 2 of ann was not confirmed" in event for event in node.events())
         restart(node)
-        assert node.ask("config") == before
+        assert text(node) == before
     else:
         assert node.ask("commits")["open"]["seconds"] == pytest.approx(500.0, abs=3.0)
         node.run(500.0)
-        assert node.ask("config") == before
+        assert text(node) == before
 
 
 def test_a_full_disk_delays_going_back_and_no_more() -> None:
@@ -436,21 +441,21 @@ def test_killed_at_every_cut_what_was_acknowledged_is_in_force() -> None:
 
 def test_an_earlier_commit_comes_back_as_a_new_one() -> None:
     node = booted()
-    texts = {1: node.ask("config")["text"]}
+    texts = {1: text(node)}
     for number in range(2, 6):
         mtu(node, 1000 + number, f"Tun-{number % 2 + 1}")
-        texts[number] = node.ask("config")["text"]
+        texts[number] = text(node)
     done = node.ask("rollback", number=3, user="bob")
     assert (done["applied"], done["version"]) == (True, 6)
     assert [change["path"] for change in done["changes"]] == [["tunnel", "Tun-1"], ["tunnel", "Tun-2"]]
-    assert node.ask("config")["text"] == texts[3]
+    assert text(node) == texts[3]
     assert "text" not in record(node)
     for number in (1, 4, 6):
         restart(node)
         node.ask("rollback", number=number, user="bob")
-        assert node.ask("config")["text"] == texts.get(number, texts[3])
+        assert text(node) == texts.get(number, texts[3])
     restart(node)
-    assert node.ask("config")["text"] == texts[3]
+    assert text(node) == texts[3]
     assert node.ask("commits")["commits"][0]["back"] == 6
     with pytest.raises(LookupError, match="commit 99 is not kept"):
         node.ask("rollback", number=99, user="bob")
@@ -469,8 +474,8 @@ def test_the_journal_has_a_whole_configuration_now_and_then(monkeypatch: pytest.
             kept = [row["number"] for row in node.ask("commits")["commits"]]
             target = kept[(number // 7) % len(kept)]
             node.ask("rollback", number=target, user="bob")
-            assert node.ask("config")["text"] == texts.get(target, node.ask("config")["text"])
-        texts[node.ask("identity")["version"]] = node.ask("config")["text"]
+            assert text(node) == texts.get(target, text(node))
+        texts[node.ask("identity")["version"]] = text(node)
         node.run(0.1)
         held = Journal(node.state[JOURNAL])
         assert not held.problems
@@ -479,7 +484,7 @@ def test_the_journal_has_a_whole_configuration_now_and_then(monkeypatch: pytest.
         assert held.version - whole[-1] <= 5
         if number % 5 == 0:
             restart(node)
-        assert node.ask("config")["text"] == texts[held.version]
+        assert text(node) == texts[held.version]
 
 
 def test_many_differences_call_for_a_whole_one_by_their_size() -> None:
@@ -491,9 +496,9 @@ def test_many_differences_call_for_a_whole_one_by_their_size() -> None:
         node.run(0.1)
     held = Journal(node.state[JOURNAL])
     assert 1 < len([one for one in held.commits if one.text is not None]) < 6
-    before = node.ask("config")
+    before = text(node)
     restart(node)
-    assert node.ask("config") == before
+    assert text(node) == before
 
 
 @pytest.mark.parametrize(
@@ -511,11 +516,11 @@ def test_many_differences_call_for_a_whole_one_by_their_size() -> None:
 )
 def test_a_line_that_is_none_of_a_journal_is_left_out(line: dict[str, Any]) -> None:
     node = booted()
-    before = node.ask("config")
+    before = text(node)
     node.state[JOURNAL] += json.dumps(line).encode() + b"\n"
     restart(node)
     assert any("line 2 of the journal" in event for event in node.events())
-    assert node.ask("config") == before
+    assert text(node) == before
     assert mtu(node, 1300)["version"] == 2
 
 
@@ -530,7 +535,7 @@ def test_differences_without_a_whole_configuration_are_no_journal() -> None:
 
 def test_the_difference_is_shown_and_not_made() -> None:
     node = booted()
-    before = node.ask("config")
+    before = text(node)
     lines = (
         "no tunnel ipsec Tun-2\ntunnel ipsec Tun-1\nmtu 1300\n"
         "context C1\nno interface TI-2\nip route 9.0.0.0/8 TI-1\n"
@@ -554,7 +559,7 @@ def test_the_difference_is_shown_and_not_made() -> None:
     ]
     assert found["conflict"] == ""
     assert [item["severity"] for item in found["diagnostics"]] == ["warning"]
-    assert node.ask("config") == before
+    assert text(node) == before
     mtu(node, 1200, user="bob")
     assert "bob" in node.ask("candidate", lines=lines, base=1)["conflict"]
 
