@@ -28,7 +28,7 @@ def refused(node: Node, command: Any, arguments: Any) -> str:
 
 
 @pytest.mark.parametrize(("command", "arguments", "text"), [
-    ("polity", {}, "does not know 'polity': it knows alarms, apply"),
+    ("polity", {}, "does not know 'polity': it knows administrators, alarms, apply"),
     (None, {}, "does not know None"),
     ("status", [], "arguments are a map"),
     ("status", {"x": 1}, "no argument 'x'"),
