@@ -77,7 +77,7 @@ class ShownLab:
     def beside_them(self) -> Iterator[str]:
         """What an operator reaches for beside those of the guide."""
         yield from ("show version", "show release", "show chassis", "show hardware", "show hardware detail")
-        yield from ("show slot table", "show card", "show alarms", "show tunnel")
+        yield from ("show slot table", "show card", "show alarms", "show tunnel", "show administrators")
         for part in ("", " pool", " group"):
             yield from (f"show asp{part}", f"show asp{part} detail")
         yield from ("show context", "show context all", "show circuit", "show port")
@@ -105,7 +105,7 @@ MASKS: Final = (
     (r"(?m)^.*\d\d:\d\d:\d\d \d{4}$", "DATE"),
     (r"\bat \w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4}", "at DATE"),
     (r"\d+ hours \d+ minutes \d+ seconds", "TIME"),
-    (r"\b\d\d:\d\d:\d\d\b", "TIME"),
+    (r"(?<![0-9a-f:])\d\d:\d\d:\d\d(?![0-9a-f:])", "TIME"),
     (r"\b(spi )?0x(?!4008)[0-9a-f]{8}\b", "SPI"),
     (r"(?m)^(\S+ +[0-9a-f:]{17} +)\d+ +(ARPA)", r"\1TTL    \2"),
     (r"(?m)^( +(?:pre-?shared-key|(?:esp|ah) .* key) ).*$", r"\1KEY"),

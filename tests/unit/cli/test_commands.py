@@ -66,8 +66,8 @@ def test_a_session_may_send_what_the_cli_asks_and_nothing_else() -> None:
 LINES = (
     "show version",
     "show release",
-    "show privilege",
     "show administrators",
+    "show privilege",
     "show chassis",
     "show hardware",
     "show hardware detail",
