@@ -76,6 +76,7 @@ lint: install
 docs: install
 	@mkdir -p build
 	$(BIN)/python -m tools.bus_page > build/page.md && mv build/page.md docs/bus.md
+	$(BIN)/python -m tools.commands_page > build/page.md && mv build/page.md docs/commands.md
 	$(BIN)/python -m pytest tests -q --collect-only --write-statements build/statements > build/collected
 	$(BIN)/python -m chassis.config.fidelity build/statements > build/page.md && mv build/page.md docs/fidelity.md
 	$(BIN)/python -m tools.states_page > build/page.md && mv build/page.md docs/states.md

@@ -116,18 +116,24 @@ def _readable(parameter: re.Match[str]) -> str:
     return name.replace("_", "-") if sign == ":" else f"{{{kind}}}" if "|" in kind else kind
 
 
-def _syntax(command: Command) -> str:
+def syntax_of(command: Command) -> str:
+    """Return a command's syntax as a cell of a page."""
     return _PARAMETER.sub(_readable, command.syntax).replace("|", "\\|")
 
 
-def _row(command: Command) -> str:
+def standing_of(command: Command) -> str:
+    """Return how far a command is emulated, and what it waits for, as a cell of a page."""
     openers = [opener for opener in CONFIG_COMMANDS if opener.enters in command.modes and opener.enters]
     # A line in an object without effect has no effect either.
     if openers and all(opener.standing == "later" for opener in openers):
         command = replace(command, standing="later", feature=openers[0].feature)
     feature = f" ({command.feature})" if command.feature else ""
-    modes, standing = ", ".join(command.modes), STANDING[command.standing]
-    return f"| `{_syntax(command)}` | {modes} | {command.guide} | {standing}{feature} |"
+    return f"{STANDING[command.standing]}{feature}"
+
+
+def _row(command: Command) -> str:
+    modes = ", ".join(command.modes)
+    return f"| `{syntax_of(command)}` | {modes} | {command.guide} | {standing_of(command)} |"
 
 
 def _statement(statement: Statement, proven: Set[str]) -> str:
@@ -183,7 +189,7 @@ def describe(proven: Set[str]) -> str:
         "",
         "| lines | mode |",
         "| --- | --- |",
-        *[f"| `{_syntax(command)}` | {command.modes[0]} |" for command in FOREIGN if command.enters],
+        *[f"| `{syntax_of(command)}` | {command.modes[0]} |" for command in FOREIGN if command.enters],
         "",
         "## Exec, show and clear commands",
         "",

@@ -13,12 +13,13 @@ from chassis.config.fidelity import describe as fidelity
 from chassis.config.fidelity import emulated
 from tests.support import ROOT
 from tools.bus_page import describe as bus
+from tools.commands_page import describe as commands
 from tools.states_page import describe as states
 
 DOCS = ROOT / "docs"
 
 
-@pytest.mark.parametrize(("page", "describe"), [("bus.md", bus), ("states.md", states)])
+@pytest.mark.parametrize(("page", "describe"), [("bus.md", bus), ("commands.md", commands), ("states.md", states)])
 def test_a_printed_page_is_up_to_date(page: str, describe: Callable[[], str]) -> None:
     assert (DOCS / page).read_text() == describe(), "run `make docs`"
 
