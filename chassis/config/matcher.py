@@ -35,7 +35,8 @@ class Accept:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Keyword:
-    """One accepted spelling; `field` is empty for plain keywords, else it keeps `value`."""
+    """One accepted spelling. `field` keeps `value`; it is empty for plain keywords, where `value` is the first
+    spelling."""
 
     spelling: str
     field: str
@@ -92,7 +93,7 @@ def _build(elements: Sequence[Element], following: State, command: Command, mode
     for element in reversed(elements):
         match element:
             case SyntaxWord(spellings):
-                state = tuple(Keyword(s, "", None, state, command) for s in spellings)
+                state = tuple(Keyword(s, "", spellings[0], state, command) for s in spellings)
             case Choice(name):
                 options = element.known(modern)
                 state = tuple(Keyword(text, name, value, state, command) for text, value in options)
@@ -167,8 +168,7 @@ class CompiledGrammar:
                 continue
             if whole is not None:
                 return _matched(whole[0].command, whole[1])
-            meant = {arc.value if arc.field else arc.spelling for arc, _ in short}
-            if len(meant) == 1:
+            if _is_clear([arc for arc, _ in short]):
                 valued.extend(
                     (arc.target, (kept, arc.field, arc.value, index) if arc.field else kept) for arc, kept in short
                 )
@@ -193,7 +193,7 @@ class CompiledGrammar:
                 values = [arc for arc in arcs if isinstance(arc, Value)]
                 following = [a.target for a in values if not isinstance(a.read(word), InvalidValue)]
                 short = [arc for arc in keywords if arc.spelling.startswith(lower)]
-                if len({arc.spelling for arc in short}) == 1:
+                if _is_clear(short):
                     following.extend(arc.target for arc in short)
             threads = following
         return tuple(arc for state in threads for arc in state)
@@ -210,6 +210,12 @@ class CompiledGrammar:
                 case Value():
                     found.setdefault(f"<{arc.type.name}>", arc.type.help)
         return tuple(found.items())
+
+
+def _is_clear(short: Sequence[Keyword]) -> bool:
+    """Return whether an abbreviation of these keywords means one thing: one word, or the spellings of one."""
+    words = {arc.value if arc.field else arc.spelling for arc in short}
+    return len(words) == 1 or len({arc.value for arc in short}) == 1
 
 
 def _telling(refusal: InvalidValue) -> tuple[bool, bool]:

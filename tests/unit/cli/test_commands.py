@@ -239,6 +239,7 @@ def test_the_parts_of_a_configuration_are_those_of_the_request() -> None:
         ("term len 0", "terminal-length"),
         ("ex", "exit"),
         ("sh arp", "show-arp-cache"),
+        ("conf", "config"),
     ],
 )
 def test_words_are_shortened_as_long_as_they_are_clear(line: str, row: str) -> None:
