@@ -6,6 +6,7 @@ Router a is reached as SEOS, router b as IPOS. Tunnel t0 between them carries th
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -85,6 +86,8 @@ class SshLab:
     client: LabClient
     key: Path
     """File of the private key that logs in as `OPERATOR` too."""
+    ports: Mapping[str, int]
+    """The port of each router on 127.0.0.1."""
 
     @property
     def run(self) -> Path:
@@ -92,16 +95,10 @@ class SshLab:
         assert self.client.run is not None
         return self.client.run
 
-    def port(self, node: str) -> int:
-        """The port of a router on 127.0.0.1."""
-        rows = self.client.ask("", "ps", {})["processes"]
-        found: int = next(row["ssh"]["port"] for row in rows if row["node"] == node and "ssh" in row)
-        return found
-
     def netmiko(self, node: str, **more: Any) -> dict[str, Any]:
         """What Netmiko is told to log in to a router as the lab's own user, unless told otherwise."""
         given = {"username": OPERATOR, "password": PASSWORD, "device_type": "ericsson_ipos"}
-        return {"host": "127.0.0.1", "port": self.port(node), **given, **more}
+        return {"host": "127.0.0.1", "port": self.ports[node], **given, **more}
 
     def openssh(self, node: str, *words: str, user: str = OPERATOR) -> list[str]:
         """The command line of OpenSSH's client, with the file that the lab has for it."""
@@ -115,7 +112,8 @@ def start(factory: LabFactory, folder: Path, rate: int = 1000) -> SshLab:
     lab_files.written(folder, 1, [0])
     near = folder / "a.cfg"
     near.write_text(accounts + SPARE + near.read_text())
-    text = lab_files.lab([0], rate).replace(
+    text = lab_files.lab([0], rate).replace(f"rate: {rate}", f"rate: {rate}, start: manual")
+    text = text.replace(
         "{kind: smartedge, config: b.cfg}", "{kind: smartedge, config: b.cfg, settings: {os: ipos}}"
     )
     made, key = generate_private_key("ssh-ed25519"), folder / "key"
@@ -123,6 +121,7 @@ def start(factory: LabFactory, folder: Path, rate: int = 1000) -> SshLab:
     key.chmod(0o600)
     made.write_public_key(folder / "key.pub")
     (folder / "lab.yaml").write_text(f"ssh: {{user: {OPERATOR}, password: {PASSWORD}, key: key.pub}}\n{text}")
-    lab = SshLab(factory(folder / "lab.yaml"), key)
-    lab.client.wait_until("tunnels up", within=20)
-    return lab
+    client = factory(folder / "lab.yaml")
+    client.wait_until("tunnels up", within=20)
+    rows = client.ask("", "ps", {})["processes"]
+    return SshLab(client, key, {row["node"]: row["ssh"]["port"] for row in rows if "ssh" in row})
