@@ -101,6 +101,8 @@ class ToFlash:
 
     `operation` is `list` a folder; `read` a file; `write` one with `data`, complete and on disk or not at all;
     `copy` one to `target`, in the same way; or `delete` one. An existing file is replaced if `overwrite`.
+    `store` reads all files of the PKI stores. `key-pair` makes an RSA key of `bits` and writes it, encrypted under
+    `data`; the shell goes on meanwhile.
     """
 
     number: int
@@ -109,6 +111,7 @@ class ToFlash:
     data: bytes = field(default=b"", repr=False)
     target: FlashPath = ()
     overwrite: bool = False
+    bits: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,9 @@ from chassis.net.ipv4 import IPV4_HEADER_LENGTH, MAX_IPV4_LENGTH
 MAX_CONFIGURATION: Final = 32 * 1024 * 1024
 """Length (octets) of the longest configuration."""
 
+MAX_PEM: Final = 1 << 17
+"""Length (octets) of the longest PEM text in a request."""
+
 MAX_PING: Final = MAX_IPV4_LENGTH - HEADROOM - IPV4_HEADER_LENGTH - 8
 """Data (octets) of the largest echo request: with its headers it fits a batch."""
 
@@ -74,6 +77,7 @@ _PORT = Argument(TextType(32), "the port, such as 3/11", required=True)
 _SINCE = Argument(NumberType(0, MAX_TIME, "seconds"), "only entries after this monotonic time", 0.0)
 _TUNNEL = Argument(TextType(), "name of the tunnel; all if it is left out", "")
 _ASP = Argument(TextType(32), "the ASP, as in 1/1", required=True)
+_HANDLE = Argument(TextType(64), "its handle, as in show pki certificate", required=True)
 _OF_CONTEXT = Argument(TextType(), "name of the context", required=True)
 _CONTEXT = Argument(TextType(), "only of this context; of all where it is empty", "")
 _COUNTED = Argument(FlagType(), "with what line cards counted", False)
@@ -219,6 +223,39 @@ CONTROLLER: Final[Mapping[str, Spec]] = {
         "Names and lengths of a context's key pairs; never a key.",
         {"context": _OF_CONTEXT, "name": Argument(TextType(), "only this one", "")},
     ),
+    "pki-import": Spec(
+        "Import a certificate or a key pair into a context's PKI store.",
+        {
+            "context": _OF_CONTEXT,
+            "kind": Argument(WordType(("trusted", "self", "key-pair")), "of what", required=True),
+            "name": Argument(TextType(64), "name of the key pair", ""),
+            "file": Argument(TextType(256), "PEM file of the flash", ""),
+            "text": Argument(TextType(MAX_PEM), "PEM text in place of a file", ""),
+        },
+    ),
+    "pki-key-pair": Spec(
+        "Make a key pair.",
+        {
+            "context": _OF_CONTEXT,
+            "name": Argument(TextType(64), "name of the key pair", required=True),
+            "bits": Argument(IntType(512, 16_384), "length of the key", required=True),
+        },
+    ),
+    "pki-request": Spec(
+        "Write a certificate request into a PEM file.",
+        {
+            "context": _OF_CONTEXT,
+            "name": Argument(TextType(64), "name of the request", required=True),
+            "file": Argument(TextType(256), "file of the flash", required=True),
+            "key_pair": Argument(TextType(64), "name of the key pair", required=True),
+            "subject": Argument(ValuesType(16), "fields of the subject", required=True),
+            "alternatives": Argument(ValuesType(16), "alternative names by kind", required=True),
+            "usages": Argument(TextListType(7, 32), "key usages; none are asked for where it is left out"),
+            "overwrite": Argument(FlagType(), "replace an existing file", False),
+        },
+    ),
+    "pki-find": Spec("The certificate of a handle.", {"context": _OF_CONTEXT, "handle": _HANDLE}),
+    "pki-remove": Spec("Remove the certificate of a handle.", {"context": _OF_CONTEXT, "handle": _HANDLE}),
     "certificate-requests": Spec("Certificate requests and their files.", {"context": _CONTEXT}),
     "log": Spec("The log.", {"since": _SINCE}),
     "events": Spec("The events of the node.", {"since": _SINCE}),

@@ -1,6 +1,6 @@
 """The table of all exec commands. Parser, help, completion and privileges come from it.
 
-Rows stand in `show_commands`, `exec_commands` and `transaction_commands`; `rows` says what a row is.
+Rows stand in `show_commands`, `exec_commands`, `pki_commands` and `transaction_commands`; `rows` says what one is.
 """
 
 from __future__ import annotations
@@ -10,19 +10,26 @@ from functools import cache
 from typing import Final
 
 from chassis.cli.exec_commands import EXEC_COMMANDS, EXEC_WORDS
+from chassis.cli.pki_commands import PKI_COMMANDS, PKI_WORDS
 from chassis.cli.rows import ExecCommand
 from chassis.cli.show_commands import SHOW_COMMANDS, SHOW_WORDS
 from chassis.cli.transaction_commands import TRANSACTION_COMMANDS, TRANSACTION_WORDS
 from chassis.config.grammar import Alternatives, Command, Element, OptionalPart, SyntaxWord
 from chassis.config.matcher import CompiledGrammar
 
-COMMANDS: Final[tuple[ExecCommand, ...]] = (*SHOW_COMMANDS, *EXEC_COMMANDS, *TRANSACTION_COMMANDS)
+COMMANDS: Final[tuple[ExecCommand, ...]] = (
+    *SHOW_COMMANDS,
+    *EXEC_COMMANDS,
+    *PKI_COMMANDS,
+    *TRANSACTION_COMMANDS,
+)
 
 BY_NAME: Final[Mapping[str, ExecCommand]] = {row.id: row for row in COMMANDS}
 
 REQUESTS: Final = frozenset(
     {row.request for row in COMMANDS if row.request}
     | {"boot", "candidate", "commit", "commits", "copy-file", "delete-file", "identity", "names", "object", "ping"}
+    | {"key-pairs", "pki-find", "pki-import", "pki-remove", "pki-request"}
     | {"read-file", "reload", "reload-asp", "reload-card", "rollback", "save", "tunnels"}
 )
 """Requests that a session may send to a controller: those of the rows, and of conversations."""
@@ -53,7 +60,7 @@ CONFIGURATION_WORDS: Final[Mapping[str, str]] = {
 }
 """What `?` says of keywords of the configuration that begin several commands; others have their command's help."""
 
-WORDS: Final[Mapping[str, str]] = {**SHOW_WORDS, **EXEC_WORDS, **TRANSACTION_WORDS}
+WORDS: Final[Mapping[str, str]] = {**SHOW_WORDS, **EXEC_WORDS, **PKI_WORDS, **TRANSACTION_WORDS}
 """What `?` says of a keyword."""
 
 

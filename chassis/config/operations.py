@@ -20,7 +20,7 @@ def _show(name: str, syntax: str, help: str, guide: str = "10", aliases: tuple[s
 
 def _pki(name: str, syntax: str, help: str) -> Command:
     return Command(name, ("exec",), syntax, help, kind="exec", does="none", misplaced="S-012",
-                   standing="later", feature="PKI", guide="6.1.1")
+                   guide="6.1.1")
 
 
 def _clear(what: str, help: str) -> Command:

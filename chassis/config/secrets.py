@@ -108,6 +108,11 @@ class RouterSecret:
         """Return the name of the secret in use; empty if there is none."""
         return _text(_cipher(self.texts[0])[0]) if self.texts else ""
 
+    @property
+    def passwords(self) -> tuple[bytes, ...]:
+        """Return what private keys on disk are encrypted under: the first for new ones."""
+        return tuple(text.encode() for text in self.texts)
+
     def encrypt(self, kind: bytes, value: bytes) -> str:
         """Return the text of the encrypted form; empty if there is no secret."""
         if not self.texts:

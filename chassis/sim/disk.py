@@ -5,8 +5,10 @@ from __future__ import annotations
 from math import inf
 
 from chassis.bus.engine import Append, FlashPath, Persist, ToFlash
+from chassis.net.pki import new_key
+from chassis.xcrp.flash import FlashFile, encrypted_pem
 from chassis.xcrp.flash_operations import FlashAnswer, FlashEntry
-from chassis.xcrp.flash_paths import written
+from chassis.xcrp.flash_paths import PKI, written
 
 FULL = "No space left on device"
 
@@ -57,7 +59,10 @@ class Disk:
                 for name in sorted(inside)
             }
             return FlashAnswer(entries=tuple(entries.values()))
-        if asked.operation != "write" and path not in held:
+        if asked.operation == "store":
+            files = (FlashFile("/".join(name), data) for name, data in sorted(held.items()) if name[0] == PKI)
+            return FlashAnswer(store=tuple(files))
+        if asked.operation not in ("write", "key-pair") and path not in held:
             return FlashAnswer(f"Can't open {written(path)}: No such file or directory", missing=True)
         if asked.operation == "read":
             return FlashAnswer(data=held[path])
@@ -65,6 +70,8 @@ class Disk:
             del held[path]
             return FlashAnswer()
         target, data = (asked.target, held[path]) if asked.operation == "copy" else (path, asked.data)
+        if asked.operation == "key-pair":
+            data = encrypted_pem(new_key(asked.bits), asked.data)
         if target in held and not asked.overwrite:
             return FlashAnswer(exists=True)
         if self.full:

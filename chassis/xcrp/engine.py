@@ -21,6 +21,7 @@ from chassis.xcrp import (
     ike_commands,
     inventory,
     listing,
+    pki_commands,
     secret_commands,
     show_commands,
     trace_commands,
@@ -85,6 +86,7 @@ class ControllerEngine:
             **cli_commands.COMMANDS,
             **ike_commands.COMMANDS,
             **listing.COMMANDS,
+            **pki_commands.COMMANDS,
             **secret_commands.COMMANDS,
             **show_commands.COMMANDS,
             **trace_commands.COMMANDS,
@@ -233,5 +235,5 @@ class ControllerEngine:
         if tuple(files) == self._flash:
             return []
         self._flash = tuple(files)
-        self.node.flash = read_store(files)
+        self.node.flash = read_store(files, self.state.secret.passwords)
         return [str(problem) for problem in self.node.flash.problems]

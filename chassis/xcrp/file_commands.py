@@ -30,10 +30,10 @@ def _file(text: str) -> FlashPath:
         raise ArgumentError(str(error)) from None
 
 
-def _work(
+def flash_work(
     operators: Operators, number: int, name: str, operation: str, path: FlashPath, then: Then, **more: Any
 ) -> list[Output]:
-    """Have the shell do an operation for a command; what `then` raises refuses the command."""
+    """Have the shell do an operation (see `ToFlash`) for a command; what `then` raises refuses the command."""
 
     def guarded(answer: FlashAnswer, now: float) -> list[Output]:
         try:
@@ -71,7 +71,7 @@ def _files(operators: Operators, number: int, given: dict[str, Any], now: float)
         ]
         return {"path": written(path), "files": rows}
 
-    return _work(operators, number, "files", "list", path, _answered(number, listed))
+    return flash_work(operators, number, "files", "list", path, _answered(number, listed))
 
 
 def _read_file(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
@@ -81,7 +81,7 @@ def _read_file(operators: Operators, number: int, given: dict[str, Any], now: fl
         text, why = text_of(path, answer)
         return [ToOperator(number, {} if why else {"file": written(path), "text": text}, why)]
 
-    return _work(operators, number, "read-file", "read", path, then)
+    return flash_work(operators, number, "read-file", "read", path, then)
 
 
 def saved_text(operators: Operators) -> str:
@@ -101,7 +101,7 @@ def _save(operators: Operators, number: int, given: dict[str, Any], now: float) 
         said = state.event(f"configuration saved to {written(path)}{_by(given['user'])}", now)
         return [*said, ToOperator(number, result)]
 
-    return _work(operators, number, "save", "write", path, then, data=data, overwrite=given["overwrite"])
+    return flash_work(operators, number, "save", "write", path, then, data=data, overwrite=given["overwrite"])
 
 
 def _by(user: str) -> str:
@@ -110,7 +110,7 @@ def _by(user: str) -> str:
 
 def _delete_file(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
     path = _file(given["file"])
-    return _work(
+    return flash_work(
         operators, number, "delete-file", "delete", path, _answered(number, lambda _: {"file": written(path)})
     )
 
@@ -121,7 +121,7 @@ def _copy_file(operators: Operators, number: int, given: dict[str, Any], now: fl
     def copied(answer: FlashAnswer) -> Attributes:
         return {"file": written(path), "target": written(target), "exists": answer.exists}
 
-    return _work(
+    return flash_work(
         operators,
         number,
         "copy-file",
@@ -141,7 +141,7 @@ def _boot(operators: Operators, number: int, given: dict[str, Any], now: float) 
         same = not answer.error and answer.data.decode(errors="replace") == held
         return [ToOperator(number, {"file": written(path), "exists": not answer.missing, "saved": same})]
 
-    return _work(operators, number, "boot", "read", path, then)
+    return flash_work(operators, number, "boot", "read", path, then)
 
 
 def _reload(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
@@ -156,7 +156,7 @@ def _reload(operators: Operators, number: int, given: dict[str, Any], now: float
             return [ToOperator(number, {}, why)]
         return _load(operators, number, text, written(path), given["user"], now)
 
-    return _work(operators, number, "reload", "read", path, then)
+    return flash_work(operators, number, "reload", "read", path, then)
 
 
 def _load(operators: Operators, number: int, text: str, file: str, user: str, now: float) -> list[Output]:

@@ -1,15 +1,15 @@
 """The flash of a router: the PEM files of its contexts' PKI stores (guide 6.1), read once and checked.
 
 A file is `pki/CONTEXT/KIND/NAME.pem`. KIND is `trusted` (certificates of authorities), `self` (certificates of
-this router, with intermediate ones), `keys` (private keys) or `requests` (certificate requests, which are only
-shown). A certificate in `self` belongs to the key of the same name. An error message has the path of its file and
-never the content.
+this router, with intermediate ones), `keys` (private keys, those that an operator made or imported encrypted
+under the router's secret) or `requests` (certificate requests, which are only shown). A certificate in `self`
+belongs to the key of the same name. An error message has the path of its file and never the content.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from cryptography import x509
@@ -75,6 +75,17 @@ class PkiStore:
     def names(self, context: str, kind: str) -> list[str]:
         return [item.name for item in self.items.get(context, ()) if item.kind == kind]
 
+    def pem(self, context: str, kind: str, name: str) -> bytes:
+        """Return the PEM text of an object; a key's is clear.
+
+        Raises:
+            KeyError: there is no such object.
+        """
+        for item in self.items.get(context, ()):
+            if (item.kind, item.name) == (kind, name):
+                return item.pem
+        raise KeyError(f"{context} {kind} {name}")
+
     def first_missing(self, context: str) -> str:
         """Return what a context lacks for rsa-signature (guide 6.1): a trusted or own certificate, or its key."""
         if not self.names(context, TRUSTED):
@@ -87,8 +98,11 @@ class PkiStore:
         return ""
 
 
-def read_store(files: Iterable[FlashFile]) -> PkiStore:
-    """Return the PKI stores of these files. Invalid files do not raise; they are in `problems`."""
+def read_store(files: Iterable[FlashFile], passwords: Sequence[bytes] = ()) -> PkiStore:
+    """Return the PKI stores of these files. Invalid files do not raise; they are in `problems`.
+
+    `passwords`: one of them opens each private key that is encrypted. Keys of the result are clear.
+    """
     items: dict[str, dict[tuple[str, str], PkiObject]] = {}
     problems: list[FlashProblem] = []
     publics: dict[tuple[str, str, str], object] = {}
@@ -109,11 +123,14 @@ def read_store(files: Iterable[FlashFile]) -> PkiStore:
                 _check_request(file.data)
                 requests.append(item)
                 continue
-            public = _key(file.data) if item.kind == KEY else _certificate(file.data, item.kind == SELF)
+            if item.kind == KEY:
+                item, public = _opened(item, passwords)
+            else:
+                public = _certificate(file.data, item.kind == SELF)
         except _BadPemError as error:
             problems.append(FlashProblem("error", file.path, str(error)))
             continue
-        if item.kind == KEY and file.exposed:
+        if item.kind == KEY and file.exposed and item.pem == file.data:
             problems.append(FlashProblem("warning", file.path, "a private key that others may read: chmod 600"))
         items.setdefault(item.context, {})[item.kind, item.name] = item
         publics[item.context, item.kind, item.name] = public
@@ -170,20 +187,44 @@ def _check_request(data: bytes) -> None:
         raise _BadPemError("is not a readable PEM certificate request") from None
 
 
-def _key(data: bytes) -> object:
-    """Return the public numbers of a private key.
+def _opened(item: PkiObject, passwords: Sequence[bytes]) -> tuple[PkiObject, object]:
+    """Return a private key's object with the key in clear, and the public numbers of the key.
 
     Raises:
-        _BadPemError: the file is not a PEM file with an RSA key without a passphrase.
+        _BadPemError: the file is not a PEM file with an RSA key, or none of the passwords opens it.
     """
-    if len(data) > MAX_PEM_OCTETS:
+    if len(item.pem) > MAX_PEM_OCTETS:
         raise _BadPemError("is too long for a PEM file")
-    try:
-        key = serialization.load_pem_private_key(data, None, unsafe_skip_rsa_key_validation=True)
-    except TypeError:
-        raise _BadPemError("is a private key with a passphrase") from None
-    except (ValueError, UnsupportedAlgorithm):
-        raise _BadPemError("is not a readable PEM private key") from None
+    encrypted = b"ENCRYPTED" in item.pem
+    key = None
+    for password in passwords if encrypted else (None,):
+        try:
+            key = serialization.load_pem_private_key(item.pem, password, unsafe_skip_rsa_key_validation=True)
+        except (ValueError, UnsupportedAlgorithm, TypeError):
+            continue
+        break
+    if key is None:
+        text = "is not a readable PEM private key"
+        if encrypted:
+            text = "is a private key under a passphrase or under the secret of another router"
+        raise _BadPemError(text)
     if not isinstance(key, rsa.RSAPrivateKey):
         raise _BadPemError("is a private key of another kind than RSA")
-    return key.private_numbers().public_numbers
+    pem = clear_pem(key) if encrypted else item.pem
+    return replace(item, pem=pem), key.private_numbers().public_numbers
+
+
+def clear_pem(key: rsa.RSAPrivateKey) -> bytes:
+    """Return a private key as PEM without a passphrase (PKCS#8)."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def encrypted_pem(key: rsa.RSAPrivateKey, password: bytes) -> bytes:
+    """Return a private key as PEM, encrypted under a password (PKCS#8, RFC 5958)."""
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(password),
+    )

@@ -18,9 +18,10 @@ from typing import Final
 from chassis.bus import regular_files
 from chassis.bus.engine import FlashPath, ToFlash
 from chassis.bus.requests import MAX_CONFIGURATION
-from chassis.xcrp.flash import MAX_FLASH_FILES, MAX_PEM_OCTETS, FlashFile
+from chassis.net.pki import new_key
+from chassis.xcrp.flash import MAX_FLASH_FILES, MAX_PEM_OCTETS, FlashFile, encrypted_pem
 from chassis.xcrp.flash_operations import MAX_FILES, MAX_OCTETS, FlashAnswer, FlashEntry
-from chassis.xcrp.flash_paths import written
+from chassis.xcrp.flash_paths import PKI, written
 
 NEW: Final = ".new."
 """Begins the names of files that are not complete. No path of an operator names a hidden file."""
@@ -121,6 +122,10 @@ class FlashFolder:
                 case "delete":
                     self._delete(asked.path)
                     return FlashAnswer()
+                case "store":
+                    return FlashAnswer(store=read_folder(self.folder))
+                case "key-pair":
+                    return self._make_key_pair(asked)
                 case "copy":
                     data = self._read(asked.path)
                     return self._write(asked.target, data, asked.overwrite)
@@ -170,6 +175,8 @@ class FlashFolder:
 
     def _write(self, path: FlashPath, data: bytes, overwrite: bool) -> FlashAnswer:
         new = NEW + path[-1]
+        if path[0] == PKI:
+            self._make_folders(path)
         with self._within(path[:-1]) as folder:
             try:
                 _require_file(os.stat(path[-1], dir_fd=folder, follow_symlinks=False).st_mode)
@@ -195,6 +202,16 @@ class FlashFolder:
                 raise
             os.fsync(folder)
         return FlashAnswer()
+
+    def _make_key_pair(self, asked: ToFlash) -> FlashAnswer:
+        key = new_key(asked.bits)
+        return self._write(asked.path, encrypted_pem(key, asked.data), False)
+
+    def _make_folders(self, path: FlashPath) -> None:
+        """Make the folders of a PKI store."""
+        for length in range(1, len(path)):
+            with self._within(path[: length - 1]) as parent, contextlib.suppress(FileExistsError):
+                os.mkdir(path[length - 1], 0o700, dir_fd=parent)
 
     def _require_room(self, octets: int) -> None:
         count = used = 0

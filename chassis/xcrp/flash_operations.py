@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chassis.bus.engine import FlashPath, Output, ToFlash
+from chassis.xcrp.flash import FlashFile
 
 MAX_FILES = 4096
 """Most files and folders of a flash (count)."""
@@ -35,6 +36,7 @@ class FlashAnswer:
     error: str = ""
     data: bytes = field(default=b"", repr=False)
     entries: tuple[FlashEntry, ...] = ()
+    store: tuple[FlashFile, ...] = field(default=(), repr=False)
     exists: bool = False
     missing: bool = False
 

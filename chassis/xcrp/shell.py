@@ -7,6 +7,7 @@ import json
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from chassis.bus.messages import Goodbye, Hello, Message, Reply, Request
 from chassis.bus.operator_loop import OperatorSocket
 from chassis.bus.scheduling import CpuSample, cpu_wait, sample_threads
 from chassis.net.errors import DecodeError
+from chassis.xcrp.background import Background
 from chassis.xcrp.engine import ControllerEngine
 from chassis.xcrp.flash import FlashFile
 from chassis.xcrp.flash_folder import FlashFolder, fill, read_folder
@@ -56,6 +58,7 @@ class ControllerShell:
         self._boots: dict[str, int] = {}
         self._unreachable: list[str] = []
         self._flash_folder = FlashFolder(env.state / FLASH)
+        self._background = Background(self.loop, self._worked)
         now = time.monotonic()
         self.engine = ControllerEngine(
             env.node,
@@ -111,7 +114,10 @@ class ControllerShell:
                 missing = missing or bool(error)
                 stored.append((output.file, error))
             elif isinstance(output, ToFlash):
-                worked.append((output.number, self._flash_folder.perform(output)))
+                if output.operation == "key-pair":
+                    self._background.do(output.number, partial(self._flash_folder.perform, output))
+                else:
+                    worked.append((output.number, self._flash_folder.perform(output)))
             elif not missing or not isinstance(output, ToCard):
                 # A message to a card may use numbers that must be on disk before.
                 self._handlers[type(output)](output)
@@ -122,6 +128,9 @@ class ControllerShell:
         # Report lost connections after the queued outputs are sent, so that messages stay in order.
         while self._unreachable:
             self.perform(self.engine.on_connection_lost(self._unreachable.pop(0), time.monotonic()))
+
+    def _worked(self, number: int, answer: FlashAnswer) -> None:
+        self.perform(self.engine.on_flash(number, answer, time.monotonic()))
 
     def _write_file(self, output: Persist | Append) -> str:
         """Write to the state folder; return why the file is not on disk, or an empty text."""

@@ -33,12 +33,17 @@ def certificates(store: PkiStore, context: str, whose: str, held: frozenset[Key]
     ]
 
 
+def handle_of(certificate: x509.Certificate) -> str:
+    """Return the handle of a certificate."""
+    return certificate.fingerprint(hashes.SHA256()).hex()[:HANDLE_DIGITS]
+
+
 def _certificate(item: PkiObject, certificate: x509.Certificate, place: int) -> Row:
     """Return the row of one certificate of a file; `place` 0 is that of the file's name."""
     public = certificate.public_key()
     fingerprint = certificate.fingerprint(hashes.SHA256()).hex()
     return {
-        "handle": fingerprint[:HANDLE_DIGITS],
+        "handle": handle_of(certificate),
         "name": item.name,
         "context": item.context,
         "place": place,

@@ -70,6 +70,17 @@ class Authority:
         )
         return Issued(made.public_bytes(serialization.Encoding.PEM).decode(), pem_key(key))
 
+    def sign(self, request: str, days: int = 30) -> str:
+        """The certificate for a request in PEM, with the names and usages that it asks for."""
+        asked = x509.load_pem_x509_csr(request.encode())
+        public = asked.public_key()
+        assert asked.is_signature_valid
+        assert isinstance(public, rsa.RSAPublicKey)
+        made = self._builder(asked.subject, public, days)
+        for extension in asked.extensions:
+            made = made.add_extension(extension.value, extension.critical)
+        return made.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+
     def request(self, name: str) -> str:
         """A certificate request for CN=`name`, in PEM."""
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])

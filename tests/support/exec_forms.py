@@ -54,6 +54,7 @@ def show_lines(values: Values) -> list[str]:
 EXAMPLES: Final[Values] = {
     "address": "10.0.0.1",
     "asp": "1/1",
+    "bits": "2048",
     "columns": "512",
     "comment": "why",
     "context": "lan",

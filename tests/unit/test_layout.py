@@ -61,7 +61,7 @@ BUS_ENGINE_SIDE = {
 }  # fmt: skip
 """Modules of the bus that engines import; the others are the shells' side."""
 PURE_PACKAGES = {"net", "model", "config", "cli", "fwd", "xcrp", "linecard", "ase", "tester", "sim"}
-SHELLS = {"shell", "ike_process", "flash_folder"}
+SHELLS = {"shell", "ike_process", "flash_folder", "background"}
 """Modules of these packages that own sockets, clocks and processes."""
 
 

@@ -48,3 +48,15 @@ def _cleared(data: Data, scope: Scope) -> Data:
 
 
 arp_cleared = View(lambda data, scope: [f"Cleared arp entries: {data['cleared']}"], _cleared)
+
+
+def _imported(data: Data, scope: Scope) -> list[str]:
+    if data["handle"]:
+        return [f"Imported certificate {data['subject']}, handle {data['handle']}"]
+    return [f"Imported key pair {data['name']}"]
+
+
+pki_imported = View(_imported)
+key_pair_made = View(lambda data, scope: [f"Key pair {data['name']} of {data['bits']} bits is made"])
+request_written = View(lambda data, scope: [f"Certificate request {data['name']} is in {data['file']}"])
+pki_removed = View(lambda data, scope: [f"Removed certificate {data['subject']}, handle {data['handle']}"])

@@ -76,6 +76,7 @@ COUNTED = {
 }
 SAS = {"cards": {"asp 1/1": {"tunnels": [COUNTED], "drops": {}}}, "errors": {}}
 CLEARED_ARP = {"cards": {"lc 3": {"cleared": 2}, "lc 4": {"cleared": 1}}, "errors": {}}
+IMPORTED = {"context": "local", "kind": "key-pair", "name": "keytest1", "handle": "", "subject": ""}
 DIRECTORY = {
     "path": "/flash",
     "files": [
@@ -190,6 +191,11 @@ CASES: tuple[Shown, ...] = (
     ("directory", acts.directory, DIRECTORY, {}),
     ("saved", acts.saved, {"file": "/flash/redback.cfg", "octets": 9}, {}),
     ("copied", acts.copied, {"file": "/flash/a.cfg", "target": "/flash/b.cfg"}, {}),
+    ("pki-imported", acts.pki_imported, {**IMPORTED, "handle": "0a1b2c3d", "subject": "CN=Test CA"}, {}),
+    ("pki-imported-key-pair", acts.pki_imported, IMPORTED, {}),
+    ("key-pair-made", acts.key_pair_made, {"name": "keytest1", "bits": 512}, {}),
+    ("request-written", acts.request_written, {"name": "test1", "file": "/flash/test1"}, {}),
+    ("pki-removed", acts.pki_removed, {"handle": "0a1b2c3d", "subject": "CN=Test CA"}, {}),
     ("deleted", acts.deleted, {"file": "/flash/a.cfg"}, {}),
     ("reloading", acts.reloading, {"file": "/flash/redback.cfg", "errors": 2}, {}),
     ("card-reloading", acts.card_reloading, {"cards": ["asp 1/1", "asp 1/2"]}, {}),
