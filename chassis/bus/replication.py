@@ -60,6 +60,14 @@ class Publisher:
         """Other cards than before may need the record of a key; those that have it and go on get nothing."""
         self._dirty.setdefault(key, False)
 
+    def update(self, changes: Iterable[tuple[Key, Record | None]]) -> None:
+        """Replace or delete the records of these keys."""
+        for key, record in changes:
+            if record is None:
+                self.delete(key)
+            else:
+                self.put(record)
+
     def replace(self, wanted: Iterable[Record]) -> int:
         """Replace all records; return the number of changed ones."""
         changed = 0

@@ -5,20 +5,21 @@ Each method takes one change and computes again only what depends on it. Nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from chassis.bus import records as bus
 from chassis.bus.engine import Output, ToCard
 from chassis.bus.messages import PeerNetworks, TunnelEvent
 from chassis.bus.replication import Publisher
 from chassis.model.router import Config
-from chassis.xcrp import plan as planning
+from chassis.xcrp import planner as planning
 from chassis.xcrp import record_builder, routes, tunnels
 from chassis.xcrp.cards import AdmissionState, CardEntry, HeartbeatMonitor
 from chassis.xcrp.flash import PkiStore
 from chassis.xcrp.id_allocator import IdAllocator
 from chassis.xcrp.inventory import ASP, MANAGEMENT_PORTS
 from chassis.xcrp.plan import Plan, TunnelPlan
+from chassis.xcrp.planner import PlanChange
 from chassis.xcrp.routes import Candidate, PrefixKey
 from chassis.xcrp.sas import SaTable
 from chassis.xcrp.selector_routes import SelectorRoutes
@@ -86,48 +87,61 @@ class NodeState:
     def commit(self, config: Config, now: float) -> list[str]:
         """Put a configuration into force. Cards that it no longer has are removed. Return history lines."""
         before = self.plan
-        self.plan = plan = planning.make_plan(config, self.numbers, self.name, self.flash)
+        change = planning.make_plan(config, self.numbers, self.name, self.flash, before)
+        self.plan = plan = change.plan
+        # Whether nothing of the plan before could be taken over.
+        whole = change.before is not before
         self.releasing.clear()
+        freed: set[int] = set()
         for asp in self.numbers.asps_holding_moved_sas():
             if asp in self.cards and self.cards[asp].state in (AdmissionState.ABSENT, AdmissionState.STARTED):
-                self.numbers.release_moved_sas(asp)
+                freed |= self.numbers.release_moved_sas(asp)
         for card in [card for card in self.cards if card not in dict(plan.cards)]:
             del self.cards[card]
             self.publisher.unsubscribe(card)
         for card, kind in plan.cards:
             if card not in self.cards or self.cards[card].kind != kind:
                 self.cards[card] = self.new_card(card, kind, AdmissionState.ABSENT)
-        self._tunnel_states(before)
-        self.selectors.retain(plan)
-        self._peer_routes = {
-            (context, remote): self._route_to_peer(context, remote)
-            for context, remotes in plan.tunnels_by_peer.items()
-            for remote in remotes
-        }
+        touched = set(before.tunnels) | set(plan.tunnels) if whole else {*change.tunnels, *freed}
+        wanted: list[record_builder.Change] = list(self._tunnel_states(before, touched))
+        keys = self.selectors.retain(plan, touched)
+        touched |= self._peers(change, whole)
+        for port in change.ports:
+            touched.update(plan.tunnels_by_port.get(port, ()))
+            keys.update(plan.prefixes_by_port.get(port, ()))
         # Cards may begin or cease to need a record that does not change.
-        for asp in plan.records_by_asp.keys() | before.records_by_asp.keys():
-            for key in plan.records_by_asp.get(asp, frozenset()) ^ before.records_by_asp.get(asp, frozenset()):
+        for needed in (planning.differing_needs(before, plan) if whole else change.needs).values():
+            for key in needed:
                 self.publisher.reconsider(key)
         if plan.asps_with_fib != before.asps_with_fib:
             for number in plan.tunnels:
                 self.publisher.reconsider((bus.TunnelRecord.TYPE, number))
-        wanted: list[bus.Record] = [record_builder.card_state(card) for card in self.cards.values() if card.epoch]
-        wanted += record_builder.fixed(plan, discard=self.settings.discard, esn=self.settings.esn)
+        cards = (record_builder.card_state(card) for card in self.cards.values() if card.epoch)
+        wanted += ((record.key, record) for record in cards)
+        wanted += record_builder.fixed(change, discard=self.settings.discard, esn=self.settings.esn)
         flipped, lines = [], []
-        for number, tunnel_plan in plan.tunnels.items():
-            state = self.tunnels[number]
+        ordered = sorted(number for number in touched if number in plan.tunnels)
+        for number in ordered:
+            tunnel_plan, state = plan.tunnels[number], self.tunnels[number]
             lines += self._evaluate(tunnel_plan, state)
             if state.set_conditions(self._conditions_met(tunnel_plan, state), now):
                 flipped.append(number)
         lines += self._history_lines(flipped)
-        for number, tunnel_plan in plan.tunnels.items():
-            state = self.tunnels[number]
-            wanted.append(record_builder.tunnel(plan, tunnel_plan, state, self.numbers))
+        for number in ordered:
+            tunnel_plan, state = plan.tunnels[number], self.tunnels[number]
+            record = record_builder.tunnel(plan, tunnel_plan, state, self.numbers)
+            wanted.append((record.key, record))
             if state.circuit:
-                wanted.append(record_builder.circuit(tunnel_plan, state))
-        prefixes = dict.fromkeys((*plan.prefixes, *self.selectors.prefixes()))
-        wanted += [record for record in map(self._route, prefixes) if record.next_hops]
-        self.publisher.replace(wanted)
+                circuit = record_builder.circuit(tunnel_plan, state)
+                wanted.append((circuit.key, circuit))
+            keys.update(plan.prefixes_by_tunnel.get(number, ()))
+            keys.update(self.selectors.of_tunnel(number))
+        for route in map(self._route, sorted(keys | change.prefixes.prefixes)):
+            wanted.append((route.key, route if route.next_hops else None))
+        if whole:
+            self.publisher.replace(record for _, record in wanted if record is not None)
+        else:
+            self.publisher.update(wanted)
         return lines
 
     def publish_card(self, card: CardEntry) -> None:
@@ -234,10 +248,18 @@ class NodeState:
             return CardEntry(card, kind, boot=-1)
         return CardEntry(card, kind, known, boot=held.boot, admitted_boot=held.boot, epoch=held.epoch)
 
-    def _tunnel_states(self, before: Plan) -> None:
-        states: dict[int, ControllerTunnel] = {}
-        for number, tunnel_plan in self.plan.tunnels.items():
-            state = self.tunnels.get(number)
+    def _tunnel_states(self, before: Plan, numbers: Iterable[int]) -> Iterator[record_builder.Change]:
+        """Make, change and remove the states of these tunnels. Return the records of those that are removed."""
+        for number in sorted(numbers):
+            tunnel_plan, state = self.plan.tunnels.get(number), self.tunnels.get(number)
+            if tunnel_plan is None:
+                self.sas.remove(number)
+                if state is not None:
+                    del self.tunnels[number]
+                    yield (bus.TunnelRecord.TYPE, number), None
+                    if state.circuit:
+                        yield (bus.CircuitRecord.TYPE, state.circuit), None
+                continue
             if state is not None and before.tunnels[number].config.kind != tunnel_plan.config.kind:
                 state.set_sas(False, state.since)
                 self.sas.remove(number)
@@ -248,9 +270,30 @@ class NodeState:
                 state.set_sas(False, state.since)
                 self.sas.remove(number)
             state.negotiated = tunnel_plan.config.kind == "static"
-            states[number] = state
-        self.tunnels = states
-        self.sas.retain(states)
+            self.tunnels[number] = state
+
+    def _peers(self, change: PlanChange, whole: bool) -> set[int]:
+        """Find the routes to new peers, and to those whose routes may be others. Return the tunnels to peers with
+        another route."""
+        plan, before = change.plan, change.before
+        again = {
+            key[0]
+            for key in change.prefixes.prefixes
+            for way in (*before.prefixes.get(key, ()), *plan.prefixes.get(key, ()))
+            if way.kind in ("port", "discard")
+        }
+        known, self._peer_routes = self._peer_routes, {}
+        found: set[int] = set()
+        for context, remotes in plan.tunnels_by_peer.items():
+            anew = whole or bool(change.ports) or context in again
+            for remote, numbers in remotes.items():
+                way = known.get((context, remote))
+                if way is None or anew:
+                    was, way = way, self._route_to_peer(context, remote)
+                    if way != was:
+                        found.update(numbers)
+                self._peer_routes[context, remote] = way
+        return found
 
     def _route_to_peer(self, context: int, remote: int) -> Candidate | str:
         """Return the route to a peer, or the reason why there is none."""

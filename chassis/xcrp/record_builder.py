@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from chassis.bus import records as bus
-from chassis.bus.records import Key, Policy, PolicyRecord, Record, policy_key
+from chassis.bus.records import POLICY_KINDS, Key, Policy, PolicyRecord, Record, policy_key
+from chassis.model.acl import Acl
+from chassis.model.ike import IkePolicy, IkeProposal
+from chassis.model.ipsec import IpsecPolicy, IpsecProposal, ManualSa
+from chassis.model.router import Config, Context
 from chassis.model.source import as_carried
 from chassis.net.address import parse_address
 from chassis.xcrp.cards import CardEntry
-from chassis.xcrp.id_allocator import IdAllocator
+from chassis.xcrp.id_allocator import IdAllocator, LeaseGrant
 from chassis.xcrp.inventory import ASP
-from chassis.xcrp.plan import Plan, TunnelPlan, entry_lease
+from chassis.xcrp.plan import Plan, PortPlan, TunnelPlan
+from chassis.xcrp.planner import PlanChange
 from chassis.xcrp.tunnels import ControllerTunnel
 
 _BY_NEED = (bus.PolicyRecord, bus.CertificateRecord)
@@ -35,67 +40,146 @@ def needs_record(plan: Plan, card: str, record: Record) -> bool:
     return True
 
 
-def fixed(plan: Plan, *, discard: bool, esn: bool) -> Iterator[Record]:
-    """Return the records that only a commit changes."""
-    for name, number in plan.contexts.items():
-        yield bus.ContextRecord(number, name, discard, plan.config.contexts[name].keepalive)
-    for context, interface in plan.interfaces():
-        at = (context, interface.name)
+Change = tuple[Key, Record | None]
+"""The key of a record, and the record as it is now; None if there is none."""
+
+
+def fixed(change: PlanChange, *, discard: bool, esn: bool) -> Iterator[Change]:
+    """Return the records that only a commit changes: those that a change of the plan concerns."""
+    plan, before = change.plan, change.before
+    yield from _contexts(change, discard)
+    for name, interfaces in change.interfaces.items():
+        yield from _interfaces(change, name, interfaces)
+    for port in sorted(change.ports):
+        yield from _port(plan.ports.get(port), before.ports.get(port))
+    for number, address in sorted(change.prefixes.local):
+        owner = plan.local.get((number, address))
+        record = None if owner is None else bus.LocalAddressRecord(number, address, owner)
+        yield (bus.LocalAddressRecord.TYPE, number, address), record
+    yield from _policies(change, esn)
+
+
+def _contexts(change: PlanChange, discard: bool) -> Iterator[Change]:
+    plan, before = change.plan, change.before
+    for name in change.affected.contexts:
+        number = plan.contexts.get(name)
+        if number is None:
+            yield (bus.ContextRecord.TYPE, before.contexts[name]), None
+        else:
+            record = bus.ContextRecord(number, name, discard, plan.config.contexts[name].keepalive)
+            yield record.key, record
+
+
+def _interfaces(change: PlanChange, context: str, names: Iterable[str]) -> Iterator[Change]:
+    plan, before = change.plan, change.before
+    number = plan.contexts.get(context) or before.contexts.get(context, 0)
+    held = plan.config.contexts[context].interfaces if context in plan.config.contexts else {}
+    for name in sorted(names):
+        interface = held.get(name)
+        if interface is None:
+            yield (bus.InterfaceRecord.TYPE, number, name), None
+            continue
+        at = (context, name)
         ports, tunnels = plan.bound_ports.get(at, []), plan.bound_tunnels.get(at, [])
-        yield bus.InterfaceRecord(
-            context=plan.contexts[context],
-            name=interface.name,
+        record = bus.InterfaceRecord(
+            context=number,
+            name=name,
             kind=interface.kind,
             address=parse_address(interface.address) if interface.address else 0,
             prefix_length=interface.prefix_len,
             port=ports[0] if ports else "",
             tunnel=tunnels[0] if tunnels else 0,
         )
-    for port in plan.ports.values():
-        yield bus.PortRecord(
-            port=port.name,
-            card=port.card,
-            enabled=port.enabled,
-            context=port.context,
-            interface=port.interface,
-            address=port.address,
-            prefix_length=port.length,
-            secondary=tuple(number for pair in port.secondary for number in pair),
-            mac=port.mac,
-            circuit=port.circuit,
-        )
-        yield bus.CircuitRecord(
-            number=port.circuit,
-            kind="port",
-            card=port.card,
-            context=port.context,
-            interface=port.interface,
-            port=port.name,
-        )
-    for (number, address), owner in plan.local.items():
-        yield bus.LocalAddressRecord(number, address, owner)
-    wanted = frozenset().union(*plan.records_by_asp.values())
-    yield from _policies(plan, wanted, esn)
-    for name, number in plan.contexts.items():
-        for item in plan.flash.items.get(name, ()):
-            certificate = bus.CertificateRecord(number, item.name, item.kind, item.pem)
-            if certificate.key in wanted:
-                yield certificate
+        yield record.key, record
 
 
-def _policies(plan: Plan, wanted: frozenset[Key], esn: bool) -> Iterator[PolicyRecord]:
-    """Return the records of manual SAs, access lists, proposals and policies that an ASP needs."""
+def _port(port: PortPlan | None, before: PortPlan | None) -> Iterator[Change]:
+    if before is not None and (port is None or port.circuit != before.circuit):
+        yield (bus.CircuitRecord.TYPE, before.circuit), None
+    if port is None:
+        if before is not None:
+            yield (bus.PortRecord.TYPE, before.name), None
+        return
+    record = bus.PortRecord(
+        port=port.name,
+        card=port.card,
+        enabled=port.enabled,
+        context=port.context,
+        interface=port.interface,
+        address=port.address,
+        prefix_length=port.length,
+        secondary=tuple(number for pair in port.secondary for number in pair),
+        mac=port.mac,
+        circuit=port.circuit,
+    )
+    yield record.key, record
+    circuit = bus.CircuitRecord(
+        number=port.circuit,
+        kind="port",
+        card=port.card,
+        context=port.context,
+        interface=port.interface,
+        port=port.name,
+    )
+    yield circuit.key, circuit
+
+
+def _policies(change: PlanChange, esn: bool) -> Iterator[Change]:
+    """Return the records of manual SAs, access lists, proposals, policies and certificates whose object is
+    touched, or that an ASP begins or ceases to need."""
+    plan, affected = change.plan, change.affected
+    keys: set[Key] = set().union(*change.needs.values())
+    for kind, names in (
+        (ManualSa, affected.manual_sas),
+        (IkeProposal, affected.ike_proposals),
+        (IpsecProposal, affected.ipsec_proposals),
+        (IpsecPolicy, affected.ipsec_policies),
+    ):
+        keys.update(policy_key(kind, name) for name in names.touched)
+    for context, touched in affected.contexts.items():
+        number = plan.contexts.get(context) or change.before.contexts.get(context, 0)
+        keys.update(policy_key(Acl, name, number) for name in touched.acls.touched)
+        keys.update(policy_key(IkePolicy, name, number) for name in touched.ike_policies.touched)
+    contexts = {number: name for name, number in plan.contexts.items()}
+    for key in sorted(keys, key=str):
+        wanted = any(key in held for held in plan.records_by_asp.values())
+        yield key, _needed(plan, key, contexts, esn) if wanted else None
+
+
+def _needed(plan: Plan, key: Key, contexts: Mapping[int, str], esn: bool) -> Record | None:
+    """Return the record of a key that ASPs need: a policy or a certificate. `contexts` are their names by number.
+    None: there is no such object, or it is a manual SA that is not complete."""
     config = plan.config
-    contexts = [(plan.contexts[name], context) for name, context in config.contexts.items()]
-    values: list[tuple[int, Policy]] = [(0, sa) for sa in config.manual_sas.values() if sa.complete]
-    values += [(number, acl) for number, context in contexts for acl in context.acls.values()]
-    values += [(0, proposal) for proposal in config.ike_proposals.values()]
-    values += [(0, proposal) for proposal in config.ipsec_proposals.values()]
-    values += [(0, replace(policy, esn=esn)) for policy in config.ipsec_policies.values()]
-    values += [(number, policy) for number, context in contexts for policy in context.ike_policies.values()]
-    for number, value in values:
-        if policy_key(type(value), value.name, number) in wanted:
-            yield PolicyRecord(number, as_carried(value))
+    kind, *_, name = key
+    if kind == bus.CertificateRecord.TYPE:
+        number = int(key[1])
+        for item in plan.flash.items.get(contexts.get(number, ""), ()):
+            certificate = bus.CertificateRecord(number, item.name, item.kind, item.pem)
+            if certificate.key == key:
+                return certificate
+        return None
+    number, value = 0, _of_router(config, str(kind), str(name))
+    if len(key) == 3:
+        number = int(key[1])
+        # What a tunnel names may be in a context that does not exist; its number is 0.
+        context = config.contexts.get(contexts.get(number, ""), Context(""))
+        held: Mapping[str, Policy] = context.acls if kind == POLICY_KINDS[Acl] else context.ike_policies
+        value = held.get(str(name))
+    if isinstance(value, IpsecPolicy):
+        value = replace(value, esn=esn)
+    if value is None or (isinstance(value, ManualSa) and not value.complete):
+        return None
+    return PolicyRecord(number, as_carried(value))
+
+
+def _of_router(config: Config, kind: str, name: str) -> Policy | None:
+    held: dict[str, Mapping[str, Policy]] = {
+        POLICY_KINDS[ManualSa]: config.manual_sas,
+        POLICY_KINDS[IkeProposal]: config.ike_proposals,
+        POLICY_KINDS[IpsecProposal]: config.ipsec_proposals,
+        POLICY_KINDS[IpsecPolicy]: config.ipsec_policies,
+    }
+    return held[kind].get(name) if kind in held else None
 
 
 def card_state(entry: CardEntry) -> bus.CardStateRecord:
@@ -124,8 +208,8 @@ def tunnel(plan: Plan, tunnel_plan: TunnelPlan, state: ControllerTunnel, numbers
 
 
 def lease(numbers: IdAllocator, number: int, seq: int) -> bus.LeaseRecord:
-    """Return the lease of an entry of a tunnel with manual keys."""
-    granted = entry_lease(numbers, number, seq)
+    """Return the lease of an entry of a tunnel with manual keys; the default one for one that does not send."""
+    granted = numbers.leases.get((number, seq)) or LeaseGrant("", 1, 1 << 20, ())
     return bus.LeaseRecord(seq, granted.start, granted.end, granted.assignment, numbers.hold(number, seq))
 
 

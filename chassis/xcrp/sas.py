@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -65,8 +65,3 @@ class SaTable:
 
     def remove(self, tunnel: int) -> None:
         self._tunnels.pop(tunnel, None)
-
-    def retain(self, tunnels: Container[int]) -> None:
-        """Remove the SAs of tunnels that no longer exist."""
-        for number in [number for number in self._tunnels if number not in tunnels]:
-            del self._tunnels[number]

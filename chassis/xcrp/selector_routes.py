@@ -59,9 +59,15 @@ class SelectorRoutes:
             self._added.setdefault(key, {})[number] = candidate
         return set(before) ^ set(networks)
 
-    def retain(self, plan: Plan) -> None:
-        """Keep the routes of tunnels that exist in a new plan, in the same context, and still ask for routes."""
-        for number, keys in list(self._of_tunnel.items()):
+    def retain(self, plan: Plan, numbers: Iterable[int]) -> set[PrefixKey]:
+        """Keep the routes of these tunnels if they exist in a new plan, in the same context, and still ask for
+        routes. Return the prefixes that may have changed."""
+        changed: set[PrefixKey] = set()
+        for number in numbers:
+            keys = self._of_tunnel.get(number)
+            if keys is None:
+                continue
+            changed.update(keys)
             tunnel_plan = plan.tunnels.get(number)
             if (
                 tunnel_plan is None
@@ -70,11 +76,10 @@ class SelectorRoutes:
             ):
                 self._remove(number)
                 continue
+            name = tunnel_plan.config.interface or ""
             for key in keys:
-                held = self._added[key][number]
-                if held.interface != (tunnel_plan.config.interface or ""):
-                    name = tunnel_plan.config.interface or ""
-                    self._added[key][number] = Candidate(COST, "tunnel", name, tunnel=number, distance=DISTANCE)
+                self._added[key][number] = Candidate(COST, "tunnel", name, tunnel=number, distance=DISTANCE)
+        return changed
 
     def _remove(self, number: int) -> None:
         for key in self._of_tunnel.pop(number, ()):

@@ -6,12 +6,13 @@ shown.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, Final
 
 from chassis.bus.arguments import ArgumentError
 from chassis.bus.engine import Output, ToOperator
 from chassis.bus.messages import Attributes
+from chassis.bus.records import Key
 from chassis.xcrp import show, show_hardware, show_interfaces, show_pki
 from chassis.xcrp.inventory import ASP
 from chassis.xcrp.operators import Method, Operators
@@ -132,11 +133,11 @@ def _ipsec_statistics(operators: Operators, number: int, given: dict[str, Any], 
 def _certificates(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
     context, node, asp = given["context"], operators.node, given["asp"]
     in_number = operators.context_number(context)
-    held = None
+    held: Container[Key] | None = None
     if asp:
         if f"asp {asp}" not in node.cards:
             raise ArgumentError(f"no asp {asp}")
-        held = node.plan.records_by_asp.get(f"asp {asp}", frozenset())
+        held = node.plan.records_by_asp.get(f"asp {asp}", {})
     rows = show_pki.certificates(node.plan.flash, context, given["whose"], held, in_number)
     if identity := given["identity"]:
         rows = [row for row in rows if show_pki.is_of(row, identity)]

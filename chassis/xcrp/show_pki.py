@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any, Final
 
 from cryptography import x509
@@ -21,7 +21,7 @@ _NAMES: Final = (x509.DNSName, x509.RFC822Name, x509.IPAddress)
 """Kinds of alternative names that an IKE identity may be."""
 
 
-def certificates(store: PkiStore, context: str, whose: str, held: frozenset[Key] | None, number: int) -> list[Row]:
+def certificates(store: PkiStore, context: str, whose: str, held: Container[Key] | None, number: int) -> list[Row]:
     """Return the certificates of a context, `trusted` or `self`. With `held` only those whose record, in the
     context of this number, an ASP holds."""
     kind = SELF if whose == "self" else TRUSTED

@@ -15,6 +15,7 @@ from chassis.xcrp.flash import PkiStore
 
 SHUTDOWN = "shutdown"
 BINDING = "no interface binding"
+INTERFACE = "interface"
 END_POINT = "end point not configured"
 SERVICE = "no Security service"
 ASP = "ASP"
@@ -108,17 +109,21 @@ def first_config_error(
     follows: Sequence[str],
     line_cards: bool,
     flash: PkiStore,
+    other: str,
 ) -> str:
     """Return the first condition that the configuration leaves unmet, or empty.
 
     `holders` are the interfaces of the outer context with the local address, `follows` the ports bound to them; a
-    loopback needs no port. `flash` has the certificates that negotiated tunnels may need.
+    loopback needs no port. `flash` has the certificates that negotiated tunnels may need. `other` is the tunnel
+    that has the interface, if that is another one.
     """
     if tunnel.shutdown:
         return SHUTDOWN
     context = config.contexts.get(tunnel.interface_context)
     if not tunnel.interface or context is None or tunnel.interface not in context.interfaces:
         return BINDING
+    if other:
+        return f"{INTERFACE}: {tunnel.interface} carries tunnel {other} already"
     if not tunnel.local or not tunnel.remote or tunnel.context not in config.contexts:
         return END_POINT
     if not any(interface.kind == "loopback" for interface in holders) and not follows:

@@ -9,7 +9,7 @@ from chassis.net.address import parse_address as ip
 from chassis.net.arp import REPLY, REQUEST, Arp
 from chassis.xcrp import record_builder
 from chassis.xcrp.id_allocator import IdAllocator
-from chassis.xcrp.plan import make_plan
+from chassis.xcrp.planner import make_plan
 from tests.support.linecard import GATEWAY, HOST, MAC, RECORDS, Rig, packet, route
 
 CONFIG = """\
@@ -27,12 +27,12 @@ port ethernet 3/1
 
 def rig() -> Rig:
     parsed = parse(CONFIG)
-    plan = make_plan(parsed.config, IdAllocator({}, 1), "a")
-    context = plan.contexts["vpn"]
+    change = make_plan(parsed.config, IdAllocator({}, 1), "a")
+    context = change.plan.contexts["vpn"]
     made = [
         record
-        for record in record_builder.fixed(plan, discard=False, esn=False)
-        if not isinstance(record, ContextRecord)
+        for _, record in record_builder.fixed(change, discard=False, esn=False)
+        if record is not None and not isinstance(record, ContextRecord)
     ]
     MAC["3/1"] = next(record.mac for record in made if isinstance(record, PortRecord))
     cards = [record for record in RECORDS if isinstance(record, CardStateRecord)]
