@@ -136,6 +136,8 @@ class ConfigMode:
         self.lines: list[str] = []
         self._shown: list[str] = []
         """The same lines with keys hidden."""
+        self._told: set[tuple[int, str]] = set()
+        """Number of the line, and code, of what was said when lines were taken."""
         self._parser = Parser("", Config(), modern, flat=True)
         self._openings: list[tuple[Frame, str, str]] = []
         self._known: set[Path] = set()
@@ -164,6 +166,10 @@ class ConfigMode:
     def line(self, number: int) -> str:
         """A line of the candidate (1 is the first) as it may be shown; empty where there is none."""
         return self._shown[number - 1] if 0 < number <= len(self._shown) else ""
+
+    def was_told(self, number: int, code: str) -> bool:
+        """Whether a diagnostic of a line of the candidate was shown when the line was taken."""
+        return (number, code) in self._told
 
     # lines
 
@@ -235,6 +241,7 @@ class ConfigMode:
             self._shown += [opening for _, _, opening in self._openings]
         self.lines.append(typed.source.body)
         self._shown.append(shown)
+        self._told |= {(len(self.lines), found.code) for found in said}
         self._openings = [opened for opened in self._openings if opened[0] in parser.stack]
         if parser.stack[-1] not in before:
             self._openings.append((parser.stack[-1], typed.source.body, shown))
@@ -261,6 +268,7 @@ class ConfigMode:
         parser.positions.clear()
         if not parser.ended:
             self.lines.append(text)
+            self._told |= {(number, found.code) for found in said}
             self._shown.append("" if typed is None else typed.masked if typed.known else typed.source.words[0])
         return said
 
@@ -294,6 +302,7 @@ class ConfigMode:
         self.base = version
         self.file = ""
         self.lines, self._shown = [], []
+        self._told.clear()
 
     # names
 

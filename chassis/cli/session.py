@@ -282,9 +282,8 @@ class CliSession:
             if isinstance(parsed, SyntaxFault):
                 elsewhere = completion.parse(text, seat.privilege)
                 if isinstance(elsewhere, ParsedLine):
-                    name = elsewhere.command.compiled().keywords
-                    said = f"% Error: `{name}` is a command of exec mode, not of the configuration"
-                    return self._print([said], failed=True)
+                    said = transactions.of_exec_mode(seat.mode, elsewhere.command.compiled())
+                    return self._print(said, failed=bool(said))
                 if typed.configures and typed.reached >= parsed.reached:
                     return self._print(transactions.wrong_line(seat.mode, typed, indent), failed=True)
         if isinstance(parsed, SyntaxFault):

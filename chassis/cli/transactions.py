@@ -11,6 +11,7 @@ from typing import Any, Final
 from chassis.cli.config_mode import ConfigMode, TypedLine
 from chassis.cli.dialogue import Conversation, Inquiry, InquiryReply, Outcome, Seat, Step, refused
 from chassis.config.diagnostics import Diagnostic, has_errors
+from chassis.config.grammar import Command
 
 GREETING: Final = "Enter configuration commands, one per line, 'end' to exit"
 COMMITTED: Final = "Transaction committed"
@@ -86,6 +87,13 @@ def wrong_line(mode: ConfigMode, typed: TypedLine, indent: int) -> list[str]:
     return said
 
 
+def of_exec_mode(mode: ConfigMode, command: Command) -> list[str]:
+    """What is said of a command of exec mode. `configure` at the top, as a file may begin, is passed over."""
+    if command.id != "config":
+        return [f"% Error: `{command.keywords}` is a command of exec mode, not of the configuration"]
+    return ["% Error: configuration mode is open already"] if mode.depth else []
+
+
 def diagnostic_lines(found: Diagnostic | Mapping[str, Any], where: str = "") -> list[str]:
     """A diagnostic as the CLI prints it; `where` names its line."""
     get = found.get if isinstance(found, Mapping) else lambda name: getattr(found, name)
@@ -132,12 +140,13 @@ def _mode(seat: Seat) -> ConfigMode:
 
 
 def reason_lines(mode: ConfigMode, diagnostics: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the controller says of the candidate, each with the line that it is about."""
+    """What the controller says of the candidate, each with the line that it is about; but not what was said when
+    the line was typed."""
     said: list[str] = []
     for found in diagnostics:
-        if found["severity"] == "note":
-            continue
         number = int(found["line"])
+        if found["severity"] == "note" or mode.was_told(number, str(found["code"])):
+            continue
         line = mode.line(number)
         where = f"line {number}, `{line}`: " if line else ""
         said += diagnostic_lines(found, where)

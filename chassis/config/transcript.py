@@ -10,7 +10,7 @@ import re
 BYTE_ORDER_MARK = "\ufeff"
 
 _PROMPT = re.compile(
-    r"\s*(?:\[[^\]\s]*\][\w.-]*)?\s*(?:\(?(?:config|cfg|context)[\w-]*\))?\s*[#>]+"
+    r"\s*(?:\[[^\]\s]*\]\s?[\w.-]*)?\s*(?:\(?(?:config|cfg|context)[\w-]*\))?\s*[#>]+"
     r"(?:\((?:config|cfg)[\w-]*\)#?)?\s*",
     re.ASCII,
 )
