@@ -34,7 +34,7 @@ _SECRET = re.compile(
 _REST = "encrypted-rest"
 """Keyword before the encrypted form of the rest of a kept line: `password encrypted-rest 1 TEXT`."""
 
-_ENCRYPTED_REST = re.compile(rf"(?P<head>.*\S\s+){_REST}\s+{VERSION}\s+(?P<text>\S+)", re.ASCII | re.DOTALL)
+_ENCRYPTED_REST = re.compile(rf"(?P<head>.*\S\s+){_REST}\s+{VERSION}\s+(?P<text>\S+)", re.DOTALL)
 
 
 def anchor(command: Command, values: Mapping[str, Any]) -> Anchor:

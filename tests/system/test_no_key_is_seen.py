@@ -9,7 +9,7 @@ import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from launch.client.lab_client import LabClient
     from launch.pytest_plugin import LabFactory
 
-PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+PIPES: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 
 SHARED = b"SharedByBothEnds4711"
 HEX = bytes.fromhex("00c1d2e3f4a5968778695a4b3c2d1e0fff10")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from chassis.config.secrets import SECRET_FILE, RouterSecret
@@ -15,8 +17,8 @@ TEXT = (CONFIGS / "manual-keys" / "a.cfg").read_text()
 KEY = TEXT.split(" key 0x")[1].split()[0]
 
 
-def booted(text: str, secret: RouterSecret = SECRET, **settings: object) -> Node:
-    node = Node(text, state={SECRET_FILE: secret.write()}, settings=dict(settings))
+def booted(text: str, secret: RouterSecret = SECRET, settings: dict[str, Any] | None = None) -> Node:
+    node = Node(text, state={SECRET_FILE: secret.write()}, settings=settings)
     node.boot_all()
     return node
 
@@ -103,7 +105,7 @@ def test_a_changed_key_shows_both_encrypted_forms_and_no_key() -> None:
 def test_a_key_of_the_wrong_length_is_in_no_log(refuse: bool) -> None:
     digits = "0fa20fa20fa20fa2"
     text = TEXT + f"ipsec security-association wrong\n both\n  ah hmac-md5-96 hex {digits}\n"
-    node = booted(text, **({"refuse-errors": True} if refuse else {}))
+    node = booted(text, settings={"refuse-errors": refuse})
     said = logged(node) + [event["text"] for event in node.ask("events")["events"]]
     assert any("hmac-md5-96 needs 16" in one for one in said)
     assert digits not in "".join(said)
