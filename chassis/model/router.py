@@ -30,11 +30,16 @@ LOCAL = "local"
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """`card TYPE SLOT`. `ports` is the number in a name such as ge-10-port; 0 for ase and every other type."""
+    """`card TYPE SLOT`. `ports` is the number in a name such as ge-10-port; 0 for ase and every other type.
+
+    `shutdown` is of the whole card, `shut_asps` has the numbers of its ASPs that are shut down alone.
+    """
 
     type: str
     slot: int
     ports: int = 0
+    shutdown: bool = False
+    shut_asps: tuple[int, ...] = ()
     accepted: tuple[str, ...] = ()
     kept: tuple[Kept, ...] = kept_field()
     written: frozenset[str] = written_field()

@@ -46,6 +46,15 @@ def cards_of(config: Config) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
+def is_shut(config: Config, card: str) -> bool:
+    """Return whether the configuration has shut down a line card or an ASP, alone or with its whole card."""
+    slot, _, number = card.rpartition(" ")[2].partition("/")
+    configured = config.cards.get(int(slot)) if slot.isdigit() else None
+    if configured is None:
+        return False
+    return configured.shutdown or (number != "" and int(number) in configured.shut_asps)
+
+
 def card_of_port(config: Config, port: str) -> str:
     """Return the card of a port; empty if its slot has no port card."""
     if port in MANAGEMENT_PORTS:

@@ -58,7 +58,7 @@ class NodeState:
     def port_up(self, port: str) -> bool:
         """Return whether packets can leave by a port now."""
         port_plan = self.plan.ports.get(port)
-        if port_plan is None or not port_plan.enabled:
+        if port_plan is None or not port_plan.enabled or port_plan.shut:
             return False
         if port_plan.management:
             return True
@@ -303,26 +303,34 @@ class NodeState:
         way = routes.egress_to_peer(table, context, remote, prefixes.__getitem__, self._usable_for_transit)
         if way is not None:
             return way
-        if routes.egress_to_peer(table, context, remote, prefixes.__getitem__, self._up_if_card_up) is not None:
-            return tunnels.LINE_CARD
+        way = routes.egress_to_peer(table, context, remote, prefixes.__getitem__, self._up_if_card_up)
+        if way is not None:
+            return self._card_reason(way.port)
         return tunnels.ROUTE
 
     def _usable_for_transit(self, port: str) -> bool:
         return port not in MANAGEMENT_PORTS and self.port_up(port)
 
     def _up_if_card_up(self, port: str) -> bool:
-        """Return whether a port is down only because its line card is."""
+        """Return whether a port is down only because its line card is, or is shut down."""
         port_plan = self.plan.ports[port]
+        if port_plan.shut:
+            return port_plan.enabled
         card = self.cards.get(port_plan.card)
         return port_plan.enabled and card is not None and not card.usable
+
+    def _card_reason(self, port: str) -> str:
+        """Return why the line card of a port carries nothing."""
+        port_plan = self.plan.ports[port]
+        return tunnels.card_shut(port_plan.card) if port_plan.shut else tunnels.LINE_CARD
 
     def _first_unmet(self, tunnel_plan: TunnelPlan) -> tuple[str, str]:
         """Return the first unmet condition or empty, and the line card by which the peer is reached."""
         if tunnel_plan.config_error:
             return tunnel_plan.config_error, ""
         if tunnel_plan.local_ports and not any(map(self.port_up, tunnel_plan.local_ports)):
-            dead = any(map(self._up_if_card_up, tunnel_plan.local_ports))
-            return (tunnels.LINE_CARD if dead else tunnels.END_POINT), ""
+            dead = next(filter(self._up_if_card_up, tunnel_plan.local_ports), "")
+            return self._card_reason(dead) if dead else tunnels.END_POINT, ""
         way = self._peer_routes.get((tunnel_plan.outer, tunnel_plan.remote), tunnels.ROUTE)
         if isinstance(way, str):
             return way, ""

@@ -19,7 +19,10 @@ from chassis.xcrp.routes import Candidate, PortTable, PrefixKey
 
 @dataclass(frozen=True, slots=True)
 class PortPlan:
-    """A configured Ethernet port. `enabled`: not shut down, and bound to an interface that exists."""
+    """A configured Ethernet port. `enabled`: not shut down, and bound to an interface that exists.
+
+    `shut`: its card is shut down.
+    """
 
     name: str
     card: str
@@ -31,6 +34,7 @@ class PortPlan:
     mac: bytes
     circuit: int
     enabled: bool
+    shut: bool = False
 
     @property
     def management(self) -> bool:

@@ -23,7 +23,7 @@ from chassis.net.address import parse_address
 from chassis.xcrp import ike_config, prefixes
 from chassis.xcrp.flash import PkiStore
 from chassis.xcrp.id_allocator import CIRCUIT, CONTEXT, TUNNEL, IdAllocator
-from chassis.xcrp.inventory import card_of_port, cards_of
+from chassis.xcrp.inventory import card_of_port, cards_of, is_shut
 from chassis.xcrp.placement import Place, place
 from chassis.xcrp.plan import Plan, PortPlan, TunnelPlan
 from chassis.xcrp.prefixes import ChangedPrefixes
@@ -140,6 +140,7 @@ class _Planner:
             mac=mac_of(self.node, name),
             circuit=circuit,
             enabled=enabled,
+            shut=is_shut(plan.config, card_of_port(plan.config, name)),
         )
         if enabled and interface is not None:
             plan.bound_ports.setdefault((context_name, interface.name), []).append(name)

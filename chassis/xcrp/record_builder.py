@@ -103,7 +103,7 @@ def _port(port: PortPlan | None, before: PortPlan | None) -> Iterator[Change]:
     record = bus.PortRecord(
         port=port.name,
         card=port.card,
-        enabled=port.enabled,
+        enabled=port.enabled and not port.shut,
         context=port.context,
         interface=port.interface,
         address=port.address,

@@ -10,7 +10,7 @@ from chassis.model.ike import IkePolicy
 from chassis.model.router import MANAGEMENT_SLOT, Config
 from chassis.xcrp import tunnels
 from chassis.xcrp.cards import AdmissionState, CardEntry
-from chassis.xcrp.inventory import ASP, asp
+from chassis.xcrp.inventory import ASP, asp, is_shut
 from chassis.xcrp.node import NodeState
 from chassis.xcrp.plan import TunnelPlan
 from chassis.xcrp.state import ControllerState
@@ -87,12 +87,20 @@ def slots(state: ControllerState) -> list[Row]:
                 "active": number == MANAGEMENT_SLOT,
                 "initialized": all(entry.usable for entry in entries) and bool(entries or here),
                 "processes": [
-                    {"name": entry.card, "usable": entry.usable, "state": entry.state.value} for entry in entries
+                    _shut_down(entry)
+                    if is_shut(node.plan.config, entry.card)
+                    else {"name": entry.card, "usable": entry.usable, "state": entry.state.value}
+                    for entry in entries
                 ],
                 **_made(node.name, f"slot {number}"),
             }
         )
     return rows
+
+
+def _shut_down(entry: CardEntry) -> Row:
+    """Return the row of a process whose card is shut down: it runs, and carries nothing."""
+    return {"name": entry.card, "usable": False, "state": "shutdown"}
 
 
 def _slot(card: str) -> int:
@@ -133,7 +141,7 @@ def asps(node: NodeState) -> Row:
         rows.append(
             {
                 "asp": name,
-                "state": _state(entry),
+                "state": "shutdown" if is_shut(config, entry.card) else _state(entry),
                 "reason": "" if entry.usable else entry.down_reason,
                 "service": "security" if name in pools else "",
                 "pools": pools.get(name, []),

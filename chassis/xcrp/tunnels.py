@@ -12,6 +12,7 @@ from enum import Enum
 from chassis.model.router import Config, Interface, Tunnel
 from chassis.xcrp import ike_config
 from chassis.xcrp.flash import PkiStore
+from chassis.xcrp.inventory import is_shut
 
 SHUTDOWN = "shutdown"
 BINDING = "no interface binding"
@@ -29,6 +30,11 @@ LINE_CARD = "line card down"
 ROUTE = "no route to the peer"
 INSTALLING = "SAs not installed"
 NEGOTIATING = "not negotiated yet"
+
+
+def card_shut(card: str) -> str:
+    """Return the condition that a card which is shut down leaves unmet."""
+    return f"{SHUTDOWN}: {card}"
 
 
 class TunnelStatus(Enum):
@@ -130,6 +136,8 @@ def first_config_error(
         return END_POINT
     if not asp:
         return SERVICE
+    if is_shut(config, asp):
+        return card_shut(asp)
     if not tunnel.economical and not line_cards:
         return NO_LINE_CARD
     fault = (

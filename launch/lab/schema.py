@@ -178,7 +178,7 @@ def _nodes() -> dict[str, Schema]:
                     "type": "boolean",
                     "description": "A withdrawn tunnel route becomes a discard route: no packet is sent in clear.",
                 },
-                "flash": _text("Folder of the router's certificates and keys, beside the lab."),
+                "flash": _text("Folder beside the lab that the router's /flash is filled from."),
                 "secret": _text("What makes and reads the encrypted forms of its keys.", r"^[!-~]{16,256}$"),
                 "extensions": _or_nothing(
                     {
