@@ -232,13 +232,17 @@ def in_parts(request: str, key: str, asked: dict[str, Any], seat: Seat) -> Conve
     all rows as one part, without `next`.
     """
     rows: list[Any] = []
+    errors: dict[str, str] = {}
     while True:
         reply: InquiryReply = yield Inquiry(request, asked)
         data = dict(reply.unless_refused())
         going_on = data.pop("next")
         if not seat.live:
             rows += data[key]
+            errors |= data.get("errors", {})
             data[key] = rows
+            if errors:
+                data["errors"] = errors
         elif "after" in asked:
             data["first"] = False
         if not going_on:

@@ -137,46 +137,64 @@ def _port_reason(node: NodeState, plan: PortPlan | None) -> str:
 def circuits(node: NodeState, context: str, after: int) -> Row:
     """Return the circuits of a context (of all where it is empty) with numbers above `after`, by number.
 
-    `next` is where the following answer begins, 0 after the last one; `total` counts all of them.
+    Only the rows of this part are made. `next` is where the following one begins, 0 after the last one, which has
+    the numbers of all in `total`.
     """
-    rows = [_port_circuit(node, port) for port in node.plan.ports.values()]
-    rows += [_tunnel_circuit(node, number) for number, state in node.tunnels.items() if state.circuit]
-    chosen = sorted((row for row in rows if context in ("", row["context"])), key=lambda row: int(row["circuit"]))
-    left = [row for row in chosen if row["circuit"] > after]
-    return {
-        "circuits": left[:MAX_CIRCUITS],
-        "next": left[MAX_CIRCUITS - 1]["circuit"] if len(left) > MAX_CIRCUITS else 0,
-        "total": {
-            "circuits": len(chosen),
-            "up": sum(row["up"] for row in chosen),
-            "bound": sum(bool(row["interface"]) for row in chosen),
-        },
+    found: list[tuple[int, PortPlan | int]] = [
+        (port.circuit, port) for port in node.plan.ports.values() if context in ("", _context_of(node, port))
+    ]
+    found += [
+        (state.circuit, number)
+        for number, state in node.tunnels.items()
+        if state.circuit and context in ("", _context_of(node, number))
+    ]
+    found.sort(key=lambda one: one[0])
+    left = [one for number, one in found if number > after]
+    rows = [_circuit(node, one) for one in left[:MAX_CIRCUITS]]
+    if len(left) > MAX_CIRCUITS:
+        return {"circuits": rows, "next": rows[-1]["circuit"]}
+    total = {
+        "circuits": len(found),
+        "up": sum(_circuit_up(node, one) for _, one in found),
+        "bound": sum(bool(_context_of(node, one)) for _, one in found),
     }
+    return {"circuits": rows, "next": 0, "total": total}
 
 
-def _port_circuit(node: NodeState, port: PortPlan) -> Row:
-    configured = node.plan.config.ports[port.name]
-    return {
-        "circuit": port.circuit,
-        "kind": "port",
-        "name": port.name,
-        "card": port.card,
-        "up": node.port_up(port.name),
-        "interface": configured.interface or "",
-        "context": (configured.context or LOCAL) if configured.interface else "",
-    }
+def _context_of(node: NodeState, one: PortPlan | int) -> str:
+    """Return the context in which a port or tunnel is bound to an interface; empty where it is not."""
+    if isinstance(one, PortPlan):
+        port = node.plan.config.ports[one.name]
+        return (port.context or LOCAL) if port.interface else ""
+    tunnel = node.plan.tunnels[one].config
+    return tunnel.interface_context if tunnel.interface else ""
 
 
-def _tunnel_circuit(node: NodeState, number: int) -> Row:
-    state, config = node.tunnels[number], node.plan.tunnels[number].config
+def _circuit_up(node: NodeState, one: PortPlan | int) -> bool:
+    return node.port_up(one.name) if isinstance(one, PortPlan) else node.tunnel_up(one)
+
+
+def _circuit(node: NodeState, one: PortPlan | int) -> Row:
+    """Return the row of the circuit of a port or of a tunnel."""
+    row: Row = {"up": _circuit_up(node, one), "context": _context_of(node, one)}
+    if isinstance(one, PortPlan):
+        interface = node.plan.config.ports[one.name].interface or ""
+        return {
+            "circuit": one.circuit,
+            "kind": "port",
+            "name": one.name,
+            "card": one.card,
+            "interface": interface,
+            **row,
+        }
+    state, config = node.tunnels[one], node.plan.tunnels[one].config
     return {
         "circuit": state.circuit,
         "kind": "tunnel",
         "name": config.name,
         "card": state.home,
-        "up": state.up,
         "interface": config.interface or "",
-        "context": config.interface_context if config.interface else "",
+        **row,
     }
 
 
