@@ -143,6 +143,8 @@ class ConfigMode:
         self._known: set[Path] = set()
         self._absent: set[Path] = set()
         """Objects that were not in force when they were entered, or are removed by the candidate."""
+        self._skip_below: int | None = None
+        """Indentation of a line that was refused, while the lines below it are left out; otherwise None."""
 
     @property
     def prompt(self) -> str:
@@ -192,6 +194,17 @@ class ConfigMode:
         assert nearest is not None
         return TypedLine(source, shift, nearest[0], None, nearest[1])
 
+    def leaves_out(self, typed: TypedLine) -> bool:
+        """Whether a line is indented below one that was refused: it belongs to what that one would have opened."""
+        if self._skip_below is not None and typed.source.indent > self._skip_below:
+            return True
+        self._skip_below = None
+        return False
+
+    def refuse(self, typed: TypedLine) -> None:
+        """The line was refused: those of a paste that are indented below it are not meant for the open modes."""
+        self._skip_below = typed.source.indent
+
     def missing(self, typed: TypedLine) -> tuple[str, ...]:
         """The path of the object that has to be learned before the line is taken; empty where there is none."""
         path = self._path(typed)
@@ -231,6 +244,7 @@ class ConfigMode:
         parser.positions.clear()
         if has_errors(said):
             parser.stack[:] = before
+            self.refuse(typed)
             return said
         if path and typed.shift:
             self._known.add(path)

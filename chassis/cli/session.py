@@ -16,6 +16,7 @@ from chassis.bus.arguments import fault
 from chassis.cli import completion, transactions
 from chassis.cli.commands import BY_NAME
 from chassis.cli.completion import Offers, ParsedLine, SyntaxFault
+from chassis.cli.config_mode import ConfigMode
 from chassis.cli.dialogue import (
     Check,
     Conversation,
@@ -34,7 +35,7 @@ from chassis.cli.pager import Pager
 from chassis.cli.rows import ADMINISTRATOR, DEFAULT_PRIVILEGE, HIGHEST_PRIVILEGE, ExecCommand, Values
 from chassis.cli.views import transactions as view
 from chassis.cli.views.layout import Scope, ViewError
-from chassis.config.transcript import prompt_end
+from chassis.config.transcript import is_output, prompt_end
 
 MAX_QUEUED_OCTETS: Final = 65_536
 """Most octets of keys that are kept while a session waits; of more, the last are lost and the bell rings."""
@@ -265,29 +266,48 @@ class CliSession:
     # commands
 
     def _run(self, line: str, now: float) -> list[Action]:
+        try:
+            return self._run_line(line, now)
+        except Exception as error:
+            # A fault of this program: the operator is told, and the session goes on.
+            return self._print([f"% Error: {fault(error)}"], failed=True)
+
+    def _run_line(self, line: str, now: float) -> list[Action]:
         end = prompt_end(line)
         text = " " * end + line[end:]
         if not text.strip() or text.lstrip().startswith("!"):
             return self._print([], failed=False)
         seat, indent = self.seat, 0 if self._alone else len(self.prompt)
-        if seat.mode is None:
-            self._editor.remember(line)
-            parsed = completion.parse(text, seat.privilege)
-        else:
-            typed = seat.mode.read(text)
-            self._editor.remember(typed.masked)
-            if typed.changes:
-                return self._converse(_TYPED, transactions.typed_line(seat, seat.mode, typed), now)
-            parsed = completion.parse(text, seat.privilege, configuring=True)
-            if isinstance(parsed, SyntaxFault):
-                elsewhere = completion.parse(text, seat.privilege)
-                if isinstance(elsewhere, ParsedLine):
-                    said = transactions.of_exec_mode(seat.mode, elsewhere.command.compiled())
-                    return self._print(said, failed=bool(said))
-                if typed.configures and typed.reached >= parsed.reached:
-                    return self._print(transactions.wrong_line(seat.mode, typed, indent), failed=True)
+        if seat.mode is not None:
+            return self._run_configuring(seat.mode, line, text, now)
+        self._editor.remember(line)
+        return self._run_exec(completion.parse(text, seat.privilege), indent, now)
+
+    def _run_configuring(self, mode: ConfigMode, line: str, text: str, now: float) -> list[Action]:
+        """A line in configuration mode; `text` is the line with blanks in place of a prompt."""
+        if is_output(text):
+            return self._print([], failed=False)
+        seat, indent = self.seat, 0 if self._alone else len(self.prompt)
+        typed = mode.read(line)
+        self._editor.remember(typed.masked)
+        if mode.leaves_out(typed):
+            return self._print([transactions.LEFT_OUT], failed=True)
+        if typed.changes:
+            return self._converse(_TYPED, transactions.typed_line(seat, mode, typed), now)
+        parsed = completion.parse(text, seat.privilege, configuring=True)
+        if isinstance(parsed, SyntaxFault):
+            elsewhere = completion.parse(text, seat.privilege)
+            if isinstance(elsewhere, ParsedLine):
+                said = transactions.of_exec_mode(mode, elsewhere.command.compiled())
+                return self._print(said, failed=bool(said))
+            if typed.configures and typed.reached >= parsed.reached:
+                return self._print(transactions.wrong_line(mode, typed, indent), failed=True)
+        return self._run_exec(parsed, indent, now)
+
+    def _run_exec(self, parsed: ParsedLine | SyntaxFault, indent: int, now: float) -> list[Action]:
         if isinstance(parsed, SyntaxFault):
             return self._print(parsed.lines(indent), failed=True)
+        seat = self.seat
         seat.live = not self._alone and not parsed.pipes
         if parsed.command.opening is not None:
             return self._converse(parsed, parsed.command.opening(parsed.values, seat), now)

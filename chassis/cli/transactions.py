@@ -19,6 +19,7 @@ ABORTED: Final = "Transaction aborted"
 DEFAULT_CONFIRM: Final = 10
 """Minutes until a commit that nobody confirms is rolled back."""
 
+LEFT_OUT: Final = "% Error: left out, as the line that it is indented below"
 INVALID: Final = "% Invalid input at '^' marker"
 _SAYS: Final = {"error": "% Error", "warning": "% Warning", "note": "% Note"}
 _PLAIN: Final = frozenset({"unknown", "surplus", "incomplete", "ambiguous"})
@@ -71,7 +72,8 @@ def typed_line(seat: Seat, mode: ConfigMode, typed: TypedLine) -> Conversation:
 
 
 def wrong_line(mode: ConfigMode, typed: TypedLine, indent: int) -> list[str]:
-    """What is said of a line that no open mode knows; it was typed `indent` columns from the left."""
+    """Refuse a line that no open mode knows; it was typed `indent` columns from the left. Return what is said."""
+    mode.refuse(typed)
     found, failure = mode.why(typed), typed.failure
     words = typed.source.words
     if failure is not None and failure.ambiguous and (found is None or found.code == "ambiguous"):

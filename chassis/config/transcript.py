@@ -18,12 +18,20 @@ _PROMPT = re.compile(
 
 _PAGER = re.compile(r"\s*-*\(more\)-*[\s\x08]*", re.ASCII)
 
-_HEADER = re.compile(
+_PRINTED = (
     r"building configuration\b.*"
     r"|current configuration\b.*"
     r"|enter configuration commands, one per line\b.*"
-    r"|transaction committed\W*"
-    r"|(?:show|sho|sh) (?:conf|confi|config|configu|configur|configura|configurat|configurati|configuratio"
+    r"|transaction (?:committed|aborted)\W*"
+    r"|%.*|\^"
+)
+"""Lines that the router prints around those that are typed."""
+
+_OUTPUT = re.compile(_PRINTED, re.ASCII | re.IGNORECASE)
+
+_HEADER = re.compile(
+    _PRINTED
+    + r"|(?:show|sho|sh) (?:conf|confi|config|configu|configur|configura|configurat|configurati|configuratio"
     r"|configuration)(?: \|.*)?"
     r"|term(?:inal)? (?:length|len|width) \d+"
     r"|save(?: (?:conf\w*|\S+[:/.]\S*))*"
@@ -31,7 +39,6 @@ _HEADER = re.compile(
     r"|target file exists, overwrite\?.*"
     r"|(?:login|password):.*"
     r"|enable(?: \d+)?|disable"
-    r"|%.*|\^"
     r"|(?:y|n|yes)",
     re.ASCII | re.IGNORECASE,
 )
@@ -70,3 +77,8 @@ def prompt_end(text: str) -> int:
 def is_header(words: list[str]) -> bool:
     """Return whether the words are a line that the router prints around a configuration, or an exec command."""
     return words[0][0] in "BbCcDdEeLlNnPpSsTtYy%^" and _HEADER.fullmatch(" ".join(words)) is not None
+
+
+def is_output(text: str) -> bool:
+    """Return whether a line is what the router prints in configuration mode, as in a transcript."""
+    return _OUTPUT.fullmatch(" ".join(text.split())) is not None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import re
 
 import pytest
 
+from chassis.config.operations import COMMANDS
 from tests.support.cli import CliRig, of_node
+from tests.support.configurations import Generator
 from tests.support.xcrp import HIGH_AVAILABILITY, Node
 
 GREETING = "Enter configuration commands, one per line, 'end' to exit"
@@ -355,3 +358,88 @@ def test_the_history_is_shown() -> None:
         "    3  show history",
         "[local]a#",
     ]
+
+
+def test_what_is_indented_below_a_refused_line_is_left_out() -> None:
+    """A paste of another router's configuration: the interface of a routing protocol is none of the context."""
+    rig = configuring()
+    rig.type("context C1\r")
+    assert "% Invalid input" in rig.type(" router ospf 1\r")
+    for line in ("  area 0.0.0.0", "   interface TI-9"):
+        assert said(rig, line) == [
+            "% Error: left out, as the line that it is indented below",
+            "[local]a(config-ctx)#",
+        ]
+    assert said(rig, " interface TI-8") == ["[local]a(config-if)#"]
+    rig.type("end\r")
+    assert "TI-8" in shown(rig)
+    assert "TI-9" not in shown(rig)
+
+
+def test_a_paste_of_what_show_configuration_prints_is_taken() -> None:
+    rig = configuring("")
+    text = shown(seated())
+    printed = rig.type(f"Building configuration...\r\rCurrent configuration:\r{text}".replace("\n", "\r"))
+    assert "% Error" not in printed
+    assert "% Invalid" not in printed
+    assert printed.endswith("Transaction committed\r\n[local]a#")
+    assert shown(rig) == text
+
+
+def generated(seed: int) -> str:
+    return Generator(random.Random(seed), no_share=0.3 if seed % 2 else 0.0).configuration()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_what_is_typed_is_what_a_file_makes(seed: int) -> None:
+    """Lines that are right one by one, as the file has them, make the same configuration."""
+    text = generated(seed)
+    rig = configuring("")
+    taken: list[str] = []
+    for line in text.splitlines():
+        printed = said(rig, line)
+        if printed[-1] == "[local]a#":
+            break
+        if not any(one.startswith(("% Error", "% Incomplete", "% Ambiguous", "% Invalid")) for one in printed):
+            taken.append(line)
+    assert rig.controller is not None
+    checked = rig.controller("apply", {"text": "\n".join(taken), "dry": True})
+    wrong = [found["message"] for found in checked["diagnostics"] if found["severity"] == "error"]
+    printed = said(rig, "end")
+    assert ("% Error: nothing is committed" in printed) == bool(wrong), printed
+    if wrong:
+        assert all(any(message in one for one in printed) for message in wrong), printed
+    else:
+        assert shown(rig) == shown(seated("\n".join(taken)))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_keys_break_configuration_mode(seed: int) -> None:
+    chance = random.Random(seed)
+    rig = configuring()
+    words = [word for command in COMMANDS for word in command.keywords.split()]
+    words += [
+        "no",
+        "default",
+        "commit",
+        "abort",
+        "exit",
+        "show",
+        "?",
+        "\t",
+        "x",
+        "1",
+        "10.0.0.1",
+        "Tun-1",
+        "C1",
+        "|",
+    ]
+    for _ in range(300):
+        keys = chance.choice((f"{chance.choice(words)} ", f"{chance.choice(words)} ", "\r", "\x1b[A", "\x1a", "!"))
+        printed = rig.type(keys)
+        assert "internal error" not in printed
+        if rig.session.seat.mode is None:
+            rig.type("\x03configure\r")
+        if rig.status is not None:
+            rig = configuring()
+    assert rig.type("\x03").endswith("#")
