@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from asyncssh import generate_private_key
 from passlib.hash import md5_crypt, sha512_crypt
 
 from tests.support import lab_files
@@ -84,8 +83,6 @@ class SshLab:
     """The running lab."""
 
     client: LabClient
-    key: Path
-    """File of the private key that logs in as `OPERATOR` too."""
     ports: Mapping[str, int]
     """The port of each router on 127.0.0.1."""
 
@@ -116,14 +113,10 @@ def start(factory: LabFactory, folder: Path, rate: int = 1000) -> SshLab:
     text = text.replace(
         "{kind: smartedge, config: b.cfg}", "{kind: smartedge, config: b.cfg, settings: {os: ipos}}"
     )
-    made, key = generate_private_key("ssh-ed25519"), folder / "key"
-    made.write_private_key(key)
-    key.chmod(0o600)
-    made.write_public_key(folder / "key.pub")
     # A card of a crowded machine is late; only one that is gone for 10 s may be taken for dead.
-    login = f"ssh: {{user: {OPERATOR}, password: {PASSWORD}, key: key.pub}}\nsettings: {{heartbeat-misses: 100}}\n"
+    login = f"ssh: {{user: {OPERATOR}, password: {PASSWORD}}}\nsettings: {{heartbeat-misses: 100}}\n"
     (folder / "lab.yaml").write_text(login + text)
     client = factory(folder / "lab.yaml")
     client.wait_until("tunnels up", within=20)
     rows = client.ask("", "ps", {})["processes"]
-    return SshLab(client, key, {row["node"]: row["ssh"]["port"] for row in rows if "ssh" in row})
+    return SshLab(client, {row["node"]: row["ssh"]["port"] for row in rows if "ssh" in row})

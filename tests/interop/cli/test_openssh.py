@@ -1,14 +1,11 @@
-"""OpenSSH's client as an operator uses it: keys in a terminal, pages, single commands; asyncssh's client; and the
-output as programs that collect configurations read it."""
+"""OpenSSH's client as an operator uses it, with keys and pages in a terminal; and what a terminal gets as programs
+that collect configurations read it."""
 
 from __future__ import annotations
 
-import asyncio
 import io
-import json
 import re
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,8 +21,6 @@ pytestmark = pytest.mark.multiprocess
 ROWS, COLUMNS = 12, 80
 PROMPT = "[local]a#"
 MORE = "---(more)---"
-
-Open = Callable[..., "Seat"]
 
 
 class Seat:
@@ -144,6 +139,7 @@ def test_pages_are_as_long_as_the_terminal_also_after_a_change_of_its_size(seat:
     seat.type(f"{shown}\r")
     seat.until(f"{shown}\r\n")
     first = seat.until(MORE)
+    assert collectors.NETSHOT_PAGER.search("\n".join(collectors.lines_of(first + MORE)))
     assert first.startswith("Building configuration...\r\n")
     assert first.count("\r\n") == ROWS - 1
     seat.type(" ")
@@ -168,36 +164,6 @@ def test_pages_are_as_long_as_the_terminal_also_after_a_change_of_its_size(seat:
     assert seat.run("show configuration").endswith("\r\nend\r\n")
 
 
-def test_a_single_command_has_its_exit_status_and_no_terminal(lab: SshLab) -> None:
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        command = lab.openssh("a", *words)
-        options = ["-i", str(lab.key), "-o", "BatchMode=yes"]
-        return subprocess.run([*command[:1], *options, *command[1:]], capture_output=True, text=True, timeout=30)
-
-    said = run("show tunnel | json")
-    assert said.returncode == 0
-    (tunnel,) = json.loads(said.stdout)["tunnels"]
-    assert (tunnel["name"], tunnel["up"]) == ("t0", True)
-    refused = run("show foo")
-    assert (refused.returncode, refused.stdout) == (1, "     ^\n% Invalid input at '^' marker\n")
-
-
-def test_the_client_of_asyncssh_logs_in_and_runs_commands(lab: SshLab) -> None:
-    import asyncssh
-
-    async def run() -> list[tuple[str, int | None]]:
-        given = {"known_hosts": str(lab.run / "known_hosts"), "username": OPERATOR, "password": PASSWORD}
-        given |= {"client_keys": None, "agent_path": None, "config": None}
-        async with asyncssh.connect("127.0.0.1", lab.ports["a"], **given) as connection:
-            done = await asyncio.gather(*(connection.run(line) for line in ("show clock", "show nothing")))
-        return [(str(one.stdout), one.exit_status) for one in done]
-
-    clock, nothing = asyncio.run(run())
-    assert re.fullmatch(r"\w{3} \w{3} \d\d \d\d:\d\d:\d\d \d{4} UTC\n", clock[0])
-    assert clock[1] == 0
-    assert nothing[1] == 1
-
-
 def test_oxidized_and_rancid_read_what_a_terminal_gets(seat: Seat) -> None:
     seat.run("terminal length 0")
     kept = collectors.oxidized({command: seat.run(command) + PROMPT for command in collectors.OXIDIZED_COMMANDS})
@@ -214,6 +180,7 @@ def test_oxidized_and_rancid_read_what_a_terminal_gets(seat: Seat) -> None:
     assert run.missed == []
     assert run.complete
     assert run.kept["show config"][-1] == "end"
+    assert run.kept["dir /flash"]
 
 
 def test_netshot_reads_what_a_terminal_without_privileges_gets(lab: SshLab) -> None:
