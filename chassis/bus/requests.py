@@ -68,6 +68,9 @@ KINDS: Final = ("all", "static", "manual", "on-demand")
 MAX_SLICE: Final = 1000
 """Most objects (count) of one slice of a listing."""
 
+COUNTED: Final = ("port", "circuit", "tunnel")
+"""Counters that an operator clears."""
+
 REKEY: Final = ("ipsec", "ike")
 SHOW: Final = ("sas", "statistics")
 
@@ -380,7 +383,17 @@ CONTROLLER: Final[Mapping[str, Spec]] = {
     ),
     "keys": Spec("The keys of IKE and IPsec SAs.", {"tunnel": _TUNNEL}),
     "queues": Spec("The priority queues of ASPs.", {"tunnel": _TUNNEL}),
-    "sas": Spec("What was counted for each SA.", {"tunnel": _TUNNEL}),
+    "sas": Spec(
+        "What was counted for each SA.",
+        {"tunnel": _TUNNEL, "cleared": Argument(FlagType(), "count from the last clear-counters on", False)},
+    ),
+    "clear-counters": Spec(
+        "Have what is shown of counters begin at zero; no card's counter is changed.",
+        {
+            "what": Argument(WordType(COUNTED), "which counters", required=True),
+            "name": Argument(TextType(), "of this port or tunnel only", ""),
+        },
+    ),
     "identity": Spec("Name, contexts and version of the configuration in force."),
     "object": Spec(
         "The lines of one object of the configuration, keys hidden.",

@@ -28,7 +28,19 @@ BY_NAME: Final[Mapping[str, ExecCommand]] = {row.id: row for row in COMMANDS}
 
 REQUESTS: Final = frozenset(
     {row.request for row in COMMANDS if row.request}
-    | {"boot", "candidate", "commit", "commits", "copy-file", "delete-file", "identity", "names", "object", "ping"}
+    | {
+        "boot",
+        "candidate",
+        "clear-counters",
+        "commit",
+        "commits",
+        "copy-file",
+        "delete-file",
+        "identity",
+        "names",
+        "object",
+        "ping",
+    }
     | {"key-pairs", "pki-find", "pki-import", "pki-remove", "pki-request"}
     | {"read-file", "reload", "reload-asp", "reload-card", "rollback", "save", "tunnels"}
 )

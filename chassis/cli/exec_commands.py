@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from chassis.bus.requests import MAX_PING
-from chassis.cli import file_dialogues, probes
+from chassis.cli import acts, probes
 from chassis.cli.dialogue import Check, Conversation, InquiryReply, Outcome, Question, Seat, refused
 from chassis.cli.rows import ADMINISTRATOR, HIGHEST_PRIVILEGE, ExecCommand, Values, of_context, of_guide
-from chassis.cli.views import acts, system, tunnels
+from chassis.cli.views import acts as act_views
 from chassis.cli.views import probes as view
+from chassis.cli.views import system, tunnels
 
 
 def _clear(what: str) -> Callable[[Values, str], dict[str, Any]]:
@@ -37,10 +38,18 @@ EXEC_COMMANDS: Final[tuple[ExecCommand, ...]] = (
         "clear-arp-cache",
         "clear arp-cache [<address:address>]",
         "forget the neighbours of this context",
-        acts.arp_cleared,
+        act_views.arp_cleared,
         "clear-arp",
         lambda values, context: {"context": context, **values},
         privilege=ADMINISTRATOR,
+    ),
+    ExecCommand(
+        "clear-counters",
+        "clear counters [{<what=port> [<name:port>] | <what=circuit> | <what=tunnel> [<name:name>]}]",
+        "count from zero in what is shown of ports, circuits and tunnels",
+        system.silent,
+        privilege=ADMINISTRATOR,
+        opening=acts.clear_counters,
     ),
     ExecCommand(
         "clear-log",
@@ -70,16 +79,16 @@ EXEC_COMMANDS: Final[tuple[ExecCommand, ...]] = (
         "save-configuration",
         "save configuration [<file:word>]",
         "write the configuration in force into a file",
-        acts.saved,
+        act_views.saved,
         privilege=ADMINISTRATOR,
-        opening=file_dialogues.save,
+        opening=acts.save,
         aliases=("save",),
     ),
     ExecCommand(
         "dir",
         "dir [<path:word>]",
         "files of a folder",
-        acts.directory,
+        act_views.directory,
         "files",
         lambda values, context: {"path": values.get("path", "")},
         privilege=ADMINISTRATOR,
@@ -88,41 +97,41 @@ EXEC_COMMANDS: Final[tuple[ExecCommand, ...]] = (
         "copy",
         "copy <file:word> <target:word>",
         "copy a file",
-        acts.copied,
+        act_views.copied,
         privilege=ADMINISTRATOR,
-        opening=file_dialogues.copy,
+        opening=acts.copy,
     ),
     ExecCommand(
         "delete",
         "delete <file:word>",
         "delete a file",
-        acts.deleted,
+        act_views.deleted,
         privilege=ADMINISTRATOR,
-        opening=file_dialogues.delete,
+        opening=acts.delete,
     ),
     ExecCommand(
         "reload",
         "reload",
         "start the router again from its boot file",
-        acts.reloading,
+        act_views.reloading,
         privilege=ADMINISTRATOR,
-        opening=file_dialogues.reload,
+        opening=acts.reload,
     ),
     ExecCommand(
         "reload-card",
         "reload card <slot:1-14>",
         "start the processes of a card again",
-        acts.card_reloading,
+        act_views.card_reloading,
         privilege=ADMINISTRATOR,
-        opening=file_dialogues.reload_card,
+        opening=acts.reload_card,
     ),
     ExecCommand(
         "reload-asp",
         "reload asp <asp:asp>",
         "start an ASP again",
-        acts.card_reloading,
+        act_views.card_reloading,
         privilege=ADMINISTRATOR,
-        opening=file_dialogues.reload_asp,
+        opening=acts.reload_asp,
     ),
     # The routes of a context are asked for because a context that is not there has none.
     ExecCommand(
@@ -157,6 +166,7 @@ EXEC_WORDS: Final[Mapping[str, str]] = {
     "card": "a card, or one of its ASPs",
     "clear": "reset a function",
     "context": "go to another context",
+    "counters": "what was counted",
     "copy": "copy a file",
     "delete": "delete a file",
     "dir": "files of a folder",

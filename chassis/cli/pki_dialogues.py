@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Mapping
 from functools import partial
 from typing import Any, Final
 
+from chassis.cli.acts import OVERWRITE
 from chassis.cli.dialogue import (
     Conversation,
     Inquiry,
@@ -19,7 +20,6 @@ from chassis.cli.dialogue import (
     agreed,
     refused,
 )
-from chassis.cli.file_dialogues import OVERWRITE
 from chassis.net.pki import USAGES, alternative_fault, subject_fault
 
 SUBJECT: Final = (

@@ -10,10 +10,6 @@ from chassis.cli.views import hardware, interfaces, security, system, tunnels
 from chassis.model.router import LOCAL
 
 
-def _tunnel(values: Values, context: str) -> dict[str, Any]:
-    return {"tunnel": values["name"]}
-
-
 def _tunnels(values: Values, context: str) -> dict[str, Any]:
     """One by its name, those to an address, or those whose interface is in the context, all in local (S-075)."""
     form = values.get("form", "")
@@ -243,7 +239,7 @@ SHOW_COMMANDS: Final[tuple[ExecCommand, ...]] = (
         "show-tunnel-statistics",
         tunnels.statistics,
         "sas",
-        _tunnel,
+        lambda values, context: {"tunnel": values["name"], "cleared": True},
         syntax=f"show tunnel ipsec [name] <name:name> [<form=on-demand>] statistics {_DETAIL}",
     ),
     of_guide(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from chassis.bus.arguments import ArgumentError
@@ -9,7 +10,11 @@ from chassis.bus.engine import Output, ToLauncher, ToOperator
 from chassis.bus.messages import Attributes
 from chassis.xcrp import inventory
 from chassis.xcrp.events import Log
+from chassis.xcrp.ike_commands import requests_of
 from chassis.xcrp.operators import Method, Operators
+
+LAST_CIRCUIT: Final = 2**62
+"""A number that no circuit exceeds."""
 
 
 def _restarted(operators: Operators, number: int, cards: list[str], user: str, now: float) -> list[Output]:
@@ -52,10 +57,34 @@ def _clear_log(operators: Operators, number: int, given: dict[str, Any], now: fl
     return [ToOperator(number, {"cleared": cleared})]
 
 
+def _clear_counters(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
+    what, name, bases = given["what"], given["name"], operators.state.bases
+    bases.retain(operators.node.plan.tunnels)
+
+    def cleared(replies: Mapping[str, Any], errors: Mapping[str, str]) -> Attributes:
+        if what == "tunnel":
+            bases.clear_tunnels(replies.values())
+        else:
+            bases.clear_cards(replies.values(), name)
+        return {"errors": dict(errors)}
+
+    if what == "tunnel":
+        requests = requests_of(operators, name, "", negotiated=False)
+        return operators.request_cards(number, requests, "sas", now, finish=cleared)
+    if name and name not in operators.node.plan.ports:
+        raise ArgumentError(f"no port {name!r}")
+    if name and what == "circuit":
+        raise ArgumentError("circuits are cleared all together")
+    ask: Attributes = {"ports": True, "first": 1, "last": LAST_CIRCUIT} if what == "circuit" else {"ports": True}
+    cards = [(card, ask) for card in operators.line_cards()]
+    return operators.request_cards(number, cards, "counters", now, finish=cleared)
+
+
 COMMANDS: Final[dict[str, Method]] = {
     "reload-card": _reload_card,
     "reload-asp": _reload_asp,
     "clear-arp": _clear_arp,
     "clear-log": _clear_log,
+    "clear-counters": _clear_counters,
 }
 """Functions that carry out the commands, by name."""

@@ -6,6 +6,7 @@ A request names a tunnel by its number; without a number it is for all tunnels o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from chassis.bus.arguments import ArgumentError
@@ -27,7 +28,7 @@ def _tunnel_plan(operators: Operators, name: str) -> TunnelPlan:
     return plan.tunnels[number]
 
 
-def _requests(operators: Operators, tunnel: str, what: str, *, negotiated: bool) -> list[tuple[str, Attributes]]:
+def requests_of(operators: Operators, tunnel: str, what: str, *, negotiated: bool) -> list[tuple[str, Attributes]]:
     """Return (ASP, arguments) for one tunnel, or for all; `what` is empty for a request without that argument."""
     more: Attributes = {"what": what} if what else {}
     if tunnel:
@@ -48,35 +49,44 @@ def _requests(operators: Operators, tunnel: str, what: str, *, negotiated: bool)
 
 def _clear(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
     what = given["what"]
-    requests = _requests(operators, given["tunnel"], what, negotiated=what == "ike")
+    requests = requests_of(operators, given["tunnel"], what, negotiated=what == "ike")
     return operators.request_cards(number, requests, "clear", now)
 
 
 def _rekey(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
     what = given["what"]
-    requests = _requests(operators, given["tunnel"], what, negotiated=what == "ike")
+    requests = requests_of(operators, given["tunnel"], what, negotiated=what == "ike")
     return operators.request_cards(number, requests, "rekey", now)
 
 
 def _ike(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
-    requests = _requests(operators, given["tunnel"], given["what"], negotiated=True)
+    requests = requests_of(operators, given["tunnel"], given["what"], negotiated=True)
     return operators.request_cards(number, requests, "ike", now)
 
 
 def _keys(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
     return operators.request_cards(
-        number, _requests(operators, given["tunnel"], "keys", negotiated=True), "ike", now
+        number, requests_of(operators, given["tunnel"], "keys", negotiated=True), "ike", now
     )
 
 
 def _queues(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
-    requests = _requests(operators, given["tunnel"], "", negotiated=False)
+    requests = requests_of(operators, given["tunnel"], "", negotiated=False)
     return operators.request_cards(number, requests, "queues", now)
 
 
 def _sas(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
-    requests = _requests(operators, given["tunnel"], "", negotiated=False)
-    return operators.request_cards(number, requests, "sas", now)
+    requests = requests_of(operators, given["tunnel"], "", negotiated=False)
+    if not given["cleared"]:
+        return operators.request_cards(number, requests, "sas", now)
+
+    def finish(replies: Mapping[str, Any], errors: Mapping[str, str]) -> Attributes:
+        counted: dict[str, Any] = {
+            card: operators.state.bases.count_tunnels(reply) for card, reply in replies.items()
+        }
+        return {"cards": counted, "errors": dict(errors)}
+
+    return operators.request_cards(number, requests, "sas", now, finish=finish)
 
 
 COMMANDS: Final[dict[str, Method]] = {

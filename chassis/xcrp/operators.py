@@ -174,7 +174,10 @@ class Operators:
             return []
         if asked.one_card:
             error = next((f"{card}: {text}" for card, text in asked.errors.items()), "")
-            return [ToOperator(asked.operator, {**next(iter(asked.results.values()), {}), **asked.more}, error)]
+            answer = {**next(iter(asked.results.values()), {}), **asked.more}
+            if asked.finish is not None and not error:
+                answer = asked.finish(asked.results, asked.errors)
+            return [ToOperator(asked.operator, answer, error)]
         if asked.finish is not None:
             return [ToOperator(asked.operator, asked.finish(asked.results, asked.errors))]
         return [ToOperator(asked.operator, {"cards": asked.results, "errors": dict(asked.errors)})]

@@ -64,7 +64,8 @@ def _ports(operators: Operators, number: int, given: dict[str, Any], now: float)
         return [ToOperator(number, {"ports": rows, "errors": {}})]
 
     def finish(replies: Mapping[str, Any], errors: Mapping[str, str]) -> Attributes:
-        show_interfaces.add_counters(rows, replies)
+        bases = operators.state.bases
+        show_interfaces.add_counters(rows, {card: bases.count_cards(reply) for card, reply in replies.items()})
         return {"ports": rows, "errors": dict(errors)}
 
     wanted: Attributes = {"ports": True}
@@ -87,7 +88,8 @@ def _circuits(operators: Operators, number: int, given: dict[str, Any], now: flo
         return [ToOperator(number, {**answer, "errors": {}})]
 
     def finish(replies: Mapping[str, Any], errors: Mapping[str, str]) -> Attributes:
-        show_interfaces.add_counters(rows, replies)
+        bases = operators.state.bases
+        show_interfaces.add_counters(rows, {card: bases.count_cards(reply) for card, reply in replies.items()})
         return {**answer, "errors": dict(errors)}
 
     wanted: Attributes = {"ports": True, "first": rows[0]["circuit"], "last": rows[-1]["circuit"]}
@@ -127,7 +129,19 @@ def _ike_statistics(operators: Operators, number: int, given: dict[str, Any], no
 def _ipsec_statistics(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
     card = _asp_card(operators, given["asp"])
     context = operators.context_number(given["context"])
-    return operators.request_cards(number, [(card, {"context": context})], "totals", now, single=True)
+    tunnels = [
+        plan.number
+        for plan in map(operators.node.plan.tunnels.__getitem__, operators.node.plan.tunnels_by_asp.get(card, ()))
+        if context in (plan.context, plan.outer)
+    ]
+
+    def finish(replies: Mapping[str, Any], errors: Mapping[str, str]) -> Attributes:
+        # The request has one card: without a reply its error is the answer.
+        return operators.state.bases.count_totals(replies[card], tunnels)
+
+    return operators.request_cards(
+        number, [(card, {"context": context})], "totals", now, single=True, finish=finish
+    )
 
 
 def _certificates(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:

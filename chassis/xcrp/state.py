@@ -10,6 +10,7 @@ from chassis.bus.messages import LogRecord, Value
 from chassis.config.secrets import RouterSecret
 from chassis.model.router import Config
 from chassis.xcrp.configuration import CheckedConfig
+from chassis.xcrp.counter_bases import CounterBases
 from chassis.xcrp.events import History
 from chassis.xcrp.flash_operations import FlashOperations
 from chassis.xcrp.journal import Journal
@@ -38,6 +39,7 @@ class ControllerState:
     ignored: dict[str, int] = field(default_factory=dict)
     reconciled: bool = False
     flash: FlashOperations = field(default_factory=FlashOperations)
+    bases: CounterBases = field(default_factory=CounterBases)
     sessions: Mapping[str, dict[str, Value]] = field(default_factory=dict)
 
     @property

@@ -242,3 +242,18 @@ def test_a_cleared_log_is_empty() -> None:
     assert held
     assert node.ask("clear-log") == {"cleared": held}
     assert node.ask("log")["records"] == []
+
+
+def test_what_was_saved_loads_again_with_the_keys_of_its_router() -> None:
+    node = booted()
+    clear = node.ask("config", keys=True)["text"]
+    node.ask("save")
+    node.ask("apply", text=NO_KEYS)
+    assert node.ask("reload")["errors"] == 0
+    assert node.ask("config", keys=True)["text"] == clear
+    # Without its commits the router starts with the file.
+    node.kill_controller()
+    del node.state["journal"]
+    start(node)
+    assert node.ask("status")["configuration"]["file"] == "/flash/redback.cfg"
+    assert node.ask("config", keys=True)["text"] == clear

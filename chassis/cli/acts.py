@@ -1,4 +1,4 @@
-"""Conversations about the files of the router: save, copy, delete, and the commands that start processes again."""
+"""Conversations of commands that act: files of the router, processes that start again, counters."""
 
 from __future__ import annotations
 
@@ -93,3 +93,13 @@ def _agree(question: str) -> Any:
     """Ask; go on only after a yes."""
     if not agreed((yield Question(question))):
         refused("nothing was done")
+
+
+def clear_counters(values: Values, seat: Seat) -> Conversation:
+    """Have what is shown of counters begin at zero: of ports, circuits or tunnels, or of all."""
+    chosen = [what] if (what := values.get("what")) else ["circuit", "tunnel"]
+    for what in chosen:
+        reply: InquiryReply = yield Inquiry("clear-counters", {"what": what, "name": values.get("name", "")})
+        for card, why in reply.unless_refused()["errors"].items():
+            refused(f"{card}: {why}")
+    return Outcome({"cleared": chosen})
