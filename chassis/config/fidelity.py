@@ -66,6 +66,15 @@ CHOICES: tuple[tuple[str, str], ...] = (
      "goes on where any SA with its protocol, SPI and key stopped; down until its last holder let go of it"),
     ("An ASP that lost its state of manual SAs", "leaves them down until they have another SPI"),
     ("A commit that does not get to disk", "is refused, with the reason"),
+    (
+        "A commit of what somebody else changed since `configure`",
+        "is refused with the database-lock text, which names object and user; else it is made on what is in force now",
+    ),
+    (
+        "`commit confirmed`",
+        "until a second `commit` of this user nobody else commits; what `end` commits meanwhile goes back with it",
+    ),
+    ("Commits that are kept", "the last 100 at least, unless they hold more than 64 MiB"),
     ("Static routes", "the lower distance goes before the lower cost; null0 comes last of equal ones"),
     ("Traffic-selector routes", "have the cost of a static route without `cost`"),
     ("Modern algorithms", "marked * below: known where a lab node has `extensions: [modern]`"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import getpass
 import os
 import sys
 from collections.abc import Mapping
@@ -135,7 +136,7 @@ def apply(lab: RunningLab, node: str, file: Path, dry_run: bool, as_json: bool) 
         raise OperatorError(f"{file}: {error.strerror}") from None
     # A file name that is not UTF-8 has surrogates, which a request cannot carry.
     name = os.fsencode(file).decode(errors="replace")
-    answer = lab.node(node, "apply", text=text, file=name, dry=dry_run)
+    answer = lab.node(node, "apply", text=text, file=name, dry=dry_run, user=_user())
     lines = [_diagnostic(found) for found in answer["diagnostics"]]
     lines += [_change(change) for change in answer["changes"]]
     refused = not answer["applied"] and not dry_run
@@ -143,6 +144,14 @@ def apply(lab: RunningLab, node: str, file: Path, dry_run: bool, as_json: bool) 
     print_answer(as_json, answer, "\n".join(lines))
     errors = any(isinstance(found, dict) and found.get("severity") == "error" for found in answer["diagnostics"])
     raise SystemExit(1 if refused or errors else 0)
+
+
+def _user() -> str:
+    """Return the name of the user at the machine, for the history of commits; empty without one."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return ""
 
 
 def _change(change: Mapping[str, Any]) -> str:

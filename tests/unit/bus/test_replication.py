@@ -95,6 +95,30 @@ def test_a_record_that_a_card_no_longer_needs_is_deleted_there() -> None:
     assert replica.records == {}
 
 
+def test_a_record_goes_to_the_card_that_begins_to_need_it_alone() -> None:
+    needs = {"asp 1/1"}
+    publisher = Publisher(lambda card, record: card in needs, 0)
+    record = ContextRecord(1, "local")
+    publisher.put(record)
+    publisher.flush()
+    for card in ("asp 1/1", "asp 1/2"):
+        publisher.snapshot(card)
+    needs.add("asp 1/2")
+    publisher.reconsider(record.key)
+    publisher.reconsider(("context", 9))
+    assert [(card, delta.put, delta.delete) for card, delta in publisher.flush()] == [("asp 1/2", (record,), ())]
+    needs.remove("asp 1/1")
+    publisher.reconsider(record.key)
+    assert [(card, delta.put, delta.delete) for card, delta in publisher.flush()] == [
+        ("asp 1/1", (), (record.key,))
+    ]
+    other = ContextRecord(1, "other")
+    publisher.reconsider(record.key)
+    publisher.put(other)
+    publisher.reconsider(record.key)
+    assert [(card, delta.put) for card, delta in publisher.flush()] == [("asp 1/2", (other,))]
+
+
 def test_replicas_equal_what_they_need_after_any_history() -> None:
     random = Random(1)
     publisher = Publisher(even, 0)
