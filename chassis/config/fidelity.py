@@ -68,7 +68,7 @@ CHOICES: tuple[tuple[str, str], ...] = (
     ("A commit that does not get to disk", "is refused, with the reason"),
     (
         "A commit of what somebody else changed since `configure`",
-        "is refused with the database-lock text, which names object and user; else it is made on what is in force now",
+        "is refused with the database-lock text, object and user; else it changes what is in force now",
     ),
     (
         "`commit confirmed`",

@@ -94,8 +94,8 @@ def test_changing_one_tunnel_touches_no_other() -> None:
 def test_a_tunnel_that_looks_routes_up_makes_no_other_known_again() -> None:
     """Its ASP learns all tunnels; whoever knew them hears nothing."""
     node = booted(HIGH_AVAILABILITY.replace("manual economical", "manual"), *HA_PORTS)
-    sent: list[tuple[str, object]] = []
-    node.watch = lambda output: sent.extend((output.card, one.key) for one in getattr(output.message, "put", ()))
+    sent: set[tuple[str, object]] = set()
+    node.watch = lambda output: sent.update((output.card, one.key) for one in getattr(output.message, "put", ()))
     node.ask("apply", text=HIGH_AVAILABILITY)
     node.run(0.2)
     assert {card for card, key in sent if key == ("tunnel", 1)} == {"asp 2/2"}
