@@ -16,8 +16,7 @@ from chassis.cli.pipes import PIPES, LineFilter, PipeError
 from chassis.cli.rows import ExecCommand
 from chassis.config.drafts import Frame
 from chassis.config.effects import HAVE_DEFAULT
-from chassis.config.matcher import Accept, Arc, Keyword, Match, Value, compiled_grammar
-from chassis.config.parser import PREFIXES
+from chassis.config.matcher import PREFIXES, Accept, Arc, Keyword, Match, Value, compiled_grammar
 
 MAX_HELP_NAMES: Final = 40
 """Most names (count) that `?` lists."""

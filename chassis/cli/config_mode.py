@@ -16,10 +16,10 @@ from chassis.config.diagnostics import Diagnostic, has_errors
 from chassis.config.drafts import Frame, Path, SourceLine
 from chassis.config.grammar import MODES, Param
 from chassis.config.kept import masked, misuses
-from chassis.config.matcher import Failure, Match, compiled_grammar
+from chassis.config.matcher import PREFIXES, Failure, Match, compiled_grammar
 from chassis.config.objects import HOLDERS, key_of, path_of
 from chassis.config.operations import COMMANDS
-from chassis.config.parser import PREFIXES, Parser, is_flat
+from chassis.config.parser import Parser, is_flat
 from chassis.config.values import HIDDEN_VALUE
 from chassis.model.router import Config
 

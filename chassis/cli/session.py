@@ -129,7 +129,6 @@ class CliSession:
             width=width,
             length=length,
         )
-        self._terminal = terminal
         self._wall_offset = wall_offset
         self._editor = LineEditor(width)
         self._editor.history = self.seat.history
@@ -142,7 +141,7 @@ class CliSession:
         """Help or completion that waits for names."""
         self._wake_at = inf
         self._pager: Pager | None = None
-        self._alone = False
+        self._alone = not terminal
         """Whether the session ends with the command that runs."""
         self._closed = False
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from chassis.config.drafts import Anchor
 from chassis.config.grammar import Command, SyntaxWord, parse_syntax
-from chassis.config.matcher import Failure, Match, compiled_grammar
+from chassis.config.matcher import PREFIXES, Failure, Match, compiled_grammar
 from chassis.config.secrets import REST, VERSION, EncryptedFormError, RouterSecret
 from chassis.config.values import HIDDEN_VALUE, is_hash
 
@@ -76,7 +76,7 @@ def misuses(failure: Failure, negative: bool) -> bool:
 
 def claims(mode: str, variant: str, words: Sequence[str]) -> bool:
     """Return whether a mode handles a line as its own, right or wrong."""
-    negative = words[0].lower() == "no" and len(words) > 1
+    negative = words[0].lower() in PREFIXES and len(words) > 1
     used = words[1:] if negative else words
     for name, kind in ((mode, variant), (mode, ""), (PAIRED.get(mode, ""), "")):
         found = compiled_grammar(name, kind, negative).match(used, lambda index: " ".join(used[index:]))
@@ -100,7 +100,7 @@ def opens_circuit(mode: str, line: str) -> bool:
 def circuit_takes(line: str) -> bool:
     """Return whether a circuit knows a line."""
     words = line.split()
-    negative = words[0] == "no" and len(words) > 1
+    negative = words[0] in PREFIXES and len(words) > 1
     used = words[1:] if negative else words
     return isinstance(compiled_grammar(CIRCUIT, "", negative).match(used, lambda index: ""), Match)
 

@@ -25,6 +25,9 @@ from chassis.config.grammar import (
 from chassis.config.operations import COMMANDS
 from chassis.config.values import InvalidValue, ValueType
 
+PREFIXES = ("no", "default")
+"""Words before a command: `no` removes, `default` gives a setting the value that it has without a line."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Accept:

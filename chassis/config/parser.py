@@ -18,7 +18,7 @@ from chassis.config.drafts import Frame, KeptDraft, Path, SourceLine, SourcePosi
 from chassis.config.effects import DEFAULT_EFFECTS, EFFECTS, NO_EFFECTS
 from chassis.config.grammar import MODES, Command, OptionalPart
 from chassis.config.kept import CIRCUIT, PAIRED, anchor, misuses, with_clear_rest, with_encrypted_rest
-from chassis.config.matcher import Failure, Match, compiled_grammar
+from chassis.config.matcher import PREFIXES, Failure, Match, compiled_grammar
 from chassis.config.objects import CLASSES
 from chassis.config.parse_session import NO_COMMAND, ParseSession
 from chassis.config.render import with_printed_anchors
@@ -29,9 +29,6 @@ from chassis.config.values import HIDDEN_VALUE, mask_length
 from chassis.model.router import Config
 
 Rest = Callable[[int], str]
-
-PREFIXES = ("no", "default")
-"""Words before a command: `no` removes, `default` gives a setting the value that it has without a line."""
 
 
 @dataclass(frozen=True, slots=True)

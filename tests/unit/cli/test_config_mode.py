@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import random
 import re
 
@@ -443,3 +444,22 @@ def test_no_keys_break_configuration_mode(seed: int) -> None:
         if rig.status is not None:
             rig = configuring()
     assert rig.type("\x03").endswith("#")
+
+
+def test_no_key_is_printed_by_any_command_once_it_is_typed() -> None:
+    rig = configuring()
+    key = "very-secret"
+    rig.type("context L1\rike policy p\r")
+    rig.type(f"pre-shared-key {key}\r")
+    rig.type("tunnel ipsec Tun-9\rbind interface none C1\ripsec security-association s\rboth\r")
+    rig.type(f"ah hmac-md5-96 key {key}\r")
+    rig.type(f"pre-shred-key {key}\radministrator x encrypted 1 {key}\r")
+    lines = ["show configuration candidate", "show history", "show transaction", "commit"]
+    lines += ["show configuration", "show configuration ike all-contexts", "show transaction history", "show log"]
+    for line in lines:
+        for form in (line, f"{line} | json") if line != "commit" else (line,):
+            printed = "\n".join(said(rig, form))
+            assert "internal error" not in printed
+            for hidden in (key, key.encode().hex(), base64.b64encode(key.encode()).decode()):
+                assert hidden not in printed, form
+    assert "pre-shared-key encrypted 1 " in "\n".join(said(rig, "show configuration"))
