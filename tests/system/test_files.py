@@ -132,6 +132,27 @@ def test_ping_traceroute_and_a_reloaded_asp(lab_factory: LabFactory) -> None:
         assert re.search(r"\r\n 1   55\.0\.1\.2  [0-9.]+ ms  [0-9.]+ ms  [0-9.]+ ms\r\n", said)
         assert re.search(r"\r\n 2   60\.0\.0\.1  [0-9.]+ ms  [0-9.]+ ms  [0-9.]+ ms\r\n", said)
 
+        # What is shown counts from a clear on; what cards count does not change.
+        lab.stop()
+        lab.drain()
+        rig.type("clear counters\r")
+        rig.until("[lan]a#")
+        rig.type("ping 60.0.0.1 4 source 50.0.0.254\r")
+        rig.until("0.0% packet loss\r\n")
+        rig.until("[lan]a#")
+        (shown,) = json.loads(run(lab, "show tunnel ipsec name circuit statistics | json")[0])
+        assert (shown["encapsulated"]["packets"], shown["decapsulated"]["packets"]) == (4, 4)
+        (reply,) = lab.node("a").call("sas", tunnel="circuit")["cards"].values()
+        assert reply["tunnels"][0]["encapsulated"]["packets"] >= 4 + 3 + 6
+        (circuit,) = [
+            row
+            for row in json.loads(run(lab, "show circuit counters | json")[0])["circuits"]
+            if row["name"] == "circuit"
+        ]
+        assert circuit["counters"]["packets_out"] == 4
+        account = lab.accounting()
+        assert (account.unexplained, account.residual) == ({}, 0)
+
         boot = router.boots()["asp 1/1"]
         other = router.boots()["asp 1/2"]
         rig.type("reload asp 1/1\ry\r")
