@@ -6,10 +6,14 @@ from typing import Any
 
 import pytest
 
-from chassis.config.secrets import SECRET_FILE, RouterSecret
+from chassis.cli.commands import REQUESTS
+from chassis.config.secrets import CHARACTERS, SECRET_FILE, RouterSecret
+from chassis.model.ike import PreSharedKey
 from chassis.xcrp.journal import JOURNAL
 from tests.support import CONFIGS
+from tests.support.cli_node import NodeRig
 from tests.support.configurations import SECRET
+from tests.support.exec_forms import EXAMPLES, show_lines
 from tests.support.xcrp import Node
 
 OTHER = RouterSecret(("secret-of-another-router",))
@@ -109,3 +113,62 @@ def test_a_key_of_the_wrong_length_is_in_no_log(refuse: bool) -> None:
     said = logged(node) + [event["text"] for event in node.ask("events")["events"]]
     assert any("hmac-md5-96 needs 16" in one for one in said)
     assert digits not in "".join(said)
+
+
+def test_a_session_can_ask_for_no_clear_key() -> None:
+    assert "config" in REQUESTS
+    assert not {"secret", "keys"} & REQUESTS
+    node = booted(TEXT)
+    before = logged(node)
+    for line in show_lines({**EXAMPLES, "name": "circuit-keys"}):
+        if line.startswith(("show configuration", "show ipsec", "show ike")):
+            NodeRig(node, context="lan").run(line)
+    assert logged(node) == before
+
+
+def session(node: Node) -> NodeRig:
+    rig = NodeRig(node, length=0)
+    rig.start(named=True)
+    for line in ("configure", "context lan", "ike policy typed"):
+        rig.type(f"{line}\r")
+    return rig
+
+
+def test_a_typed_key_is_shown_encrypted_and_by_no_way_in_clear() -> None:
+    node = booted(TEXT)
+    rig = session(node)
+    rig.type("pre-shared-key TypedByAnOperator\r")
+    said = [rig.type(f"{line}\r") for line in ("show configuration candidate", "show history")]
+    said += [rig.type("\x10"), rig.type("\x10"), rig.type("\x10\x03")]
+    said += [rig.type(f"{line}\r") for line in ("commit", "show configuration", "end", "show history")]
+    form = SECRET.encrypt(CHARACTERS, b"TypedByAnOperator")
+    assert f"pre-shared-key encrypted 1 {form}\r\n" in said[0]
+    assert "Transaction committed" in said[5]
+    assert f"pre-shared-key encrypted 1 {form}\r\n" in said[6]
+    assert "TypedByAnOperator" not in "".join(said)
+    assert b"TypedByAnOperator" in node.state[JOURNAL]
+    # The journal alone has it, and gives it back to the next controller.
+    node.kill_controller()
+    node.start()
+    node.run(2)
+    assert "  pre-shared-key TypedByAnOperator\n" in node.ask("config", keys=True)["text"]
+
+
+def test_an_encrypted_form_is_typed_as_it_was_printed() -> None:
+    node = booted(TEXT)
+    form = SECRET.encrypt(CHARACTERS, b"SharedSecretOfTwo")
+    rig = session(node)
+    assert "% " not in rig.type(f"pre-shared-key encrypted 1 {form}\r")
+    assert "Transaction committed" in rig.type("commit\r")
+    policy = node.controller.state.config.contexts["lan"].ike_policies["typed"] if node.controller else None
+    assert policy is not None
+    assert policy.pre_shared_key == PreSharedKey("ascii", b"SharedSecretOfTwo")
+    # Only the router knows whether it can read it: the commit says so, and changes nothing.
+    rig.type(f"pre-shared-key encrypted 1 {OTHER.encrypt(CHARACTERS, b'SharedSecretOfTwo')}\r")
+    said = rig.type("commit\r")
+    assert f"encrypted under the secret named {OTHER.name}" in said
+    assert "Transaction committed" not in said
+    assert node.controller is not None
+    assert node.controller.state.config.contexts["lan"].ike_policies["typed"] == policy
+    # What cannot be such a text at all is refused at the caret.
+    assert "% " in rig.type("pre-shared-key encrypted 1 NotPrintedByARouter\r")

@@ -10,6 +10,7 @@ import yaml
 
 from chassis.config.parser import parse
 from chassis.config.render import render
+from tests.support.configurations import SECRET
 
 FILES = (
     *(f"{number:02}.cfg" for number in range(1, 13)),
@@ -48,6 +49,18 @@ def test_an_example_survives_printing(spec_dir: Path, file: str, verbose: bool) 
     assert again.config == config
     assert render(again.config, verbose) == printed
     assert not [d for d in again.diagnostics if d.severity == "error"]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_an_example_is_shown_again_by_another_router_with_the_same_secret(spec_dir: Path, file: str) -> None:
+    text = (spec_dir / "examples" / file).read_text()
+    one = parse(text, secret=SECRET)
+    printed = render(one.config, keys=False)
+    again = parse(printed, secret=SECRET)
+    assert "***" not in printed
+    assert again.config == one.config
+    assert render(again.config, keys=False) == printed
+    assert render(again.config) == render(one.config)
 
 
 def test_all_examples_are_covered(spec_dir: Path) -> None:
