@@ -76,7 +76,7 @@ def slots(state: ControllerState) -> list[Row]:
         processes.setdefault(_slot(entry.card), []).append(entry)
     rows = []
     for number in sorted({*configured, *processes, MANAGEMENT_SLOT}):
-        entries = processes.get(number, [])
+        entries = [_process(node.plan.config, entry) for entry in processes.get(number, ())]
         named = configured.get(number, CONTROLLER_TYPE if number == MANAGEMENT_SLOT else "")
         here = named if entries or number == MANAGEMENT_SLOT else ""
         rows.append(
@@ -85,22 +85,19 @@ def slots(state: ControllerState) -> list[Row]:
                 "configured": named,
                 "installed": here or (ASE_TYPE if entries else ""),
                 "active": number == MANAGEMENT_SLOT,
-                "initialized": all(entry.usable for entry in entries) and bool(entries or here),
-                "processes": [
-                    _shut_down(entry)
-                    if is_shut(node.plan.config, entry.card)
-                    else {"name": entry.card, "usable": entry.usable, "state": entry.state.value}
-                    for entry in entries
-                ],
+                "initialized": all(entry["usable"] for entry in entries) and bool(entries or here),
+                "processes": entries,
                 **_made(node.name, f"slot {number}"),
             }
         )
     return rows
 
 
-def _shut_down(entry: CardEntry) -> Row:
-    """Return the row of a process whose card is shut down: it runs, and carries nothing."""
-    return {"name": entry.card, "usable": False, "state": "shutdown"}
+def _process(config: Config, entry: CardEntry) -> Row:
+    """Return the row of a card's process. One whose card is shut down runs, and carries nothing."""
+    if is_shut(config, entry.card):
+        return {"name": entry.card, "usable": False, "state": "shutdown"}
+    return {"name": entry.card, "usable": entry.usable, "state": entry.state.value}
 
 
 def _slot(card: str) -> int:
@@ -216,7 +213,7 @@ def _alarms(node: NodeState) -> Iterator[Row]:
         elif entry.kind == ASP and entry.card not in served:
             yield _alarm(entry.card, f"asp{entry.card[-1]}MissingServiceAssoc", "in no pool", severity="warning")
     for port in node.plan.ports.values():
-        if port.enabled and not node.port_up(port.name):
+        if port.enabled and not port.shut and not node.port_up(port.name):
             card = node.cards.get(port.card)
             why = "no carrier" if card is None or card.usable else f"{port.card} is down"
             yield _alarm(f"port {port.name}", "portDown", why)

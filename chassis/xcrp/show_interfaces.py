@@ -130,6 +130,8 @@ def _port_reason(node: NodeState, plan: PortPlan | None) -> str:
         return "shutdown"
     if not plan.enabled:
         return "not bound to an interface"
+    if plan.shut:
+        return f"{plan.card} is shut down"
     card = node.cards.get(plan.card)
     return "no carrier" if card is not None and card.usable else f"{plan.card} is down"
 

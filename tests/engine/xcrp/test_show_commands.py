@@ -135,6 +135,21 @@ def test_an_asp_of_no_pool_and_a_port_of_no_card_say_so() -> None:
     assert run(node, "show port 9/1") == "% Error: no port '9/1'\n"
 
 
+def test_what_is_shut_down_is_no_fault_of_the_hardware() -> None:
+    text = HIGH_AVAILABILITY.replace("card ge-10-port 4\n", "card ge-10-port 4\n shutdown\n")
+    node = booted(text.replace("port ethernet 3/1\n  no shutdown\n", "port ethernet 3/1\n"))
+    assert [(row["object"], row["cause"]) for row in shown(node, "show alarms")["alarms"]] == [
+        ("tunnel Tun-2", "configuredDown")
+    ]
+    assert {row["port"]: row["reason"] for row in shown(node, "show port")} == {
+        "3/1": "shutdown",
+        "3/11": "",
+        "4/1": "lc 4 is shut down",
+    }
+    assert re.search(r"^4 .*No$", run(node, "show chassis"), re.MULTILINE)
+    assert "Line card 4     : Shutdown" in run(node, "show card 4")
+
+
 @pytest.mark.parametrize(
     ("system", "first"),
     [
