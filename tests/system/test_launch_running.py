@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -109,7 +110,7 @@ def test_ctrl_c_ends_a_lab_in_the_foreground(programs: Programs) -> None:
         assert lines[1] == "lab manual-keys is up; Ctrl-C ends it, chassisctl looks at it\n"
         facts = json.loads((programs.folder / "r" / "manual-keys" / "lab.json").read_text())
         pids = [card["pid"] for node in facts["nodes"].values() for card in node["cards"].values()]
-        assert len(pids) == 10
+        assert len(pids) == 12
         launcher.send_signal(signal.SIGINT)
         assert launcher.wait(DEADLINE) == 0
     assert not [pid for pid in pids if lives(pid)]
@@ -118,7 +119,9 @@ def test_ctrl_c_ends_a_lab_in_the_foreground(programs: Programs) -> None:
 
 def test_a_detached_lab_is_listed_acted_on_and_destroyed(programs: Programs) -> None:
     up = programs("launch.main", MANUAL_KEYS, "--detach", "--name", "mine")
-    assert (up.returncode, up.stdout) == (0, "lab mine is up\n"), up.stderr
+    assert (up.returncode, up.stdout.splitlines()[0]) == (0, "lab mine is up"), up.stderr
+    ports = re.findall(r"^  [ab]: SSH at 127\.0\.0\.1 port (\d+): ssh -F \S+/ssh_config [ab]$", up.stdout, re.M)
+    assert len(ports) == 2
     again = programs("launch.main", MANUAL_KEYS, "--detach", "--name", "mine")
     assert again.returncode == 1
     assert "a lab 'mine' already runs" in again.stderr
