@@ -275,7 +275,8 @@ class SshSession(asyncssh.SSHServerSession[bytes]):
                     await self._write(text)
                 case Ask(number, command, arguments):
                     self._waiting.add(number)
-                    if command in self._host.requests:
+                    # No session of anybody shows a key in clear.
+                    if command in self._host.requests and not arguments.get("keys"):
                         self._link.ask(number, command, arguments)
                     else:
                         self._answered(number, {}, f"{command}: no request of a session")

@@ -34,7 +34,10 @@ topology:
 flows:
   f: {from: "t1:1", to: "t1:1", start: manual}
 """
-ACTS = {"kill", "stop", "continue", "restart", "destroy", "apply", "capture", "start", "define"}
+ACTS = {
+    *("kill", "stop", "continue", "restart", "destroy", "apply", "capture", "start", "define"),
+    *("reload", "reload-card", "reload-asp", "commit", "rollback"),
+}
 """Requests that change the lab, or write files, where they are right."""
 
 VALUES = tuple(value for value in odd.ODD if value is not odd.DEEP)

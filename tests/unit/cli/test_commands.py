@@ -60,7 +60,7 @@ def test_a_session_may_send_what_the_cli_asks_and_nothing_else() -> None:
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
     assert words & requests.CONTROLLER.keys() - {"keys"} <= REQUESTS
-    assert not REQUESTS & {"login", "sessions", "apply", "bus", "capture", "keys", "link", "inject"}
+    assert not REQUESTS & {"login", "sessions", "secret", "apply", "bus", "capture", "keys", "link", "inject"}
 
 
 LINES = (
