@@ -1,8 +1,9 @@
 """What programs that collect configurations read in what a router prints, each by its own rules.
 
-Oxidized (model `ipos`), RANCID (type `redback`), Netshot (driver "SmartEdgeOS") and the NAPALM driver `ipos` for
-Netmiko. Their rules are written again here from what these programs send and look for: the programs themselves
-need Ruby, Perl or Java. All of them read what a terminal gets: echo, output, prompt, CRLF at the end of lines.
+Oxidized (model `ipos`), RANCID (type `redback`), Netshot (driver "SmartEdgeOS"), the NAPALM driver `ipos` for
+Netmiko, and Ansible's terminal `eric_eccli`. Their rules are written again here from what these programs send and
+look for; the programs themselves need Ruby, Perl, Java or a machine of their own. All of them read what a terminal
+gets: echo, output, prompt, CRLF at the end of lines.
 """
 
 from __future__ import annotations
@@ -247,3 +248,22 @@ def napalm_addresses(text: str) -> list[tuple[str, str, int]]:
     """Interface, address and length of its prefix in each row of `show ip local interface`."""
     rows = _ADDRESS_ROW.findall("\n".join(lines_of(text)))
     return [(name, address, int(length)) for name, address, length in rows]
+
+
+# Ansible
+
+_ANSIBLE_PROMPT: Final = re.compile(r"\[.*\][a-zA-Z0-9_.-]*[>#] ?$|[a-zA-Z0-9_.-]*\([^)]+\)[>#] ?$")
+_ANSIBLE_ERROR: Final = re.compile(
+    r"[\r\n]+(syntax error: |Error: |% Error:|% Invalid input|% Incomplete command:)|Aborted: "
+)
+
+
+def ansible_failed(text: str) -> bool:
+    """Whether the answer to a line, from its echo to the next prompt, is an error.
+
+    Raises:
+        Unreadable: it does not end with a prompt.
+    """
+    if not _ANSIBLE_PROMPT.search(text):
+        raise Unreadable(f"no prompt ends {text!r}")
+    return _ANSIBLE_ERROR.search(text) is not None

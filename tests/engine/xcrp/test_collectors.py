@@ -75,3 +75,28 @@ def test_the_driver_of_napalm_reads_ports_and_addresses(node: Node) -> None:
     assert collectors.napalm_ports(rig.type("show port\r")) == {"3/1": (True, True), "3/11": (True, True)}
     rig.type("context wan\r")
     assert ("to-peer", "40.0.0.1", 16) in collectors.napalm_addresses(rig.type("show ip local interface\r"))
+
+
+def test_ansible_sees_what_is_an_error_and_what_is_none(node: Node) -> None:
+    rig = session(node)
+    for line in (
+        "show foo",
+        "show",
+        "show tunnel ipsec name",
+        "context none",
+        "show tunnel ipsec none statistics",
+    ):
+        assert collectors.ansible_failed(rig.type(f"{line}\r")), line
+    for line in (
+        "show log",
+        "show alarms",
+        "show configuration",
+        "show tunnel",
+        "terminal width 512",
+        "configure",
+    ):
+        assert not collectors.ansible_failed(rig.type(f"{line}\r")), line
+    for line in ("ip address 10.0.0.1/24", "context", "tunnel ipsec t9 wrong", "clear log"):
+        assert collectors.ansible_failed(rig.type(f"{line}\r")), line
+    for line in ("context lan", "interface more", "ip address 10.0.0.1/24", "abort", "end"):
+        assert not collectors.ansible_failed(rig.type(f"{line}\r")), line
