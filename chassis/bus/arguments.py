@@ -21,6 +21,9 @@ LOWEST, HIGHEST = -(2**63), 2**63 - 1
 MAX_SHOWN_CHARS = 40
 """Length (characters) of the part of a wrong value that an error message quotes."""
 
+MAX_QUOTED_OCTETS = 4096
+"""Length (octets) up to which a text is a name, a path or the like, which an error message may quote."""
+
 
 class ArgumentError(ValueError):
     """A request cannot be carried out; the text says why."""
@@ -313,9 +316,11 @@ def read(spec: Spec, given: Any) -> dict[str, Any]:
             values[name] = argument.kind.read(value)
         except ValueError as error:
             more = f" ({error})" if str(error) else ""
-            raise ArgumentError(
-                f"argument {name!r} is {shown(value)}, not {argument.kind.expected}{more}"
-            ) from None
+            kind = argument.kind
+            # The text of a configuration or of a PEM file may begin with a key.
+            private = isinstance(value, str) and isinstance(kind, TextType) and kind.most > MAX_QUOTED_OCTETS
+            quoted = "a text" if private else shown(value)
+            raise ArgumentError(f"argument {name!r} is {quoted}, not {kind.expected}{more}") from None
     return values
 
 

@@ -172,3 +172,12 @@ def test_an_encrypted_form_is_typed_as_it_was_printed() -> None:
     assert node.controller.state.config.contexts["lan"].ike_policies["typed"] == policy
     # What cannot be such a text at all is refused at the caret.
     assert "% " in rig.type("pre-shared-key encrypted 1 NotPrintedByARouter\r")
+
+
+@pytest.mark.parametrize(("command", "name"), [("apply", "text"), ("commit", "lines"), ("candidate", "lines")])
+def test_a_refused_text_is_not_quoted(command: str, name: str) -> None:
+    node = booted(TEXT)
+    with pytest.raises(
+        LookupError, match=f"argument '{name}' is a text, not a text of up to .*character 30 is NUL"
+    ):
+        node.ask(command, **{name: f"pre-shared-key {KEY[:14]}\0"})
