@@ -42,7 +42,7 @@ REQUESTS: Final = frozenset(
         "ping",
     }
     | {"key-pairs", "pki-find", "pki-import", "pki-remove", "pki-request"}
-    | {"read-file", "reload", "reload-asp", "reload-card", "rollback", "save", "tunnels"}
+    | {"read-file", "reload", "reload-asp", "reload-card", "rollback", "sas", "save", "tunnels"}
 )
 """Requests that a session may send to a controller: those of the rows, and of conversations."""
 

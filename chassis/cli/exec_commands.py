@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from chassis.bus.requests import MAX_PING
-from chassis.cli import acts, probes
+from chassis.cli import acts, monitor, probes
 from chassis.cli.dialogue import Check, Conversation, InquiryReply, Outcome, Question, Seat, refused
 from chassis.cli.rows import ADMINISTRATOR, HIGHEST_PRIVILEGE, ExecCommand, Values, of_context, of_guide
 from chassis.cli.views import acts as act_views
+from chassis.cli.views import monitor as monitor_view
 from chassis.cli.views import probes as view
 from chassis.cli.views import system, tunnels
 
@@ -133,6 +134,13 @@ EXEC_COMMANDS: Final[tuple[ExecCommand, ...]] = (
         privilege=ADMINISTRATOR,
         opening=acts.reload_asp,
     ),
+    ExecCommand(
+        "monitor-tunnel",
+        "monitor tunnel [<name:name>]",
+        "look at tunnels, or at one and its traffic, until ^C",
+        monitor_view.tunnel,
+        opening=monitor.tunnel,
+    ),
     # The routes of a context are asked for because a context that is not there has none.
     ExecCommand(
         "context",
@@ -175,6 +183,7 @@ EXEC_WORDS: Final[Mapping[str, str]] = {
     "exit": "end the session",
     "length": "rows of the terminal",
     "logout": "end the session",
+    "monitor": "look at something until ^C",
     "ping": "send echo requests",
     "reload": "start processes again",
     "save": "write to a file",

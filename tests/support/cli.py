@@ -28,6 +28,8 @@ class CliRig:
         self.session = CliSession("a", "tester", **settings)
         self.controller = controller
         self.hold = False
+        self.sleeps = False
+        """Whether a session that wants to be woken waits for `timer`; else its time comes at once."""
         self.asked: list[Ask] = []
         self.requests: list[Ask] = []
         self.checked: list[tuple[int, str]] = []
@@ -53,6 +55,10 @@ class CliRig:
         """Run one command without a terminal."""
         return self._do(self.session.execute(line, self.now))
 
+    def timer(self) -> str:
+        """The shell looks at its clock."""
+        return self._do(self.session.on_timer(self.now))
+
     def reply(self, result: Mapping[str, Any], error: str = "") -> str:
         """Answer the oldest request that waits."""
         return self._do(self._replied(result, error))
@@ -75,6 +81,8 @@ class CliRig:
                     self.checked.append((level, secret))
                     error = "" if secret == PASSWORD else "wrong password"
                     left.extendleft(reversed(self.session.answer(number, {}, error, self.now)))
+                case Wake() if self.sleeps:
+                    pass
                 case Wake(at):
                     self.now = max(self.now, at)
                     left.extendleft(reversed(self.session.on_timer(self.now)))

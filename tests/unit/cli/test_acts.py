@@ -118,3 +118,31 @@ def test_commands_that_act_want_a_privilege(node: Node, line: str) -> None:
     rig = session(node, privilege=6)
     assert "% Invalid input at '^' marker" in rig.type(f"{line}\r")
     assert not rig.requests
+
+
+def test_monitor_looks_again_until_it_is_given_up() -> None:
+    packets = 0
+
+    def controller(command: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        nonlocal packets
+        if command == "tunnels":
+            assert (arguments["name"], arguments["context"]) == ("t", "")
+            return {"tunnels": [{"name": "t", "kind": "manual", "remote": "10.0.0.1", "up": True}]}
+        assert (command, dict(arguments)) == ("sas", {"tunnel": "t", "cleared": True})
+        packets += 1000
+        row = {"encapsulated": {"packets": packets}, "decapsulated": {"packets": 7}}
+        return {"cards": {"asp 1/1": {"tunnels": [row]}}, "errors": {}}
+
+    rig = CliRig(controller)
+    rig.sleeps = True
+    rig.start()
+    first = rig.type("monitor tunnel t\r")
+    assert first.startswith("monitor tunnel t\r\n\x1b[H\x1b[JTunnel  Type    Remote    State\r\n")
+    assert "out     1000          -\r\n" in first
+    assert first.endswith("^C ends\r\n")
+    rig.now += 2.0
+    assert "out     2000        500\r\nin         7          0\r\n" in rig.timer()
+    assert rig.type("\x03") == "^C\r\n[local]a#"
+    rig.now += 2.0
+    assert rig.timer() == ""
+    assert "out     3000          -\n" in CliRig(controller).run("monitor tunnel t")

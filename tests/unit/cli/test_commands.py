@@ -157,6 +157,8 @@ LINES = (
     "clear arp-cache",
     "clear arp-cache 10.0.0.1",
     "clear log",
+    "monitor tunnel",
+    "monitor tunnel t",
     "clear counters",
     "clear counters port",
     "clear counters port 3/1",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from chassis.cli.commands import COMMANDS
-from chassis.cli.views import acts, hardware, interfaces, probes, system, transactions, tunnels
+from chassis.cli.views import acts, hardware, interfaces, monitor, probes, system, transactions, tunnels
 from chassis.cli.views.layout import Scope, View, ViewError, duration
 from tests.support.cli_answers import ARP, ASPS, CIRCUITS, HARDWARE, PORTS, SHOWN, Shown
 
@@ -112,6 +112,14 @@ PING = {
 }
 PROBE = {"address": "40.0.0.2", "ms": 0.25, "mark": ""}
 SILENT = {"address": "", "ms": 0.0, "mark": ""}
+MONITOR = {
+    "tunnels": [
+        {"name": "t1", "kind": "static", "remote": "20.0.0.1", "up": True},
+        {"name": "t2", "kind": "on-demand", "up": False, "reason": "on-demand tunnels: not emulated"},
+    ],
+    "traffic": {"out": 12_345, "in": 9},
+    "rates": {"out": 500.4, "in": 0.0},
+}
 TRACEROUTE = {
     "address": "60.0.0.1",
     "most": 30,
@@ -200,6 +208,8 @@ CASES: tuple[Shown, ...] = (
     ("reloading", acts.reloading, {"file": "/flash/redback.cfg", "errors": 2}, {}),
     ("card-reloading", acts.card_reloading, {"cards": ["asp 1/1", "asp 1/2"]}, {}),
     ("ping", probes.ping, PING, {}),
+    ("monitor", monitor.tunnel, MONITOR, {}),
+    ("monitor-first-look", monitor.tunnel, {**MONITOR, "rates": {}}, {}),
     ("traceroute", probes.traceroute, TRACEROUTE, {}),
     (
         "committed",
