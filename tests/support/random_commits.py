@@ -53,6 +53,20 @@ WRONG: Final = (
 )
 """Lines that a commit is refused for."""
 
+DISTURBANCES: Final = (
+    ("context outer\nno asp-group\n", "context outer\nasp-group G service security\n"),
+    ("context outer\nno ip route 2.0.0.0/8 10.0.0.2\n", "context outer\nip route 2.0.0.0/8 10.0.0.2\n"),
+    ("port ethernet 3/1\nshutdown\n", "port ethernet 3/1\nno shutdown\n"),
+    ("no ipsec policy light\n", "ipsec policy light\nseq 10 proposal light\n"),
+    ("asp pool P service security\nno asp 1/2\n", "asp pool P service security\nasp 1/2\n"),
+    (
+        "context outer\nno interface end-1\ninterface end-2\nno ip address\n",
+        "context outer\ninterface end-1 loopback\nip address 1.1.1.1/32\ninterface end-2\nip address 1.1.1.2/32\n",
+    ),
+    ("no ike2 proposal ike\n", "ike2 proposal ike\ndh-group 2\n"),
+)
+"""What all or many tunnels need is taken away, and given back."""
+
 Sas = dict[str, list[tuple[Any, ...]]]
 """(serial, direction, SPI) of the SAs of each tunnel, by its name."""
 
@@ -143,6 +157,7 @@ class RandomCommits:
             "add": (3, lambda: self.done(self.add())),
             "remove": (3, lambda: self.done(self.remove())),
             "shared": (1, lambda: self.done(self.shared())),
+            "disturbed": (1, self.disturbed),
             "invalid": (3, self.refused),
             "sessions": (3, self.two_sessions),
             "confirmed": (2, lambda: self.confirmed(confirm=True)),
@@ -212,6 +227,16 @@ class RandomCommits:
     def shared(self) -> Step:
         """A change of what all tunnels use: their SAs have it when they are made anew."""
         return Step(f"ipsec proposal light\nlifetime seconds {self.draw.randrange(600, 9999)}\n", None, True)
+
+    def disturbed(self) -> None:
+        """Something that all tunnels need goes, and comes back with another commit."""
+        for lines in self.draw.choice(DISTURBANCES):
+            self.done(Step(lines, None))
+        # An IKE SA whose deletion nobody answers, because the end point is gone, takes half a minute to go.
+        self.wait(45.0)
+        node = self.engine.node
+        for number, plan in node.plan.tunnels.items():
+            assert node.tunnels[number].up or plan.config_error, plan.config.name
 
     # what has to hold
 
