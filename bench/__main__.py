@@ -25,6 +25,7 @@ BENCHMARKS = (
     "ike",
     "ike_load",
     "schedules",
+    "commits",
     "fuzz",
 )
 
