@@ -180,7 +180,7 @@ def _words(arcs: Sequence[Arc], begun: str, known: Mapping[str, str]) -> dict[st
 
 
 def _names(arcs: Sequence[Arc], frames: Sequence[Frame], context: str) -> NameQuery | None:
-    found = (query(arc.command, arc.field, frames, context) for arc in arcs if isinstance(arc, Value))
+    found = (query(arc.command, arc, frames, context) for arc in arcs if isinstance(arc, Value))
     return next((one for one in found if one is not None), None)
 
 

@@ -8,7 +8,11 @@ from typing import Final
 
 from chassis.config.drafts import Frame
 from chassis.config.grammar import MODES, Command
+from chassis.config.matcher import Value
 from chassis.model.router import LOCAL
+
+PORT: Final = "port"
+"""Kind of ports, and type of the values that name one."""
 
 ALL: Final = ""
 """Stands for all contexts."""
@@ -41,6 +45,7 @@ _BY_COMMAND: Final[Mapping[str, str]] = {
     "ike-policy.seq-proposal": "ike-proposal",
     "ipsec-policy.seq-proposal": "ipsec-proposal",
     "clear-ike-sa": "tunnel",
+    "clear-counters": "tunnel",
     "clear-ipsec-sa": "tunnel",
     "show-asp-group": "asp-group",
     "show-asp-pool": "asp-pool",
@@ -59,10 +64,13 @@ _BY_COMMAND: Final[Mapping[str, str]] = {
 """Kind of the objects of a command's `name`."""
 
 
-def query(command: Command, field: str, frames: Sequence[Frame], context: str) -> NameQuery | None:
+def query(command: Command, value: Value, frames: Sequence[Frame], context: str) -> NameQuery | None:
     """Return whose names a value of a command is; None for other values. `frames` are the open modes, none in exec
     mode, where names are those of the session's context."""
-    if field == "name":
+    field = value.field
+    if value.type.name == PORT:
+        kind = PORT
+    elif field == "name":
         kind = MODES[command.enters].path if command.does == "enter" else _BY_COMMAND.get(command.id, "")
     else:
         kind = _BY_FIELD.get(field, "")

@@ -68,6 +68,7 @@ EXAMPLES: Final[Values] = {
     "number": "3",
     "name": "t0",
     "show-asp.name": "1/1",
+    "clear-counters.name": "3/1",
     "path": "/flash",
     "port": "3/1",
     "remote": "9.9.2.1",

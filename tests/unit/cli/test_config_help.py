@@ -103,6 +103,18 @@ def test_names_are_completed_in_exec_mode() -> None:
     assert "acl-C1" in helped(rig.type("show ipsec access-list ?"))
 
 
+def test_ports_are_completed_where_a_value_is_one() -> None:
+    rig = seated()
+    assert rig.type("show port 3/\t") == "show port 3/1"
+    assert helped(rig.type("?")) == {"3/1": "", "3/11": ""}
+    rig.type("\x15")
+    assert rig.type("clear counters tunnel T\t") == "clear counters tunnel Tun-"
+    rig.type("\x15")
+    assert rig.type("clear counters port 4\t") == "clear counters port 4/1 "
+    rig = configuring()
+    assert rig.type("port ethernet 4\t") == "port ethernet 4/1 "
+
+
 def test_many_names_are_cut_off() -> None:
     rig = seated("".join(f"ipsec policy p{number:03}\n" for number in range(300)))
     rows = helped(rig.type("show ipsec policy p?"))
