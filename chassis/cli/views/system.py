@@ -58,16 +58,23 @@ def _log(data: Data, scope: Scope) -> list[str]:
     return [_log_line(record, scope) for record in data]
 
 
-SEVERITIES: Final = {"error": 3, "warning": 4, "notice": 5, "note": 5, "info": 6, "debug": 7}
-"""The syslog digit (RFC 5424 6.2.1) of a severity of the log."""
+SEVERITIES: Final = {
+    "error": "3-ERR",
+    "warning": "4-WARN",
+    "notice": "5-NOTICE",
+    "note": "5-NOTICE",
+    "informational": "6-INFO",
+    "info": "6-INFO",
+    "debug": "7-DEBUG",
+}
+"""The syslog digit (RFC 5424 6.2.1) and the name of a severity of the log."""
 
 
 def _log_line(record: Data, scope: Scope) -> str:
     at = moment(record["time"], scope)
     when = f"{at:%b %d %H:%M:%S}" if at is not None else f"{record['time']:.3f}"
-    name = record["severity"].upper()
-    severity = SEVERITIES.get(record["severity"], 6)
-    return f"{when}: %{record['facility'].upper()}-{severity}-{name}: {record['text']}"
+    severity = SEVERITIES.get(record["severity"], SEVERITIES["info"])
+    return f"{when}: %{record['facility'].upper()}-{severity}: {record['text']}"
 
 
 log = View(_log, lambda data, scope: data["records"])

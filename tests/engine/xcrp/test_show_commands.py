@@ -10,7 +10,7 @@ import pytest
 
 from chassis.xcrp.flash import FlashFile
 from tests.support.authority import Authority
-from tests.support.cli_node import run
+from tests.support.cli_node import NodeRig, run
 from tests.support.xcrp import HA_PORTS, HIGH_AVAILABILITY, Node, booted
 from tests.support.xcrp_ike import PORTS, STATIC, flash
 
@@ -58,6 +58,54 @@ def test_the_backup_programs_find_what_they_look_for(node: Node) -> None:
     assert [row[:3] for row in re.findall(port, run(node, "show port detail"))] == [
         (port, "Up", "Up") for port in HA_PORTS
     ]
+
+
+def captured(node: Node, line: str) -> list[str]:
+    """What a program that is logged in gets: the echo, the output and the next prompt, line by line."""
+    rig = NodeRig(node, length=0)
+    rig.start()
+    return rig.type(f"{line}\r").replace("\r\n", "\n").splitlines()
+
+
+def rancid(node: Node) -> list[str]:
+    """What RANCID keeps of the configuration: its rules for a redback."""
+    dropped = re.compile(
+        r"^(?:Building configuration|Current configuration|! last updated:|!  Configuration last changed by user )"
+    )
+    lines = captured(node, "show config")
+    assert lines[0].endswith("show config")
+    assert "end" in lines
+    return [line for line in lines[1 : lines.index("end") + 1] if not dropped.match(line)]
+
+
+def oxidized(node: Node) -> list[str]:
+    """What Oxidized keeps of it: its model ipos drops three lines after the echo, and the prompt."""
+    assert captured(node, "show configuration")[1:4] == ["Building configuration...", "", "Current configuration:"]
+    lines = captured(node, "show configuration")[4:-1]
+    by = r"Configuration last changed by (?:system user|user '(?:%LICM%|<NO USER>|)') "
+    return [line for line in lines if not re.search(by, line)]
+
+
+def test_backups_differ_only_where_the_configuration_does() -> None:
+    node = booted()
+    before = rancid(node), oxidized(node)
+    assert before[0][-1] == before[1][-1] == "end"
+    assert not any("last changed" in line for line in (*before[0], *before[1]))
+    node.run(100)
+    assert (rancid(node), oxidized(node)) == before
+    node.ask("commit", lines="context L1\ninterface peer-1\ndescription uplink\n", user="ann")
+    node.run(1)
+    assert [line for line in rancid(node) if line not in before[0]] == ["  description uplink"]
+    added = [line for line in oxidized(node) if line not in before[1]]
+    assert re.fullmatch(
+        r"!  Configuration last changed by user 'ann' at \w{3} \w{3} \d\d [\d:]{8} \d{4}", added[0]
+    )
+    assert added[1:] == ["  description uplink"]
+    # Netshot takes the contexts and their interfaces out of it.
+    text = "\n".join(captured(node, "show configuration"))
+    contexts = re.split(r"^context ", text, flags=re.MULTILINE)[1:]
+    found = {one.split()[0]: re.findall(r"^ interface (.+)", one, re.MULTILINE) for one in contexts}
+    assert found["L1"] == ["Tun-1-Local loopback", "peer-1"]
 
 
 def test_rows_that_a_driver_reads(node: Node) -> None:
