@@ -55,6 +55,10 @@ class Roster:
     def __len__(self) -> int:
         return len(self._present)
 
+    def of(self, source: str) -> int:
+        """Return how many sessions one connection has (count)."""
+        return sum(session.source == source for session in self._present)
+
     def enter(self, session: SshSession) -> None:
         self._present[session] = next(self._numbers)
         self._note(f"{_who(session)} logged in from {session.source}")

@@ -45,6 +45,12 @@ MAX_PUBLIC_KEYS: Final = 20
 MAX_SESSIONS: Final = 32
 """Most sessions of a router at once (count)."""
 
+MAX_CONNECTION_SESSIONS: Final = 10
+"""Most sessions that one connection opens at once (count)."""
+
+MAX_CONNECTIONS: Final = 64
+"""Most connections at once, with a session or without (count)."""
+
 FAILURE_TIME: Final = 0.5
 """Time (s) that a password that does not fit takes at least, whether or not there is such a user."""
 
@@ -134,6 +140,8 @@ class ManagementServer:
 
     def _make_room(self) -> bool:
         """Return whether one more connection may begin to log in."""
+        if len(self._tasks) > MAX_CONNECTIONS:
+            return False
         if len(self.startups) < MAX_STARTUPS:
             return True
         oldest = next((login for login in self.startups if not login.named), None)
@@ -196,9 +204,13 @@ class ManagementServer:
 
     def new_session(self, account: Account, source: str) -> SshSession | None:
         """Return a new session, unless there are too many."""
-        if len(self.roster) >= MAX_SESSIONS:
-            self.roster.turn_away(account.user, source, f"{MAX_SESSIONS} sessions are open already")
-            return None
+        for open_now, most in (
+            (len(self.roster), MAX_SESSIONS),
+            (self.roster.of(source), MAX_CONNECTION_SESSIONS),
+        ):
+            if open_now >= most:
+                self.roster.turn_away(account.user, source, f"{most} sessions are open already")
+                return None
         session = SshSession(self._host, account, source, self.roster.leave)
         self.roster.enter(session)
         return session

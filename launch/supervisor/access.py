@@ -6,6 +6,7 @@ outlives the process that serves it. `ssh -F RUN/ssh_config NODE` logs in, whate
 
 from __future__ import annotations
 
+import errno
 import shlex
 import socket
 from collections.abc import Iterable
@@ -18,6 +19,8 @@ from launch.lab.model import RouterNode
 from launch.run_folders import Folders, write_private
 
 SSH_CONFIG = "ssh_config"
+
+LOOPBACK = "127.0.0.1"
 
 BACKLOG = 128
 """Connections that wait to be accepted (count)."""
@@ -34,7 +37,8 @@ class Access:
     """The SSH ports of some routers, held until `close`.
 
     Raises:
-        AccessError: a port is taken, or a host key cannot be used.
+        AccessError: a port is taken, or a host key cannot be used. Where the lab names neither port nor address,
+            and this machine has no loopback to listen on, the router has no SSH instead.
     """
 
     def __init__(self, routers: Iterable[RouterNode], folders: Folders) -> None:
@@ -42,6 +46,8 @@ class Access:
         self._config = folders.run / SSH_CONFIG
         self.sockets: dict[str, socket.socket] = {}
         """Listening sockets, by router."""
+        self._without: dict[str, str] = {}
+        """Why a router has no SSH."""
         try:
             known = [line for router in self._routers.values() for line in self._open(router, folders)]
             write_private(folders.run / KNOWN_HOSTS, "".join(f"{line}\n" for line in known))
@@ -60,14 +66,18 @@ class Access:
         """Listen for one router; return its lines of `known_hosts`."""
         wanted = router.ssh
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        self.sockets[router.name] = listener
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((wanted.listen, wanted.port))
             listener.listen(BACKLOG)
         except OSError as error:
+            listener.close()
+            if error.errno == errno.EADDRNOTAVAIL and (wanted.listen, wanted.port) == (LOOPBACK, 0):
+                self._without[router.name] = f"no SSH: {LOOPBACK}: {error.strerror}"
+                return []
             where = f"{wanted.listen} port {wanted.port}" if wanted.port else wanted.listen
             raise AccessError(f"{router.name} can't listen for SSH at {where}: {error.strerror}") from None
+        self.sockets[router.name] = listener
         listener.setblocking(False)
         state = folders.node_state(router.name)
         host_keys.host_key(state, "ed25519")
@@ -77,7 +87,7 @@ class Access:
     def address(self, node: str) -> str:
         """Return the address to connect to."""
         listen = self._routers[node].ssh.listen
-        return "127.0.0.1" if listen == "0.0.0.0" else listen
+        return LOOPBACK if listen == "0.0.0.0" else listen
 
     def port(self, node: str) -> int:
         port: int = self.sockets[node].getsockname()[1]
@@ -106,6 +116,7 @@ class Access:
         nodes = list(self.sockets)
         more = len(nodes) - MAX_SHOWN
         return [
+            *(f"{node}: {why}" for node, why in self._without.items()),
             *(f"{node}: SSH at {self.address(node)} port {self.port(node)}: {self.command(node)}"
               for node in nodes[:MAX_SHOWN]),
             *([f"and {more} routers more: see {self._config}"] if more > 0 else []),
@@ -119,7 +130,8 @@ class Access:
         """Return a configuration of OpenSSH's client (ssh_config(5)) for these routers."""
         known = _quoted(run / KNOWN_HOSTS)
         lines = ["# How OpenSSH's client reaches the routers of this lab."]
-        for node, router in self._routers.items():
+        for node in self.sockets:
+            router = self._routers[node]
             lines += [f"Host {node}", f"  HostName {self.address(node)}", f"  Port {self.port(node)}"]
             lines += [f"  User {router.ssh.user}"] if router.ssh.user else []
         lines += [

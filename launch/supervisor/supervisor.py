@@ -220,7 +220,7 @@ class Supervisor:
         for router in self.lab.routers():
             self.processes.add(router.name, CONTROLLER, CONTROLLER)
             self.processes.set_cards(router.name, self._cards[router.name])
-            if self._access is not None:
+            if self._access is not None and router.name in self._access.sockets:
                 self.processes.add(router.name, MANAGEMENT, MANAGEMENT)
         for tester in self.lab.testers():
             self.processes.add(tester.name, "tester", "tester")

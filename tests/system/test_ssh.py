@@ -217,6 +217,25 @@ def test_there_is_nothing_but_the_cli(lab: LabClient, tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_a_connection_opens_ten_sessions_and_no_more(lab: LabClient) -> None:
+    async def run() -> None:
+        async with connected(lab, "op", password=LAB_PASSWORD) as connection:
+            for _ in range(10):
+                await (await Shell.open(connection)).until("[local]a#")
+            with pytest.raises(asyncssh.ChannelOpenError):
+                await Shell.open(connection)
+            await works(lab)
+
+    asyncio.run(run())
+
+
+def test_an_old_client_that_knows_rsa_keys_alone_logs_in(lab: LabClient, openssh: OpenSsh) -> None:
+    asyncio.run(works(lab))
+    old = ("-o", "HostKeyAlgorithms=rsa-sha2-256", "-o", "KexAlgorithms=diffie-hellman-group14-sha256")
+    said = openssh.run(lab, "a", "show clock", password=LAB_PASSWORD, options=old)
+    assert (said.returncode, said.stderr) == (0, "")
+
+
 def test_a_session_outlives_the_controller(lab: LabClient) -> None:
     async def run() -> None:
         async with connected(lab, "op", password=LAB_PASSWORD) as connection:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -121,3 +124,26 @@ def test_a_host_key_that_is_none_is_not_replaced(tmp_path: Path, folders: Folder
         Access(read(tmp_path).routers(), folders)
     assert file.read_text() == "broken"
     folders.close()
+
+
+def test_a_lab_on_a_machine_without_loopback_has_no_ssh(
+    tmp_path: Path, folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Nowhere(socket.socket):
+        def bind(self, address: object) -> None:
+            raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+
+    router = read(tmp_path).routers()[0]
+    monkeypatch.setattr("launch.supervisor.access.socket.socket", Nowhere)
+    access = Access([router], folders)
+    assert (access.sockets, access.lines()) == ({}, ["a: no SSH: 127.0.0.1: Cannot assign requested address"])
+    with pytest.raises(AccessError):
+        Access([dataclasses.replace(router, ssh=dataclasses.replace(router.ssh, port=2201))], folders)
+    folders.close()
+
+
+def test_nothing_of_ssh_is_loaded_before_somebody_connects() -> None:
+    heavy = ("asyncssh", "passlib", "chassis.mgmt.server", "chassis.cli.session")
+    code = f"import sys, launch.supervisor.start; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
