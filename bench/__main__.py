@@ -27,6 +27,7 @@ BENCHMARKS = (
     "schedules",
     "commits",
     "fuzz",
+    "cli",
 )
 
 

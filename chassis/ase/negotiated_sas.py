@@ -309,6 +309,7 @@ class NegotiatedSas:
         self._sadb.remove_outbound(tunnel, serial)
         self._sadb.remove_inbound(tunnel, serial)
         state.pairs = tuple([other for other in state.pairs if other is not pair])
+        self._tunnels.drop_removed_entries(state)
         self._evaluate(state)
         return _sa_events(pair, event, reason)
 

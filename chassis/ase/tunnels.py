@@ -7,16 +7,19 @@ number. The controller's state of the tunnel (`TunnelRecord.up`) only decides wh
 Inbound packets are decapsulated as long as the SA exists, because a peer may not know yet that the tunnel is down.
 
 A change of records touches only the SAs that differ. Sequence numbers and windows belong to the SPI, so they
-continue if the keys, the access list or the tunnel of an SA change.
+continue if the keys, the access list or the tunnel of an SA change. A manual SA whose keys, algorithms or window
+are others now goes on with those that it has, until it is cleared (guide 11); access lists act at once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
 from chassis.ase.counters import AnyCause
+from chassis.ase.entry_numbers import entry_and_rule
 from chassis.ase.ike_messages import IkeTunnelState
 from chassis.ase.ipsec.encapsulate import Encapsulator
 from chassis.ase.ipsec.sa import SaError, SequenceLease
@@ -177,6 +180,33 @@ def _put(table: dict[Any, Any], key: object, value: object, deleted: bool) -> No
         table[key] = value
 
 
+def _continued(pair: SaPair, held: SaPair | None) -> SaPair:
+    """Return a pair with the keys, algorithms and window of the one that is held, if it is the same SAs."""
+    if held is None or _identity(held) != _identity(pair):
+        return pair
+    outbound, inbound = held.outbound, held.inbound
+    return replace(
+        pair,
+        outbound=replace(pair.outbound, esp=outbound.esp, ah=outbound.ah, ip_comp=outbound.ip_comp),
+        inbound=replace(
+            pair.inbound, esp=inbound.esp, ah=inbound.ah, ip_comp=inbound.ip_comp, window=inbound.window
+        ),
+    )
+
+
+def _identity(pair: SaPair) -> tuple[object, ...]:
+    """Return what names the SAs of a pair: ends, context, SPIs, and their assignment to this ASP."""
+    outbound, inbound = pair.outbound, pair.inbound
+    return (
+        (outbound.source, outbound.destination, outbound.context, outbound.protocols, outbound.assignment),
+        (inbound.source, inbound.destination, inbound.context, inbound.protocols, inbound.assignment),
+    )
+
+
+def _place(entry: SpdEntry) -> tuple[int, int]:
+    return entry_and_rule(entry.number)
+
+
 class TunnelTable:
     """The tunnels of one ASP by number, and the records of all other tunnels that routes may lead into."""
 
@@ -230,7 +260,7 @@ class TunnelTable:
                 if state.negotiated:
                     freed |= self._remove_moved(state)
                 else:
-                    freed |= self._remove_unwanted(state, self._wanted_sas(wanted).pairs)
+                    freed |= self._remove_unwanted(state, self._wanted_sas(wanted, state.pairs).pairs)
             self._pending[number] = None
         if freed:
             self._pending.update(dict.fromkeys(sorted(self._refused)))
@@ -253,7 +283,7 @@ class TunnelTable:
             if state.negotiated:
                 self._apply_entries(state)
             else:
-                plan = self._wanted_sas(state.record)
+                plan = self._wanted_sas(state.record, state.pairs)
                 self._remove_unwanted(state, plan.pairs)
                 self._install(state, plan)
             if state.last_report != state.pending_report:
@@ -317,12 +347,14 @@ class TunnelTable:
                 return False
         return True
 
-    def _wanted_sas(self, record: TunnelRecord) -> _WantedSas:
+    def _wanted_sas(self, record: TunnelRecord, held: Iterable[SaPair] = ()) -> _WantedSas:
+        """Return the SA pairs of a tunnel with manual keys; those that are `held` go on as they are."""
+        standing = {pair.outbound.serial: pair for pair in held if not pair.outbound.negotiated}
         try:
             if not record.config.entries:
                 raise Incomplete(NO_SA_PAIR)
             pairs = [manual_pair(record, entry, self._sas, self._acls) for entry in record.config.entries]
-            return _WantedSas(tuple(pairs))
+            return _WantedSas(tuple([_continued(pair, standing.get(pair.outbound.serial)) for pair in pairs]))
         except (Incomplete, SaError) as error:
             return _WantedSas((), str(error))
 
@@ -393,14 +425,16 @@ class TunnelTable:
         return freed
 
     def _apply_entries(self, state: AspTunnel) -> None:
-        """Set the SPD entries of a negotiated tunnel from its records. The inbound SAs accept what both their
-        selectors and the entries match."""
+        """Set the SPD entries of a negotiated tunnel from its records, and those of removed policy lines that have
+        SAs still. The inbound SAs accept what both their selectors and the entries match."""
         number = state.record.number
         state.config_error = ""
         policy: tuple[SpdEntry, ...] = ()
         try:
             df_policy(state.record)
             policy = spd_entries(state.record, self._acls, self._per_rule(state.record))
+            held = self._held_entries(state)
+            policy = tuple(sorted((*policy, *held), key=_place)) if held else policy
         except Incomplete as error:
             state.config_error = str(error)
         if not policy:
@@ -411,6 +445,23 @@ class TunnelTable:
         for pair in state.pairs:
             self._sadb.restrict_selectors(number, pair.inbound.serial)
         state.evaluate()
+
+    def _held_entries(self, state: AspTunnel) -> list[SpdEntry]:
+        """Return the entries of policy lines that were removed and have SAs still (guide 11)."""
+        seqs = {entry.seq for entry in state.record.config.entries}
+        numbers = {pair.outbound.entry for pair in state.pairs}
+        return [
+            entry
+            for entry in state.spd_entries
+            if entry.number in numbers and entry_and_rule(entry.number)[0] not in seqs
+        ]
+
+    def drop_removed_entries(self, state: AspTunnel) -> None:
+        """SAs of a negotiated tunnel were removed: remove the entries of removed policy lines that have none
+        now."""
+        seqs = {entry.seq for entry in state.record.config.entries}
+        if any(entry_and_rule(entry.number)[0] not in seqs for entry in state.spd_entries):
+            self._apply_entries(state)
 
     def _per_rule(self, record: TunnelRecord) -> bool:
         """Whether each rule of the tunnel's entries has SAs of its own (IKEv1)."""

@@ -266,7 +266,8 @@ class ConnectionManager:
                 state.reason = "no route to the peer"
 
     def _apply_changed_entries(self, state: ConnectionState, before: Connection, now: float) -> None:
-        """Delete CHILD SAs of removed entries and rules; rekey those whose rules changed (S-064)."""
+        """Delete CHILD SAs of removed rules; rekey those whose rules changed (S-064). Those of a removed policy
+        line stay until they end or are cleared (guide chapter 11)."""
         seqs = {entry.seq for entry in state.connection.entries}
         for number in list(state.entry_failures):
             if before.entry(number) != state.connection.entry(number):
@@ -278,12 +279,8 @@ class ConnectionManager:
                 continue
             session = state.session or owner
             if new is None:
-                reason = (
-                    "the rule was removed"
-                    if entry_and_rule(child.entry)[0] in seqs
-                    else "the policy entry was removed"
-                )
-                self._manager.run(owner, owner.delete_child, child.serial, reason, now)
+                if entry_and_rule(child.entry)[0] in seqs:
+                    self._manager.run(owner, owner.delete_child, child.serial, "the rule was removed", now)
             elif old is not None and old.rules != new.rules and state.newest_child(child.entry) is child:
                 self._manager.run(session, session.negotiate, new, child.serial, now)
         self._request_missing_children(state, now)
@@ -521,10 +518,15 @@ class ConnectionManager:
     def clear_child_sas(self, tunnel: int, now: float) -> None:
         """Rekey the CHILD SAs of a tunnel, each before its predecessor is deleted (guide chapter 11).
 
-        IKE SAs stay. Without an established one, initiate it; the CHILD SAs follow.
+        Those of policy lines that were removed are deleted. IKE SAs stay. Without an established one, initiate it;
+        the CHILD SAs follow.
         """
         state = self.by_tunnel[tunnel]
         state.entry_failures.clear()
+        for child in list(state.child_sas.values()):
+            owner = self._manager.table.child_owner.get((tunnel, child.serial))
+            if owner is not None and state.connection.entry(child.entry) is None:
+                self._manager.run(owner, owner.delete_child, child.serial, "cleared by the operator", now)
         for entry in state.connection.entries:
             newest = state.newest_child(entry.number)
             serial = 0 if newest is None else newest.serial

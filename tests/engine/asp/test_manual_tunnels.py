@@ -11,7 +11,7 @@ from chassis.ase.engine import AspEngine
 from chassis.ase.ipsec.state import octets_for
 from chassis.ase.tunnels import MAX_TUNNELS_PER_SLICE
 from chassis.bus.batch import Batch
-from chassis.bus.messages import FromCard, Heartbeat, LogRecord, SaEvent, TunnelEvent
+from chassis.bus.messages import FromCard, Heartbeat, LogRecord, Request, SaEvent, TunnelEvent
 from chassis.bus.records import PolicyRecord, TunnelRecord
 from chassis.model.acl import Acl, AclRule
 from chassis.model.ipsec import TunnelEntry
@@ -166,6 +166,40 @@ def test_a_change_of_one_tunnel_touches_no_other() -> None:
     a.put(altered(a.tunnel(CIRCUIT), circuit=99, home="lc 4", up=False, reason="no route", mtu=300))
     assert a.asp.sadb.outbound[CIRCUIT, 10] is circuit
     assert b.drops() == {}
+
+
+@pytest.mark.behaviour("B-193", "B-195", "B-197")
+def test_changed_keys_wait_for_a_clear_of_their_tunnel() -> None:
+    """Keys, algorithms and window of a manual SA are those that it began with until it is cleared (guide 11)."""
+    a, b = pair()
+    sa, there = a.record("manual-sa", "sa1"), b.record("manual-sa", "sa1")
+    assert isinstance(sa, PolicyRecord)
+    assert isinstance(there, PolicyRecord)
+    a.put(with_keys(sa, "out", esp_integrity_key=b"d" * 20))
+    [(_, out)] = a.protect(CIRCUIT, [udp_packet()])
+    assert len(b.open(out)) == 1
+    # Something else of the tunnel acts at once, and takes the new keys along no more than before.
+    a.put(acl("60.0.0.0"), with_entry(a, acl="filter"))
+    assert a.protect(CIRCUIT, [udp_packet(destination="99.0.0.1")]) == []
+    [(_, out)] = a.protect(CIRCUIT, [udp_packet()])
+    assert len(b.open(out)) == 1
+    clear(a, ECONOMICAL)
+    [(_, out)] = a.protect(CIRCUIT, [udp_packet()])
+    assert len(b.open(out)) == 1
+    clear(a, CIRCUIT)
+    [(_, new)] = a.protect(CIRCUIT, [udp_packet()])
+    assert sequence_numbers(new) == [4]
+    assert b.open(new) == []
+    assert b.drops() == {"esp integrity": 1}
+    # The other end has the same change, and needs the same command.
+    b.put(with_keys(there, "in", esp_integrity_key=b"d" * 20))
+    assert b.open(a.protect(CIRCUIT, [udp_packet()])[0][1]) == []
+    clear(b, CIRCUIT)
+    assert len(b.open(a.protect(CIRCUIT, [udp_packet()])[0][1])) == 1
+
+
+def clear(end: Controller, tunnel: int) -> None:
+    end.take(end.asp.receive(Request(1, "clear", {"tunnel": tunnel}), end.now))
 
 
 @pytest.mark.behaviour("B-211")

@@ -294,15 +294,34 @@ def test_a_changed_list_acts_at_once_on_what_old_sas_receive(kind: str) -> None:
     assert through(left, right, packets=PACKETS + tcp) == PACKETS + tcp
     right.put(PolicyRecord(INNER, Acl("one", rules=(AclRule(10),))))
     assert through(left, right, packets=PACKETS + tcp) == PACKETS + tcp
-    # A list without rules, or a line that is no more, is for nothing.
+    # A list without rules is for nothing.
     right.put(PolicyRecord(INNER, Acl("one", rules=())))
     assert through(left, right) == []
     right.put(PolicyRecord(INNER, Acl("one", rules=(from_60_8(),))))
     assert through(left, right) == PACKETS
-    right.put(altered(right.tunnel(CIRCUIT), entries=(TunnelEntry(20, policy="p", acl="one"),)))
-    assert through(left, right) == []
-    assert right.drops() == {"selector mismatch": 4 * len(PACKETS)}
+    assert right.drops() == {"selector mismatch": 3 * len(PACKETS)}
     right.check_counts()
+
+
+@pytest.mark.behaviour("B-193")
+def test_a_removed_line_goes_with_its_sas() -> None:
+    """Its SAs carry both ways until they end (guide 11); from then on what the other lines select is all."""
+    left, right = sides(entries=(TunnelEntry(10, policy="p", acl="one"), TunnelEntry(20, policy="p", acl="two")))
+    for side, rule in ((left, TO_60_8), (right, from_60_8())):
+        other = replace(rule, protocol=6)
+        side.put(PolicyRecord(INNER, Acl("one", rules=(rule,))), PolicyRecord(INNER, Acl("two", rules=(other,))))
+    join(left, right, CIRCUIT, 1)
+    join(left, right, CIRCUIT, 2, entry=20)
+    left.put(altered(left.tunnel(CIRCUIT), entries=(TunnelEntry(20, policy="p", acl="two"),)))
+    right.put(altered(right.tunnel(CIRCUIT), entries=(TunnelEntry(20, policy="p", acl="two"),)))
+    tcp = [udp_packet(number=7, protocol=6)]
+    assert through(left, right, packets=PACKETS + tcp) == PACKETS + tcp
+    assert not left.drops() | right.drops()
+    left.ike(SaDelete(CIRCUIT, 1, "its lifetime ended"))
+    right.ike(SaDelete(CIRCUIT, 1, "its lifetime ended"))
+    assert through(left, right, packets=PACKETS + tcp) == tcp
+    assert left.drops() == {"no policy": len(PACKETS)}
+    left.check_counts()
 
 
 def test_an_sa_that_ike_made_before_it_heard_of_a_changed_list_obeys_the_list() -> None:

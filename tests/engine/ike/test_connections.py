@@ -544,6 +544,46 @@ def test_several_lines_each_have_their_pair_and_a_changed_list_is_negotiated_ane
     assert len(two.a.pairs) == 2
 
 
+def without_the_second_line(version: int) -> tuple[EnginePair, int]:
+    """Two ends that lost the second of two lines; the number of its entry at end a."""
+    suites = (esp(seconds=300),)
+    ends = Ends(version=version, rules=(rules(20), rules(21)), suites=suites, connection="initiator-only")
+    two = standing(ends, replace(other(ends), connection="responder-only"))
+    (entry,) = {pair.entry for pair in two.a.pairs.values() if pair.rules[0].source == (21 << 24, 8)}
+    fewer = replace(ends, rules=ends.rules[:1])
+    two.configure(two.b, replace(other(fewer), connection="responder-only").records())
+    two.configure(two.a, fewer.records())
+    two.run(20)
+    return two, entry
+
+
+@pytest.mark.behaviour("B-193")
+@VERSIONS
+def test_the_sas_of_a_removed_line_live_to_their_end(version: int) -> None:
+    """They are not replaced; those of the other line are, and nothing else happens to them."""
+    two, entry = without_the_second_line(version)
+    (first,) = {pair.entry for pair in two.a.pairs.values()} - {entry}
+    assert len(two.a.pairs) == 2
+    assert not two.a.deleted
+    assert two.packet(two.a, entry)
+    two.run(330)
+    assert {pair.entry for pair in two.a.pairs.values()} == {first}
+    assert two.a.up()
+    agree(two)
+    assert two.packet(two.a, first)
+
+
+@pytest.mark.behaviour("B-195")
+@VERSIONS
+def test_a_clear_ends_the_sas_of_a_removed_line(version: int) -> None:
+    two, entry = without_the_second_line(version)
+    assert two.ask(two.a, "clear", tunnel=TUNNEL, what="ipsec").result == {"cleared": 1}
+    two.run(20)
+    assert entry not in {pair.entry for pair in two.a.pairs.values()}
+    assert two.a.up()
+    agree(two)
+
+
 @VERSIONS
 def test_a_peer_that_refuses_many_lines_at_once_is_not_taken_for_dead(version: int) -> None:
     ends = Ends(version=version, rules=tuple(rules(20 + line) for line in range(40)), connection="initiator-only")

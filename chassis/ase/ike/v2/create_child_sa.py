@@ -481,8 +481,10 @@ class CreateChildTask(Task):
 
 
 def rekey_child(sa: IkeSa, child: ChildSaV2) -> None:
-    """Queue the rekey of a CHILD SA, unless its policy entry is being negotiated."""
+    """Queue the rekey of a CHILD SA, unless its policy entry is being negotiated, or is no longer configured."""
     child.soft = math.inf
+    if sa.connection is not None and sa.connection.entry(child.entry.number) is None:
+        return
     if child.allows(ChildSaEvent.REKEY) and not sa.is_negotiating(child.entry.seq):
         sa.enqueue_task(CreateChildTask(child.entry, child))
 
