@@ -160,12 +160,14 @@ class Frame:
     draft's first line.
 
     `indent` is that of the line that opened the mode last, `inner` that of the first line read in it, None before.
-    `after` is the anchor of the line of this object that was read last (see `config.kept`).
+    `after` is the anchor of the line of this object that was read last (see `config.kept`). `routes` has by
+    context the routes as they were frozen last, and the same by key: a context that is opened for each of a
+    thousand lines does not list all of its routes again each time.
     """
 
     __slots__ = (
         "after", "cls", "discarded", "draft", "fields", "indent", "inner", "key", "level", "mode", "parent",
-        "path", "target", "variant",
+        "path", "routes", "target", "variant",
     )  # fmt: skip
 
     def __init__(
@@ -194,6 +196,7 @@ class Frame:
         self.after: Anchor = ()
         self.draft: KeptDraft | None = None
         self.level = 0
+        self.routes: dict[object, tuple[tuple[Any, ...], dict[Any, Any]]] = {}
 
     def add_kept(self) -> KeptDraft:
         """Add a place for lines without effect after the line that was read last, and return it."""
@@ -208,7 +211,9 @@ class Frame:
         """Return the frozen object."""
         routes = self.fields.get("routes")
         if isinstance(routes, dict):
-            self.fields["routes"] = tuple(routes.values())
+            frozen = self.fields["routes"] = tuple(routes.values())
+            if self.parent is not None:
+                self.parent.routes[self.key] = frozen, routes
         kept = self.fields.get("kept")
         if isinstance(kept, list):
             self.fields["kept"] = tuple(item.freeze() if isinstance(item, KeptDraft) else item for item in kept)

@@ -369,7 +369,11 @@ def _route(session: ParseSession, frame: Frame, command: Command, values: dict[s
     routes = frame.fields["routes"]
     if not isinstance(routes, dict):
         # A context may have thousands of routes: keep them by key while it is open, as a tuple when it closes.
-        routes = {_route_key(item): item for item in routes}
+        known = frame.parent.routes.get(frame.key) if frame.parent is not None else None
+        if known is not None and known[0] is routes:
+            routes = known[1]
+        else:
+            routes = {_route_key(item): item for item in routes}
         frame.fields["routes"] = routes
     routes[_route_key(route)] = route
     session.store_positions((*frame.path, "route", route.prefix, route.next_hop or route.interface or ""))

@@ -93,8 +93,8 @@ class ControllerShell:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         began = time.monotonic()
         self.perform(self.engine.start(began))
-        # A configuration of thousands of tunnels is a million objects: a collection that looked at all of them would
-        # take longer than a commit.
+        # A configuration of thousands of tunnels is a million objects: a collection that looked at all of them
+        # would take longer than a commit.
         gc.freeze()
         self._router.bind(endpoints.control(self.env.run, self.env.node))
         # Reading a configuration of thousands of tunnels takes a while, and no message was read meanwhile.

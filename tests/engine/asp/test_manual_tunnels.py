@@ -161,6 +161,8 @@ def test_a_change_of_one_tunnel_touches_no_other() -> None:
     assert said == [] or tunnel_events(said) == [(CIRCUIT, True, "")]
     assert (a.asp.sadb.outbound[ECONOMICAL, 10], a.asp.sadb.inbound[ECONOMICAL, 10]) == held
     # New keys under the same SPI go on where the old ones stopped.
+    clear(a, CIRCUIT)
+    assert (a.asp.sadb.outbound[ECONOMICAL, 10], a.asp.sadb.inbound[ECONOMICAL, 10]) == held
     assert send(a) == [6]
     circuit = a.asp.sadb.outbound[CIRCUIT, 10]
     a.put(altered(a.tunnel(CIRCUIT), circuit=99, home="lc 4", up=False, reason="no route", mtu=300))
@@ -303,6 +305,8 @@ def test_a_window_made_wider_lets_nothing_in_again(kind: str) -> None:
         assert len(b.open(out)) == 1
     for window in (128, 1024, 64, 256):
         b.put(manual_sa("sa1", 1000, kind, there=True, window=window))
+        clear(b, CIRCUIT)
+        assert next(sa.window for sa in b.asp.tunnels.local[CIRCUIT].sas if sa.direction == "in") == window
         for out in captured:
             assert b.open(out) == []
         [(_, out)] = a.protect(CIRCUIT, [udp_packet()])

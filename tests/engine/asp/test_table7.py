@@ -20,7 +20,7 @@ from chassis.ase.drop_log import DROP_LOG_INTERVAL, TEXTS
 from chassis.ase.ike_messages import SaDelete
 from chassis.ase.ipsec.causes import MESSAGE_IDS, OWN_MESSAGES
 from chassis.bus.batch import Step
-from chassis.bus.messages import LogRecord
+from chassis.bus.messages import LogRecord, Request
 from chassis.bus.records import PolicyRecord
 from chassis.model.acl import Acl, AclRule
 from tests.support.asp import (
@@ -76,10 +76,16 @@ def sent(count: int, kind: str = "esp") -> tuple[Controller, list[bytes]]:
 
 
 def with_inbound(router: Controller, **keys: object) -> None:
-    """Give the router other keys for what comes in."""
+    """Give the router other keys for what comes in, and make its SAs anew."""
     record = router.record("manual-sa", "sa1")
     assert isinstance(record, PolicyRecord)
     router.put(with_keys(record, "in", **keys))
+    clear(router)
+
+
+def clear(router: Controller) -> None:
+    """Let changes of the manual SA act."""
+    router.take(router.asp.receive(Request(1, "clear", {"tunnel": CIRCUIT}), router.now))
 
 
 def other_ah_key(count: int) -> Refused:
@@ -193,6 +199,7 @@ def seen_before(kind: str) -> Case:
         record = b.record("manual-sa", "sa1")
         assert isinstance(record, PolicyRecord)
         b.put(replace(record, value=replace(record.value, window=1024)))
+        clear(b)
         [(_, came)] = b.open(batch_of(packets, Step.DECAPSULATE))
         assert len(came) == count
         return Refused(b, packets, "replayed", 1000 if kind == "esp" else 1001)
