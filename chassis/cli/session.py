@@ -160,7 +160,7 @@ class CliSession:
         if self._closed:
             return []
         # A key that interrupts is not lost, however many were typed before it.
-        if len(self._keys) + len(octets) > MAX_QUEUED_OCTETS and INTERRUPT not in octets:
+        if len(self._keys) + len(octets) > MAX_QUEUED_OCTETS and (INTERRUPT not in octets or self._keeps):
             return [Write(BELL)]
         self._keys += octets
         return _joined(self._take_keys(now))
@@ -208,7 +208,7 @@ class CliSession:
                 if self._dialogue is not None and isinstance(step, Question):
                     actions += self._take_answer(self._dialogue, self._keys.pop(0), now)
                     continue
-                if INTERRUPT not in self._keys or (isinstance(step, Inquiry) and step.keep):
+                if INTERRUPT not in self._keys or self._keeps:
                     break
                 del self._keys[: self._keys.index(INTERRUPT) + 1]
                 actions += [Write(b"^C\r\n"), *self._give_up()]
@@ -218,6 +218,12 @@ class CliSession:
             if event is not None:
                 actions += self._on_event(event, now)
         return actions
+
+    @property
+    def _keeps(self) -> bool:
+        """Whether what the session waits for can't be given up."""
+        step = self._dialogue.waits_for if self._dialogue is not None else None
+        return isinstance(step, Inquiry) and step.keep
 
     def _on_event(self, event: KeyEvent, now: float) -> list[Action]:
         match event.kind:
@@ -288,12 +294,12 @@ class CliSession:
             return self._print([], failed=False)
         seat, indent = self.seat, 0 if self._alone else len(self.prompt)
         typed = mode.read(line)
-        self._editor.remember(typed.masked)
+        parsed = None if typed.changes else completion.parse(text, seat.privilege, configuring=True)
+        self._editor.remember(line if isinstance(parsed, ParsedLine) else typed.masked)
         if mode.leaves_out(typed):
             return self._print([transactions.LEFT_OUT], failed=True)
-        if typed.changes:
+        if parsed is None:
             return self._converse(_TYPED, transactions.typed_line(seat, mode, typed), now)
-        parsed = completion.parse(text, seat.privilege, configuring=True)
         if isinstance(parsed, SyntaxFault):
             elsewhere = completion.parse(text, seat.privilege)
             if isinstance(elsewhere, ParsedLine):

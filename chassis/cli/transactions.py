@@ -32,9 +32,10 @@ def _said(*said: str, failed: bool = False) -> Outcome:
     return Outcome({"lines": [*said]}, failed=failed)
 
 
-def identify(seat: Seat) -> Generator[Step, Any, InquiryReply]:
-    """Ask who the router is; return the reply. The prompt has its name from then on."""
-    reply: InquiryReply = yield Inquiry("identity")
+def identify(seat: Seat, *, keep: bool = False) -> Generator[Step, Any, InquiryReply]:
+    """Ask who the router is; return the reply. The prompt has its name from then on. With `keep` ^C does not end
+    it: what was done before has yet to be told."""
+    reply: InquiryReply = yield Inquiry("identity", keep=keep)
     if not reply.error:
         seat.hostname = str(reply.result["hostname"])
     return reply
@@ -130,7 +131,7 @@ def _commit(seat: Seat, minutes: int, comment: str, *, typed: bool) -> Conversat
     if not result["applied"]:
         return _said(*said, "% Error: nothing is committed", failed=True)
     mode.committed(int(result["version"]))
-    yield from identify(seat)
+    yield from identify(seat, keep=True)
     done = f"Commit confirmed ,it will be rolled back within {minutes} minutes" if minutes else COMMITTED
     return _said(*said, done)
 
@@ -158,7 +159,7 @@ def reason_lines(mode: ConfigMode, diagnostics: Sequence[Mapping[str, Any]]) -> 
 def abort(values: Values, seat: Seat) -> Conversation:
     """Forget the candidate, and stay in global configuration."""
     mode = _mode(seat)
-    reply = yield from identify(seat)
+    reply = yield from identify(seat, keep=True)
     seat.mode = ConfigMode(mode.base, modern=mode.modern) if reply.error else begun(reply.result)
     return _said(ABORTED)
 
@@ -216,5 +217,5 @@ def rollback(values: Values, seat: Seat) -> Conversation:
     said = [line for found in result["diagnostics"] for line in diagnostic_lines(found)]
     if not result["applied"]:
         return _said(*said, "% Error: nothing is committed", failed=True)
-    yield from identify(seat)
+    yield from identify(seat, keep=True)
     return _said(*said, COMMITTED)

@@ -8,6 +8,7 @@ import re
 
 import pytest
 
+from chassis.cli.session import MAX_QUEUED_OCTETS
 from chassis.config.operations import COMMANDS
 from tests.support.cli import CliRig, of_node
 from tests.support.configurations import Generator
@@ -463,3 +464,27 @@ def test_no_key_is_printed_by_any_command_once_it_is_typed() -> None:
             for hidden in (key, key.encode().hex(), base64.b64encode(key.encode()).decode()):
                 assert hidden not in printed, form
     assert "pre-shared-key encrypted 1 " in "\n".join(said(rig, "show configuration"))
+
+
+def test_a_commit_is_waited_for_whatever_is_typed() -> None:
+    rig = configuring()
+    rig.type("context C1\rinterface x\r")
+    rig.hold = True
+    rig.type("commit\r")
+    assert rig.type("\x03show history\r") == ""
+    assert rig.type(b"\x03" * MAX_QUEUED_OCTETS) == "\a"
+    rig.hold = False
+    assert rig.controller is not None
+    printed = rig.reply(rig.controller("commit", rig.asked[0].arguments))
+    assert printed.startswith(
+        "Transaction committed\r\n[local]a(config-if)#^C\r\n[local]a(config-if)#show history\r\n"
+    )
+
+
+def test_a_filter_of_a_show_command_is_no_secret() -> None:
+    rig = configuring()
+    rig.type("show log | include secret word\rshow pki key-pair\r")
+    assert [line[7:] for line in said(rig, "show history")[1:3]] == [
+        "show log | include secret word",
+        "show pki key-pair",
+    ]
