@@ -52,6 +52,7 @@ PARTS: Final = (
     "ike",
     "ipsec",
     "tunnel",
+    "context",
     "ike-policy",
     "ike-proposal",
     "ipsec-access-list",

@@ -146,6 +146,19 @@ SHOW_COMMANDS: Final[tuple[ExecCommand, ...]] = (
         syntax=f"show configuration tunnel {_SCOPE}",
     ),
     ExecCommand(
+        "show-configuration-context",
+        "show configuration context [<context:name>] [<verbose=verbose>]",
+        "this context as configured, or another one",
+        system.part_of_configuration,
+        "config",
+        lambda values, context: {
+            "part": "context",
+            "keys": False,
+            "context": values.get("context", context),
+            "verbose": bool(values.get("verbose")),
+        },
+    ),
+    ExecCommand(
         "show-ip-route",
         "show ip route",
         "routes of the context",

@@ -29,7 +29,8 @@ _CONTEXT: Final[Mapping[str, tuple[str, ...]]] = {
 """Fields of `Context` in each part."""
 
 TUNNEL: Final = "tunnel"
-PARTS: Final = frozenset({*_GLOBAL, *_CONTEXT, TUNNEL})
+CONTEXT: Final = "context"
+PARTS: Final = frozenset({*_GLOBAL, *_CONTEXT, TUNNEL, CONTEXT})
 """The names of the parts."""
 
 
@@ -37,7 +38,8 @@ def portion(config: Config, part: str, context: str = "", name: str = "") -> Con
     """Return a configuration with nothing but a part of this one (of `PARTS`).
 
     What is in contexts is that of `context`, or of all where it is empty. A tunnel is in the context of its
-    interface, and in local (S-075). With `name` only the objects of this name are left.
+    interface, and in local (S-075). With `name` only the objects of this name are left. The part `context` has
+    whole contexts.
     """
 
     def chosen(held: Any) -> Any:
@@ -48,6 +50,8 @@ def portion(config: Config, part: str, context: str = "", name: str = "") -> Con
     def only(made: Any, whole: Any, fields: tuple[str, ...]) -> Any:
         return replace(made, **{field: chosen(getattr(whole, field)) for field in fields})
 
+    if part == CONTEXT:
+        return Config(contexts={key: one for key, one in config.contexts.items() if context in ("", key)})
     contexts = {
         key: only(Context(key), one, _CONTEXT.get(part, ()))
         for key, one in config.contexts.items()

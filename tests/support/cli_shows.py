@@ -83,7 +83,7 @@ class ShownLab:
         yield from ("show context", "show context all", "show circuit", "show port")
         yield from ("show ip interface", "show ip interface brief", "show ip local interface", "show ip route")
         yield from (f"show arp-cache{form}" for form in ("", " all", " all-context", " summary", " interworking"))
-        yield from ("show configuration", "show configuration verbose")
+        yield from ("show configuration", "show configuration verbose", "show configuration context")
 
 
 LABS: Final = (

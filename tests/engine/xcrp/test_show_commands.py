@@ -147,6 +147,17 @@ def test_contexts_and_interfaces_are_those_of_the_session_or_all(node: Node) -> 
     assert "Interface TI-1 is Up" in run(node, "show ip interface TI-1", context="C1")
 
 
+def test_the_configuration_of_a_context_is_that_context_and_nothing_else(node: Node) -> None:
+    said = run(node, "show configuration context L1")
+    assert said.startswith("context L1\n")
+    assert " ip route 3.3.3.3/32 4.4.4.4\n" in said
+    assert "context C1" not in said
+    assert "tunnel" not in said
+    assert run(node, "show configuration context", context="L1") == said
+    assert run(node, "show configuration context none").startswith("% Error: no context 'none'")
+    assert said in run(node, "show configuration")
+
+
 def test_circuits_are_of_ports_and_of_circuit_based_tunnels(node: Node) -> None:
     found = shown(node, "show circuit")
     assert [(row["kind"], row["name"]) for row in found["circuits"]] == [
