@@ -63,7 +63,9 @@ class Commits:
         """The writes to the journal whose results are to come, in order; None for one that nobody waits for."""
         self._before: tuple[int, CheckedConfig] | None = None
         """The number and the configuration before the commit that waits to be confirmed, if at hand."""
-        self._undo_after = 0.0
+        self._undo_after, self._undo_before = 0.0, inf
+        """When what is not confirmed is undone at the earliest, because the last try failed, and at the latest,
+        because the clock of the day may have been set back while no controller ran."""
         self._checkpoint_due = False
         self.write_errors: dict[str, str] = {}
         """Error of the last write, by file."""
@@ -91,6 +93,8 @@ class Commits:
             outputs += state.event(f"configuration of commit {waiting.back_to} again: {commit.comment}", now)
             file = ""
         elif last is not None:
+            if waiting is not None and waiting.deadline is not None:
+                self._undo_before = now + max(0.0, waiting.deadline - waiting.time)
             checked = replay(journal.steps_to(last.number), modern=state.settings.modern, secret=state.secret)
             file = last.file
         elif startup is not None:
@@ -129,6 +133,7 @@ class Commits:
         commit = replace(commit, number=before[0] + 1, time=now + self.wall_offset)
 
         def done(now: float) -> list[Output]:
+            self._undo_before = inf
             if commit.deadline is not None and commit.back_to == before[0]:
                 self._before = before
             self._checkpoint_due = self.journal.needs_checkpoint
@@ -184,7 +189,7 @@ class Commits:
         waiting = self.journal.waiting
         if waiting is None or waiting.deadline is None or self.busy or not self.state.reconciled:
             return inf
-        return max(waiting.deadline - self.wall_offset, self._undo_after)
+        return max(min(waiting.deadline - self.wall_offset, self._undo_before), self._undo_after)
 
     def _undo(self, waiting: Commit, now: float) -> list[Output]:
         checked = self.earlier(waiting.back_to)

@@ -150,9 +150,9 @@ class RandomCommits:
 
     # the steps
 
-    def step(self) -> None:
-        """One random commit, and what has to hold after it."""
-        kinds: dict[str, tuple[int, Callable[[], None]]] = {
+    def kinds(self) -> dict[str, tuple[int, Callable[[], None]]]:
+        """How often each kind of step is drawn, and what makes it."""
+        return {
             "edit": (8, lambda: self.done(self.edit())),
             "add": (3, lambda: self.done(self.add())),
             "remove": (3, lambda: self.done(self.remove())),
@@ -164,9 +164,17 @@ class RandomCommits:
             "undone": (2, lambda: self.confirmed(confirm=False)),
             "rollback": (1, self.rolled_back),
         }
-        [kind] = self.draw.choices(list(kinds), [weight for weight, _ in kinds.values()])
-        self.counts[kind] = self.counts.get(kind, 0) + 1
-        kinds[kind][1]()
+
+    def steps(self, count: int) -> None:
+        """So many steps: one of each kind at least, the others drawn."""
+        kinds = self.kinds()
+        names = list(kinds)
+        drawn = self.draw.choices(names, [weight for weight, _ in kinds.values()], k=count - len(names))
+        order = names + drawn
+        self.draw.shuffle(order)
+        for name in order:
+            self.counts[name] = self.counts.get(name, 0) + 1
+            kinds[name][1]()
 
     def edit(self, number: int | None = None) -> Step:
         """A change of one or two tunnels."""

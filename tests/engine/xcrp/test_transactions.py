@@ -354,6 +354,21 @@ def test_the_time_runs_on_while_no_controller_does(down: float, held: bool) -> N
         assert text(node) == before
 
 
+def test_a_clock_that_is_set_back_gives_no_more_time() -> None:
+    node = booted()
+    before = text(node)
+    mtu(node, 1300, confirm=10)
+    node.wall_offset -= 1_000_000.0
+    restart(node)
+    node.run(599.0)
+    assert mtus(node) == ["mtu 1300"]
+    node.run(2.0)
+    assert text(node) == before
+    mtu(node, 1300, confirm=20)
+    node.run(1100.0)
+    assert mtus(node) == ["mtu 1300"]
+
+
 def test_a_full_disk_delays_going_back_and_no_more() -> None:
     node = booted()
     mtu(node, 1300, confirm=1)
