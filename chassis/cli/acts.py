@@ -23,10 +23,12 @@ OVERWRITE = "Target file exists, overwrite? (y/n) "
 PROCEED = "Proceed? (y/n) "
 
 
-def _twice(command: str, arguments: Mapping[str, Any]) -> Any:
-    """Send a request that writes a file; ask before an existing one is replaced. Return the answer."""
+def _twice(command: str, arguments: Mapping[str, Any], seat: Seat, saying: str = "") -> Any:
+    """Send a request that writes a file, and ask before an existing one is replaced. Return the answer."""
     reply: InquiryReply = yield Inquiry(command, {**arguments, "overwrite": False})
     result = reply.unless_refused()
+    if saying and seat.live:
+        yield Saying(f"{saying}{result['file']}\n")
     if result["exists"]:
         if not agreed((yield Question(OVERWRITE))):
             refused("the file exists, and was not replaced")
@@ -37,19 +39,14 @@ def _twice(command: str, arguments: Mapping[str, Any]) -> Any:
 
 def save(values: Values, seat: Seat) -> Conversation:
     """Write the configuration in force into a file."""
-    file = values.get("file", "")
-    if not file:
-        boot: InquiryReply = yield Inquiry("boot")
-        file = boot.unless_refused()["file"]
-    if seat.live:
-        yield Saying(f"Save to file: {file}\n")
-    result = yield from _twice("save", {"file": file, "user": seat.user})
-    return Outcome({"file": file, "octets": result["octets"]}, said=1 if seat.live else 0)
+    arguments = {"file": values.get("file", ""), "user": seat.user}
+    result = yield from _twice("save", arguments, seat, "Save to file: ")
+    return Outcome({"file": result["file"], "octets": result["octets"]}, said=1 if seat.live else 0)
 
 
 def copy(values: Values, seat: Seat) -> Conversation:
     """Copy a file."""
-    result = yield from _twice("copy-file", {"file": values["file"], "target": values["target"]})
+    result = yield from _twice("copy-file", {"file": values["file"], "target": values["target"]}, seat)
     return Outcome({"file": result["file"], "target": result["target"]})
 
 

@@ -135,6 +135,9 @@ CHOICES: tuple[tuple[str, str], ...] = (
     ("`ping`", "asks in the box's order; one request after another, `!` or `.` for each; round-trip line ours"),
     ("`traceroute`", "echo requests with a growing time to live, three for each hop; its form is ours"),
     ("`reload card`, `reload asp`, `clear arp-cache`, `clear log`", "names suggested for the box; texts are ours"),
+    ("`clear counters`",
+     "what is shown counts from there until the controller starts again; cards and the accounting count on"),
+    ("`monitor tunnel`", "every 2 s; with a name its packets too; ^C ends it"),
     ("Bus", "MessagePack over ZeroMQ; nothing about it is the box's"),
     ("Every row of a diagnostic that is ours", "has the code of the settled row that it follows"),
 )  # fmt: skip

@@ -160,6 +160,18 @@ def test_a_reload_drops_what_was_not_saved_and_starts_every_process() -> None:
     assert PLAIN in texts
 
 
+def test_a_reload_ends_a_commit_that_waits_to_be_confirmed() -> None:
+    node = booted(NO_KEYS)
+    node.ask("save")
+    assert node.ask("commit", lines=PLAIN, user="ann", confirm=1)["applied"]
+    assert node.ask("reload")["file"] == "/flash/redback.cfg"
+    assert node.ask("commits")["open"] == {}
+    node.run(120.0)
+    node.kill_controller()
+    start(node)
+    assert contexts(node) == ["local", "C1", "L1", "L2"]
+
+
 def test_a_reload_without_a_boot_file_reads_the_file_of_the_lab() -> None:
     node = booted(NO_KEYS)
     node.ask("apply", text=PLAIN)

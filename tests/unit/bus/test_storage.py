@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from chassis.bus import environment
-from chassis.bus.engine import Append, Persist
+from chassis.bus.engine import Append, Persist, ToFlash
 from chassis.bus.environment import Environment
 from chassis.xcrp.shell import ControllerShell
 from launch.run_folders import write_private
@@ -84,6 +84,26 @@ def test_a_file_without_room_stays_as_it_was(shell: ControllerShell, monkeypatch
     assert leases.read_bytes() == b"{}"
     files = [path.name for path in shell.env.state.iterdir() if path.is_file()]
     assert files == ["leases.json"], "what is left over takes room"
+
+
+def test_a_flash_that_can_not_be_made_is_told_and_made_later(
+    shell: ControllerShell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flash = shell.env.state / "flash"
+    assert flash.is_dir()
+    flash.rmdir()
+
+    def full(folder: Path, source: Path | None) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("chassis.xcrp.shell.fill", full)
+        (problem,) = shell._flash()
+        assert problem.error == "the flash can't be made: No space left on device"
+        answer = shell._flash_folder.perform(ToFlash(1, "write", ("a.cfg",), b"x"))
+        assert answer.error == "Can't open /flash/a.cfg: No such file or directory"
+    assert shell._flash() == ()
+    assert not shell._flash_folder.perform(ToFlash(1, "write", ("a.cfg",), b"x")).error
 
 
 def test_the_launchers_files_are_on_disk_with_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
