@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import re
+import signal
 import socket
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import asyncssh
@@ -27,6 +30,7 @@ pytestmark = pytest.mark.multiprocess
 
 LAB = """
 name: ssh
+settings: {restart-delay: 100ms}
 ssh: {user: op, password: "the lab's own"}
 topology:
   nodes:
@@ -274,6 +278,41 @@ def test_the_port_outlives_what_serves_it(lab: LabClient) -> None:
     asyncio.run(run())
     states = {row["card"]: row["state"] for row in lab.node("a").status()["cards"]}
     assert "mgmt" not in states
+
+
+def test_killed_while_sessions_commit_it_leaves_whole_commits_and_no_candidate(lab: LabClient) -> None:
+    draw, shown = Random(20), 0
+
+    def pid() -> int:
+        rows = lab.ask("", "ps", {})["processes"]
+        return next(int(row["pid"]) for row in rows if row["card"] == "mgmt" and row["state"] == "running")
+
+    async def killed(number: int, commit: bool) -> bool:
+        """Type a change, kill the process at some moment; return whether the operator saw that it is committed."""
+        async with connected(lab, "op", password=LAB_PASSWORD) as connection:
+            shell = await Shell.open(connection)
+            await shell.until("[local]a#")
+            shell.type(f"configure\rcontext k{number}a\rcontext k{number}b\r")
+            if not commit:
+                await shell.until(f"context k{number}b\r\n[local]a(config-ctx)#")
+            else:
+                shell.type("commit\r")
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(None if number % 3 == 0 else draw.random() * 0.2):
+                        await shell.until("Transaction committed")
+            os.kill(pid(), signal.SIGKILL)
+            with contextlib.suppress(asyncssh.Error, OSError):
+                await shell.rest()
+            return "Transaction committed" in shell.text or (commit and number % 3 == 0)
+
+    for number in range(9):
+        seen = asyncio.run(killed(number, commit=number != 8))
+        asyncio.run(works(lab))
+        present = {f"k{number}a", f"k{number}b"} & {*lab.node("a").call("identity")["contexts"]}
+        assert len(present) in ((2,) if seen else (0,) if number == 8 else (0, 2))
+        shown += seen
+    assert shown >= 3
+    assert lab.node("a").status()["cards"] == []
 
 
 def test_two_hundred_silent_connections_harm_nobody(lab: LabClient) -> None:
