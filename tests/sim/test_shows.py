@@ -9,12 +9,14 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.cli_shows import LABS, ShownLab, transcript
+from tests.support.cli_shows import GOLDEN, LABS, ShownLab, transcript
 from tests.support.sim_shell import SimShell
 
 PACKETS = 300
@@ -48,6 +50,37 @@ def test_every_command_has_json(booted: tuple[ShownLab, SimShell]) -> None:
     for line in commands(lab):
         plain, said = (shell.show(lab.node, text, lab.context) for text in (line, f"{line} | json"))
         assert said == plain if plain.startswith("% ") else json.loads(said) is not None, line
+
+
+def keys(value: Any, path: str = "") -> Iterator[str]:
+    """Where each value of JSON stands; names of counters and of contexts are data."""
+    if isinstance(value, list):
+        for one in value:
+            yield from keys(one, f"{path}[]")
+    elif isinstance(value, dict) and value:
+        for name, one in value.items():
+            yield from keys(one, f"{path}.*" if path.endswith((".drops.in", ".drops.out")) else f"{path}.{name}")
+    else:
+        yield path
+
+
+def test_json_has_the_same_keys_always() -> None:
+    """Of each command without its names; what a script reads today is there tomorrow."""
+    found: dict[str, set[str]] = {}
+    for lab in LABS:
+        shell = SimShell(lab.path)
+        shell.wait_until(shell.tunnels_up)
+        names = {value for field, value in asdict(lab).items() if field not in ("name", "node", "version")}
+        for line in commands(lab):
+            said = shell.show(lab.node, f"{line} | json", lab.context)
+            if not said.startswith("% "):
+                form = " ".join("NAME" if word in names else word for word in line.split())
+                found.setdefault(form, set()).update(keys(json.loads(said)))
+    text = json.dumps({form: sorted(paths) for form, paths in sorted(found.items())}, indent=1) + "\n"
+    file = GOLDEN / "keys.json"
+    if os.environ.get("RENEW_VIEWS"):
+        file.write_text(text)
+    assert text == file.read_text()
 
 
 def test_statistics_count_what_the_testers_count(booted: tuple[ShownLab, SimShell]) -> None:
