@@ -4,8 +4,22 @@ from __future__ import annotations
 
 import pytest
 
+from chassis.bus.engine import ToCard
+from chassis.bus.messages import Delta
+from chassis.bus.records import TunnelRecord
 from tests.support.xcrp import HIGH_AVAILABILITY, booted
 from tests.support.xcrp_ike import STATIC
+
+LOCAL_END = """
+context L1
+ interface Tun-1-Local loopback
+  ip address 1.1.1.1/32
+ interface peer-1
+  ip address 4.4.4.1/24
+ asp-group G1 service security
+ ip route 3.3.3.3/32 4.4.4.4
+"""
+"""The context of Tun-1's end point, made again."""
 
 LEFT_OUT = "  asp-group G1 service security\n"
 """What an old file does not have yet: the Security service of Tun-1's context."""
@@ -37,6 +51,40 @@ def test_a_context_that_goes_takes_its_tunnel_along_and_brings_it_back() -> None
     node.ask("apply", text=HIGH_AVAILABILITY)
     node.run(0.1)
     assert node.tunnel("Tun-1")["up"]
+
+
+@pytest.mark.behaviour("B-209")
+@pytest.mark.parametrize(
+    ("taken", "given"),
+    [
+        ("context L1\n no asp-group\n", "context L1\n asp-group G1 service security\n"),
+        ("asp group G1\n no pool P1\n", "asp group G1\n pool P1\n"),
+        ("no asp group G1\n", "asp group G1\n pool P1\n"),
+        ("asp pool P1 service security\n no asp 2/1\n", "asp pool P1 service security\n asp 2/1\n"),
+        ("no context L1\n", LOCAL_END),
+    ],
+    ids=["service", "pool of the group", "group", "asp of the pool", "context"],
+)
+def test_service_that_is_taken_from_a_context_takes_its_tunnels_and_no_other(taken: str, given: str) -> None:
+    node = booted(HIGH_AVAILABILITY)
+    other = node.tunnel("Tun-2")
+    heard: set[str] = set()
+
+    def listen(output: ToCard) -> None:
+        if isinstance(output.message, Delta):
+            heard.update(r.config.name for r in output.message.put if isinstance(r, TunnelRecord))
+
+    node.watch = listen
+    assert node.ask("commit", lines=taken, base=-1, user="x")["applied"]
+    node.run(0.2)
+    assert not node.tunnel("Tun-1")["up"]
+    assert node.tunnel("Tun-1")["reason"] in ("no Security service", "end point not configured")
+    assert node.tunnel("Tun-2") == other
+    assert node.ask("commit", lines=given, base=-1, user="x")["applied"]
+    node.run(0.2)
+    assert node.tunnel("Tun-1")["up"]
+    assert node.tunnel("Tun-2") == other
+    assert heard == {"Tun-1"}
 
 
 @pytest.mark.behaviour("B-211")
