@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.lab import cpu_of, pids_of
 from bench.report import Report
 from bench.tunnels_config import BASE, tunnel
 from chassis.bus.operator import OperatorError
@@ -102,8 +103,12 @@ def run(report: Report) -> None:
 
 
 def _measure(lab: LabClient, report: Report, name: str) -> None:
+    controller = {key: pid for key, pid in pids_of(lab).items() if key == f"{NODE} xcrp"}
+    before = cpu_of(controller)
     single = [commit(lab, "".join(tunnel(TUNNELS + number))) for number in range(ROUNDS)]
+    spent = sum(cpu_of(controller).values()) - sum(before.values())
     report.within(f"{name}: a commit that adds one", [took for took, _ in single], COMMIT)
+    report.add("  CPU of the controller for each", [spent / ROUNDS * 1e3], "ms")
     seat = Seat(lab)
     pages, completions = [], []
     for _ in range(ROUNDS):

@@ -18,7 +18,7 @@ SECONDS = 4.0
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def _cpu(pids: dict[str, int]) -> dict[str, float]:
+def cpu_of(pids: dict[str, int]) -> dict[str, float]:
     """Return the CPU time (s) that each process has used."""
     used = {}
     for name, pid in pids.items():
@@ -27,7 +27,7 @@ def _cpu(pids: dict[str, int]) -> dict[str, float]:
     return used
 
 
-def _pids(lab: LabClient) -> dict[str, int]:
+def pids_of(lab: LabClient) -> dict[str, int]:
     rows = lab.ask("", "ps", {})["processes"]
     return {f"{row['node']} {row['card']}": row["pid"] for row in rows if row.get("pid")}
 
@@ -44,9 +44,9 @@ def _carried(flow: str, size: int, rate: int) -> tuple[float, float, dict[str, f
         lab.start(flow)
         lab.wait_until(f"flow {flow} received >= 1000")
         lab.wait(WARM_UP)
-        begin, before, received = lab.clock(), _cpu(_pids(lab)), lab.report(flow)["received"]
+        begin, before, received = lab.clock(), cpu_of(pids_of(lab)), lab.report(flow)["received"]
         lab.wait(SECONDS)
-        end, after = lab.clock(), _cpu(_pids(lab))
+        end, after = lab.clock(), cpu_of(pids_of(lab))
         arrived = lab.report(flow)["received"] - received
         lab.stop(flow)
         lab.drain(flow)
