@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import shlex
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -111,16 +111,18 @@ class Access:
     def command(self, node: str) -> str:
         return f"ssh -F {shlex.quote(str(self._config))} {node}"
 
-    def lines(self) -> list[str]:
-        """Return what a launch says of this; of some of the routers where there are many."""
+    def lines(self, administered: Collection[str]) -> list[str]:
+        """Return what a launch says of this; of some of the routers where there are many. `administered` are those
+        with an administrator in their start-up file."""
         nodes = list(self.sockets)
+        lines = [f"{node}: {why}" for node, why in self._without.items()]
+        for node in nodes[:MAX_SHOWN]:
+            nobody = "" if self._routers[node].ssh.user or node in administered else " (no login is given yet)"
+            lines.append(
+                f"{node}: SSH at {self.address(node)} port {self.port(node)}: {self.command(node)}{nobody}"
+            )
         more = len(nodes) - MAX_SHOWN
-        return [
-            *(f"{node}: {why}" for node, why in self._without.items()),
-            *(f"{node}: SSH at {self.address(node)} port {self.port(node)}: {self.command(node)}"
-              for node in nodes[:MAX_SHOWN]),
-            *([f"and {more} routers more: see {self._config}"] if more > 0 else []),
-        ]  # fmt: skip
+        return [*lines, *([f"and {more} routers more: see {self._config}"] if more > 0 else [])]
 
     def close(self) -> None:
         for listener in self.sockets.values():

@@ -195,6 +195,11 @@ def start(
         {name: given.committed for name, given in startup.items()},
         access,
     )
+    administered = {
+        name
+        for name, given in startup.items()
+        if any(context.administrators for context in given.config.contexts.values())
+    }
     if show:
         from launch.client.status_view import follow
 
@@ -207,7 +212,7 @@ def start(
     gc.freeze()
     try:
         return supervisor.run(
-            lambda problem: on_booted(problem, access.lines()), with_pid=with_pid, must_boot=background
+            lambda problem: on_booted(problem, access.lines(administered)), with_pid=with_pid, must_boot=background
         )
     except (NamespaceError, OSError) as error:
         raise StartError(str(error)) from None

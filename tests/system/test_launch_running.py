@@ -120,7 +120,7 @@ def test_ctrl_c_ends_a_lab_in_the_foreground(programs: Programs) -> None:
 def test_a_detached_lab_is_listed_acted_on_and_destroyed(programs: Programs) -> None:
     up = programs("launch.main", MANUAL_KEYS, "--detach", "--name", "mine")
     assert (up.returncode, up.stdout.splitlines()[0]) == (0, "lab mine is up"), up.stderr
-    ports = re.findall(r"^  [ab]: SSH at 127\.0\.0\.1 port (\d+): ssh -F \S+/ssh_config [ab]$", up.stdout, re.M)
+    ports = re.findall(r"^  [ab]: SSH at 127\.0\.0\.1 port (\d+): ssh -F \S+/ssh_config [ab]\b", up.stdout, re.M)
     assert len(ports) == 2
     again = programs("launch.main", MANUAL_KEYS, "--detach", "--name", "mine")
     assert again.returncode == 1

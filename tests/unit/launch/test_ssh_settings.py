@@ -106,8 +106,14 @@ def test_the_launcher_listens_and_writes_how_to_log_in(tmp_path: Path, folders: 
     assert known == f"[127.0.0.1]:{port} {host_keys.public_keys(folders.node_state('a'))[0]}\n"
     for file in (folders.run / "ssh_config", *(folders.node_state("a") / "ssh").iterdir()):
         assert stat.S_IMODE(os.stat(file).st_mode) == 0o600
-    assert "verysecret" not in config + str(first.facts("a")) + str(first.lines())
+    assert "verysecret" not in config + str(first.facts("a")) + str(first.lines([]))
+    said = f"a: SSH at 127.0.0.1 port {port}: ssh -F {folders.run}/ssh_config a"
+    assert first.lines([]) == [said]
     first.close()
+    nobody = Access([dataclasses.replace(router, ssh=SshSettings())], folders)
+    assert nobody.lines([])[0].endswith("ssh_config a (no login is given yet)")
+    assert nobody.lines(["a"])[0].endswith("ssh_config a")
+    nobody.close()
     # The host key is made once; the port is free again.
     again = Access([dataclasses.replace(router, ssh=dataclasses.replace(router.ssh, port=port))], folders)
     assert (folders.run / "known_hosts").read_text() == known
@@ -136,7 +142,7 @@ def test_a_lab_on_a_machine_without_loopback_has_no_ssh(
     router = read(tmp_path).routers()[0]
     monkeypatch.setattr("launch.supervisor.access.socket.socket", Nowhere)
     access = Access([router], folders)
-    assert (access.sockets, access.lines()) == ({}, ["a: no SSH: 127.0.0.1: Cannot assign requested address"])
+    assert (access.sockets, access.lines([])) == ({}, ["a: no SSH: 127.0.0.1: Cannot assign requested address"])
     with pytest.raises(AccessError):
         Access([dataclasses.replace(router, ssh=dataclasses.replace(router.ssh, port=2201))], folders)
     folders.close()
