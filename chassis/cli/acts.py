@@ -16,6 +16,7 @@ from chassis.cli.dialogue import (
     agreed,
     refused,
 )
+from chassis.cli.urls import carry, is_url
 
 Values = Mapping[str, Any]
 
@@ -39,7 +40,13 @@ def _twice(command: str, arguments: Mapping[str, Any], seat: Seat, saying: str =
 
 def save(values: Values, seat: Seat) -> Conversation:
     """Write the configuration in force into a file."""
-    arguments = {"file": values.get("file", ""), "user": seat.user}
+    file = values.get("file", "")
+    if is_url(file):
+        running: InquiryReply = yield Inquiry("config", {"keys": False})
+        text = str(running.unless_refused()["text"])
+        yield from carry(file, text)
+        return Outcome({"file": file, "octets": len(text)})
+    arguments = {"file": file, "user": seat.user}
     result = yield from _twice("save", arguments, seat, "Save to file: ")
     return Outcome({"file": result["file"], "octets": result["octets"]}, said=1 if seat.live else 0)
 

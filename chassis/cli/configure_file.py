@@ -8,6 +8,7 @@ from chassis.cli import transactions
 from chassis.cli.config_mode import ConfigMode
 from chassis.cli.dialogue import Conversation, Inquiry, InquiryReply, Outcome, Pause, Seat
 from chassis.cli.transactions import Values
+from chassis.cli.urls import carry, is_url
 from chassis.config.diagnostics import Diagnostic, has_errors
 
 SLICE: Final = 500
@@ -20,9 +21,12 @@ MAX_SAID: Final = 100
 def configure_file(values: Values, seat: Seat) -> Conversation:
     """Read a file of the flash line by line."""
     name = str(values["file"])
-    reply: InquiryReply = yield Inquiry("read-file", {"file": name})
-    text = str(reply.unless_refused()["text"])
-    reply = yield from transactions.identify(seat)
+    if is_url(name):
+        text = str((yield from carry(name, None))["text"])
+    else:
+        read: InquiryReply = yield Inquiry("read-file", {"file": name})
+        text = str(read.unless_refused()["text"])
+    reply: InquiryReply = yield from transactions.identify(seat)
     mode = transactions.begun(reply.unless_refused())
     found: list[Diagnostic] = yield from _taken(mode, name, text.split("\n"))
     said = [line for one in found[:MAX_SAID] if one.severity != "note" for line in _lines(mode, one)]

@@ -1,10 +1,8 @@
 """Commands that ask: a conversation of questions, requests and printed text, in the order of its own steps. Pure.
 
 A conversation is a generator. It yields a `Question` and gets the line that was typed, an `Inquiry` and gets the
-controller's `InquiryReply`, a `Check` and gets the shell's, a `Saying` or a `Pause` and gets nothing. It returns
-an `Outcome`, or raises `ViewError` with the reason why nothing came of it.
-
-^C ends a conversation where it waits: what it changes must be whole at each `yield`.
+controller's `InquiryReply`, a `Check` or a `Transfer` and gets the shell's, a `Saying` or a `Pause` and gets
+nothing. It returns an `Outcome`, or raises `ViewError` with the reason why nothing came of it.
 """
 
 from __future__ import annotations
@@ -48,6 +46,15 @@ class Check:
 
     level: int
     secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Have the shell read a file of another machine, or write `data` there; the reply has its `text`."""
+
+    url: str
+    data: str | None = field(repr=False)
+    password: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +107,7 @@ class Outcome:
     failed: bool = False
 
 
-Step = Question | Inquiry | Check | Saying | Pause | Part
+Step = Question | Inquiry | Check | Transfer | Saying | Pause | Part
 Conversation = Generator[Step, Any, Outcome]
 
 
@@ -156,14 +163,15 @@ class Typed:
 class DialogueRun:
     """One conversation of a session on a terminal of `width` columns.
 
-    `waits_for` is the step that has to be answered next: a `Question`, `Inquiry`, `Check`, `Pause` or `Part`.
+    `waits_for` is the step that has to be answered next: a `Question`, `Inquiry`, `Check`, `Transfer`,
+    `Pause` or `Part`.
     """
 
     def __init__(self, conversation: Conversation, width: int) -> None:
         self._conversation = conversation
         self._editor = LineEditor(width)
         self._said = ""
-        self.waits_for: Question | Inquiry | Check | Pause | Part | None = None
+        self.waits_for: Question | Inquiry | Check | Transfer | Pause | Part | None = None
 
     def advance(self, answer: str | InquiryReply | None) -> Outcome | None:
         """Go on with the answer to the last step, None at the start and after a pause, up to the next step; return

@@ -28,6 +28,7 @@ from chassis.cli.dialogue import (
     Pause,
     Question,
     Seat,
+    Transfer,
     in_parts,
 )
 from chassis.cli.line_editor import BELL, KeyEvent, LineEditor
@@ -69,6 +70,14 @@ class Verify:
 
 
 @dataclass(frozen=True, slots=True)
+class Carry:
+    """Carry out a transfer of a file; `answer` takes its `text`, or why it failed."""
+
+    number: int
+    transfer: Transfer
+
+
+@dataclass(frozen=True, slots=True)
 class Wake:
     """Call `on_timer` at this time of the monotonic clock (s); a later one replaces it."""
 
@@ -82,7 +91,7 @@ class Close:
     status: int
 
 
-Action = Write | Ask | Verify | Wake | Close
+Action = Write | Ask | Verify | Carry | Wake | Close
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,12 +180,12 @@ class CliSession:
         return _joined(self._run(line, now) if line.strip() else [Close(0)])
 
     def answer(self, number: int, result: Mapping[str, Any], error: str, now: float) -> list[Action]:
-        """Take the reply to an `Ask` or a `Verify`; one that was given up is passed over."""
+        """Take the reply to an `Ask`, a `Verify` or a `Carry`; one that was given up is passed over."""
         if self._lookup is not None and number == self._number:
             offer = self._offer(result.get("names", ()), bool(result.get("more")))
             return _joined([*offer, *self._take_keys(now)])
         step = self._dialogue.waits_for if self._dialogue is not None else None
-        if self._closed or number != self._number or not isinstance(step, Inquiry | Check):
+        if self._closed or number != self._number or not isinstance(step, Inquiry | Check | Transfer):
             return []
         name = step.command if isinstance(step, Inquiry) else ""
         reply = InquiryReply(result, error.removeprefix(f"{name}: "))
@@ -351,6 +360,9 @@ class CliSession:
             case Check(level, secret):
                 self._number += 1
                 return [Verify(self._number, level, secret)]
+            case Transfer() as transfer:
+                self._number += 1
+                return [Carry(self._number, transfer)]
             case Pause(seconds):
                 self._wake_at = now + seconds
                 return [Wake(self._wake_at)]

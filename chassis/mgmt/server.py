@@ -81,7 +81,9 @@ class ManagementServer:
         self._verifiers = ThreadPoolExecutor(2, "password")
         self._controller = ControllerClient(path, self._threads)
         wall_offset = time.time() - time.monotonic()
-        self._host = SessionHost(env.node, path, self._threads, REQUESTS, wall_offset, self.check_enable)
+        self._host = SessionHost(
+            env.node, path, self._threads, REQUESTS, wall_offset, self.check_enable, bool(self.ssh.get("urls"))
+        )
         self.startups: dict[LoginServer, None] = {}
         """Connections that have not logged in, oldest first."""
         self.roster = Roster(self._controller)

@@ -22,7 +22,9 @@ from typing import Any, Final
 import asyncssh
 
 from chassis.bus.arguments import fault
-from chassis.cli.session import INTERRUPT, Action, Ask, CliSession, Close, Verify, Wake, Write
+from chassis.cli.dialogue import Transfer
+from chassis.cli.session import INTERRUPT, Action, Ask, Carry, CliSession, Close, Verify, Wake, Write
+from chassis.mgmt import transfers
 from chassis.mgmt.controller_link import ControllerLink
 from chassis.mgmt.logins import Account
 
@@ -60,6 +62,8 @@ class SessionHost:
     requests: frozenset[str]
     wall_offset: float
     check: Callable[[Account, str, str], Awaitable[str]]
+    urls: bool = False
+    """Whether a session may use files of other machines."""
 
 
 class SshSession(asyncssh.SSHServerSession[bytes]):
@@ -283,6 +287,9 @@ class SshSession(asyncssh.SSHServerSession[bytes]):
                 case Verify(number, _, secret):
                     self._waiting.add(number)
                     self._checking = asyncio.create_task(self._check(number, secret))
+                case Carry(number, transfer):
+                    self._waiting.add(number)
+                    self._checking = asyncio.create_task(self._carry(number, transfer))
                 case Wake(at):
                     self._wake_at = at
                 case Close(status):
@@ -291,6 +298,17 @@ class SshSession(asyncssh.SSHServerSession[bytes]):
     async def _check(self, number: int, secret: str) -> None:
         why = await self._host.check(self.account, secret, self.source)
         self._answered(number, {}, why)
+
+    async def _carry(self, number: int, asked: Transfer) -> None:
+        text, why = "", "the lab allows no URLs: it has no `urls: true`"
+        if self._host.urls:
+            try:
+                text, why = await transfers.carry(asked.url, asked.data, asked.password, self._host.threads), ""
+            except transfers.TransferError as error:
+                why = str(error)
+            except Exception as error:
+                why = fault(error)
+        self._answered(number, {"text": text}, why)
 
     async def _write(self, text: bytes) -> None:
         """Write to the client as fast as it reads.

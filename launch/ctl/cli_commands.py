@@ -18,13 +18,16 @@ from pathlib import Path
 import click
 
 from chassis.bus.operator import OperatorError
-from chassis.cli.session import Action, Ask, CliSession, Close, Verify, Wake, Write
+from chassis.cli.session import Action, Ask, Carry, CliSession, Close, Verify, Wake, Write
 from launch.client.operator_stream import OperatorStream
 from launch.client.running_lab import RunningLab
 from launch.ctl.base import main
 
 NO_PASSWORD = "no password is set for this privilege"
 """Answer to every password: the owner of a lab is asked for none."""
+
+NO_URLS = "files of other machines are for sessions over SSH"
+"""Answer to every transfer: the owner of a lab has other ways."""
 
 READ_OCTETS = 4096
 """Most octets of keys that are read at once."""
@@ -100,6 +103,8 @@ def _run_one(path: Path, node: str, command: str) -> int:
                     return status
                 case Verify(number):
                     waiting += session.answer(number, {}, NO_PASSWORD, time.monotonic())
+                case Carry(number):
+                    waiting += session.answer(number, {}, NO_URLS, time.monotonic())
                 case Wake(at):
                     time.sleep(max(at - time.monotonic(), 0.0))
                     waiting += session.on_timer(time.monotonic())
@@ -173,6 +178,8 @@ class TerminalSession:
                     self._stream.ask(number, command, arguments)
                 case Verify(number):
                     self._do(self._session.answer(number, {}, NO_PASSWORD, time.monotonic()))
+                case Carry(number):
+                    self._do(self._session.answer(number, {}, NO_URLS, time.monotonic()))
                 case Wake(at):
                     self._wake_at = at
                 case Close(status):

@@ -59,7 +59,7 @@ class SshSettings:
 
     `port` 0 is a free one. `user` is empty without a login of the lab; `password_hash` is a hash of its password
     or empty, `keys` are public keys in OpenSSH's form. `published`: the password hash that the guide prints may
-    log in.
+    log in. `urls`: a session may use files of other machines.
     """
 
     listen: str = "127.0.0.1"
@@ -68,6 +68,7 @@ class SshSettings:
     password_hash: str = field(default="", repr=False)
     keys: tuple[str, ...] = ()
     published: bool = False
+    urls: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -257,6 +257,7 @@ def _nodes() -> dict[str, Schema]:
             "type": "boolean",
             "description": "The password hash that the guide prints may log in.",
         },
+        "urls": {"type": "boolean", "description": "Sessions may use files of other machines, by URL."},
     }
     ends = {"type": "array", "items": _ref("endpoint"), "minItems": 2, "maxItems": 2}
     veth = {

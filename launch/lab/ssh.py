@@ -18,7 +18,7 @@ from chassis.net.ssh_key import public_key
 from launch.lab.model import SshSettings
 from launch.lab.yaml_source import Marked, Reporter, beside, is_there
 
-KEYS = ("listen", "port", "user", "password", "key", "published-password")
+KEYS = ("listen", "port", "user", "password", "key", "published-password", "urls")
 
 MAX_PASSWORD = 256
 """Length (octets) of the longest password."""
@@ -61,11 +61,12 @@ def read(
         made["password_hash"] = _password(password, report)
     if (key_given := given.get("key")) is not None:
         made["keys"] = _keys(key_given, lab, report)
-    if (published := given.get("published-password")) is not None:
-        if isinstance(published.value, bool):
-            made["published"] = published.value
-        else:
-            report.error(published.at, "lab-value", "'published-password:' is true or false", "published-password")
+    for key, name in (("published-password", "published"), ("urls", "urls")):
+        if (flag := given.get(key)) is not None:
+            if isinstance(flag.value, bool):
+                made[name] = flag.value
+            else:
+                report.error(flag.at, "lab-value", f"'{key}:' is true or false", key)
     settings = replace(base, **made)
     if (settings.password_hash or settings.keys) and not settings.user:
         report.error(value.at, "lab-missing", "a password or key needs the 'user:' that logs in with it", "user")

@@ -101,6 +101,7 @@ class Access:
             "hash": ssh.password_hash,
             "keys": list(ssh.keys),
             "published": ssh.published,
+            "urls": ssh.urls,
             "known-hosts": f"[{self.address(node)}]:{self.port(node)}",
         }
 

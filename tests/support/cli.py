@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from chassis.cli.session import Action, Ask, CliSession, Close, Verify, Wake, Write
+from chassis.cli.session import Action, Ask, Carry, CliSession, Close, Verify, Wake, Write
 from tests.support.xcrp import Node
 
 PASSWORD = "secret"
@@ -28,6 +28,8 @@ class CliRig:
         self.session = CliSession("a", "tester", **settings)
         self.controller = controller
         self.hold = False
+        self.urls: dict[str, str] = {}
+        """Files on other machines; those of SSH want `PASSWORD`."""
         self.sleeps = False
         """Whether a session that wants to be woken waits for `timer`; else its time comes at once."""
         self.asked: list[Ask] = []
@@ -81,6 +83,12 @@ class CliRig:
                     self.checked.append((level, secret))
                     error = "" if secret == PASSWORD else "wrong password"
                     left.extendleft(reversed(self.session.answer(number, {}, error, self.now)))
+                case Carry(number, transfer):
+                    held = self.urls.get(transfer.url, "")
+                    error = "" if transfer.password in ("", PASSWORD) else "Login failed"
+                    if transfer.data is not None and not error:
+                        self.urls[transfer.url] = transfer.data
+                    left.extendleft(reversed(self.session.answer(number, {"text": held}, error, self.now)))
                 case Wake() if self.sleeps:
                     pass
                 case Wake(at):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.cli import CliRig
+from tests.support.cli import PASSWORD, CliRig
 from tests.support.xcrp import HIGH_AVAILABILITY, Node, booted
 
 TEXT = HIGH_AVAILABILITY.split("\ntunnel ipsec Tun-1")[0] + "\n"
@@ -146,3 +146,25 @@ def test_monitor_looks_again_until_it_is_given_up() -> None:
     rig.now += 2.0
     assert rig.timer() == ""
     assert "out     3000          -\n" in CliRig(controller).run("monitor tunnel t")
+
+
+def test_a_configuration_is_saved_to_a_url_without_keys_in_clear(node: Node) -> None:
+    rig = session(node)
+    said = answers(rig, f"save configuration scp://ann@10.0.0.1/a.cfg\r{PASSWORD}\r")
+    assert said == "Password for ann@10.0.0.1: \r\nSave to file: scp://ann@10.0.0.1/a.cfg\r\n"
+    assert rig.urls == {"scp://ann@10.0.0.1/a.cfg": node.ask("config", keys=False)["text"]}
+    assert not node.disk.flash
+    said = answers(rig, "save configuration scp://ann@10.0.0.1/a.cfg\rwrong\r")
+    assert said.endswith("% Error: Login failed\r\n")
+    said = answers(rig, "save configuration http://10.0.0.1/a.cfg\r")
+    assert said == "% Error: http is for reading only\r\n"
+    said = answers(rig, "save configuration scp://ann:secret@10.0.0.1/a.cfg\r")
+    assert said == "% Error: a URL has no password here: it is asked for\r\n"
+
+
+def test_a_file_of_a_url_is_taken_into_the_candidate(node: Node) -> None:
+    rig = session(node)
+    rig.urls["http://10.0.0.1/a.cfg"] = "context C9\n"
+    assert "[local]a(config)#" in rig.type("configure http://10.0.0.1/a.cfg\r")
+    assert "Transaction committed" in rig.type("commit\r")
+    assert "\ncontext C9\n" in node.ask("config")["text"]
