@@ -137,7 +137,7 @@ CHOICES: tuple[tuple[str, str], ...] = (
     ("`reload card`, `reload asp`, `clear arp-cache`, `clear log`", "names suggested for the box; texts are ours"),
     ("`clear counters`",
      "what is shown counts from there until the controller starts again; cards and the accounting count on"),
-    ("URLs", "where a lab has `urls: true`: scp and sftp by SFTP, http and https to read; host keys are not checked"),
+    ("URLs", "where a lab has `urls: true`: scp and sftp by SFTP, http to read; host keys are not checked"),
     ("`monitor tunnel`", "every 2 s; with a name its packets too; ^C ends it"),
     ("Bus", "MessagePack over ZeroMQ; nothing about it is the box's"),
     ("Every row of a diagnostic that is ours", "has the code of the settled row that it follows"),
