@@ -89,7 +89,7 @@ def _head(status: Status) -> Text:
         f"   running for {units.format_duration(status['seconds'])}",
         f"   booted in {units.format_duration(boot)}" if boot else "",
     )
-    if line := _ssh(status):
+    if line := how_to_log_in(status):
         text.append(f"\n  {line}", "dim")
     for name, node in status["nodes"].items():
         errors = ((node["status"] or {}).get("diagnostics") or {}).get("error", 0)
@@ -103,7 +103,7 @@ def _head(status: Status) -> Text:
     return text
 
 
-def _ssh(status: Status) -> str:
+def how_to_log_in(status: Status) -> str:
     """Say how to log in to the routers, and their ports; of some where there are many."""
     found = {row["node"]: row["ssh"] for row in status["processes"] if row.get("ssh")}
     if not found:

@@ -12,8 +12,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from chassis.mgmt import host_keys, passwords
+from launch.client.status_view import ROUTERS_SHOWN, how_to_log_in
+from launch.ctl.main import main
 from launch.lab.model import Lab, SshSettings
 from launch.lab.parser import load
 from launch.lab.yaml_source import LabError
@@ -87,9 +90,9 @@ def test_a_port_is_one(tmp_path: Path, port: str) -> None:
 
 
 @pytest.fixture
-def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folders:
-    monkeypatch.setenv("CHASSIS_RUN", str(tmp_path / "r"))
-    monkeypatch.setenv("CHASSIS_STATE", str(tmp_path / "s"))
+def folders(short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Folders:
+    monkeypatch.setenv("CHASSIS_RUN", str(short_folder / "r"))
+    monkeypatch.setenv("CHASSIS_STATE", str(short_folder / "s"))
     return Folders("l", ["a"])
 
 
@@ -153,3 +156,20 @@ def test_nothing_of_ssh_is_loaded_before_somebody_connects() -> None:
     code = f"import sys, launch.supervisor.start; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_session_without_ssh_is_one_at_the_console() -> None:
+    said = CliRunner().invoke(main, ["cli", "a"])
+    assert said.exit_code == 2
+    assert "give one with -c, or use 'chassisctl console a' for a session" in said.output
+
+
+def test_the_status_of_a_lab_says_how_to_log_in() -> None:
+    rows = [
+        {"node": f"r{number}", "ssh": {"port": 2200 + number, "command": f"ssh -F '/a b/ssh_config' r{number}"}}
+        for number in range(ROUTERS_SHOWN + 2)
+    ]
+    told = how_to_log_in({"processes": [{"node": "t1"}, *rows]})
+    assert told.startswith("ssh -F '/a b/ssh_config' NODE: r0 at port 2200, r1 at port 2201,")
+    assert told.endswith("r7 at port 2207, 2 more")
+    assert how_to_log_in({"processes": [{"node": "t1"}]}) == ""

@@ -49,6 +49,21 @@ def test_no_password_fits_a_hash_that_is_none(held: str) -> None:
     assert not any(passwords.verify(text, held) for text in ("", "secret", held))
 
 
+def test_a_user_who_is_not_there_costs_as_much_as_one_with_a_usual_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+    scheme = passwords._scheme
+
+    def counted(held: str) -> Any:
+        tried.append(held)
+        return scheme(held)
+
+    monkeypatch.setattr(passwords, "_scheme", counted)
+    assert not passwords.verify("secret", "")
+    passwords.verify("secret", passwords.hashed("secret"))
+    assert [held.split("$")[1] for held in tried] == ["6", "6"]
+    assert not any("rounds" in held for held in tried)
+
+
 def test_a_password_with_odd_characters_is_only_a_wrong_one() -> None:
     held = passwords.hashed("secret")
     assert not any(passwords.verify(text, held) for text in ("secret\0", "\0", "\ud800", "x" * 100_000, ""))
