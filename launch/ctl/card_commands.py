@@ -14,6 +14,8 @@ import click
 
 from chassis.bus import regular_files
 from chassis.bus.operator import OperatorError
+from chassis.cli.views import interfaces
+from chassis.cli.views.layout import Scope
 from launch.client import status_view
 from launch.client.running_lab import RunningLab
 from launch.ctl.base import DURATION, RATE, SHARE, lab_command, option, print_answer
@@ -170,25 +172,10 @@ def _diagnostic(found: Any) -> str:
 @click.argument("node")
 @option("controller", "routes", "context")
 def routes(lab: RunningLab, node: str, context: str, as_json: bool) -> None:
-    """Print the routes of a router's context: active routes, and inactive ones with the reason."""
+    """Print the routes of a router's context, as its `show ip route` does, and inactive ones with the reason."""
     answer = lab.node(node, "routes", context=context)
-    grid = status_view.table("prefix", "cost", "next hop", right=("cost",))
-    for route in answer["routes"]:
-        prefix = route["prefix"]
-        for hop in route["next_hops"]:
-            grid.add_row(prefix, str(hop["cost"]), _next_hop(hop))
-            prefix = ""
-    for route in answer["down"]:
-        grid.add_row(route["prefix"], str(route["cost"]), f"{route['next_hop']}  down: {route['reason']}")
-    print_answer(as_json, answer, grid)
-
-
-def _next_hop(hop: Mapping[str, Any]) -> str:
-    if hop["kind"] == "tunnel":
-        return f"tunnel {hop['tunnel']}"
-    if hop["kind"] == "port":
-        return f"{hop['address'] or 'connected'} by port {hop['port']}"
-    return str(hop["kind"])
+    lines = interfaces.routes.lines(answer, Scope(node=node, context=context))
+    print_answer(as_json, answer, "\n".join(lines))
 
 
 @lab_command()

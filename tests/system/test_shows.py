@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chassis.bus.operator import OperatorError
+from tests.support.chassisctl import chassisctl
 from tests.support.cli import CliRig
 from tests.support.cli_shows import LABS, ShownLab, masked
 
@@ -144,3 +145,8 @@ def test_a_running_router_shows_what_happens(lab_factory: LabFactory, shown: Sho
         assert comparable(said) == comparable(text), command
         if not said.startswith("% "):
             json.loads(show(lab, shown.node, f"{command} | json", shown.context))
+    # Two faces of one view.
+    command = ("routes", shown.node, "--context", shown.context)
+    process = chassisctl(lab, *command, stdout=subprocess.PIPE, text=True)
+    said, _ = process.communicate(timeout=60)
+    assert said == show(lab, shown.node, "show ip route", shown.context)
