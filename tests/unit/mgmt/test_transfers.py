@@ -11,14 +11,12 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import asyncssh
 import pytest
 
 from chassis.cli.urls import FileUrl, read_url
 from chassis.mgmt import transfers
 from chassis.mgmt.transfers import TransferError
-
-PASSWORD = "for this test"
+from tests.support.sftp import PASSWORD, serving
 
 
 @pytest.mark.parametrize(
@@ -56,35 +54,16 @@ def carry(url: str, data: str | None = None, password: str = "") -> str:
         return asyncio.run(transfers.carry(url, data, password, threads))
 
 
-class _Login(asyncssh.SSHServer):
-    def begin_auth(self, username: str) -> bool:
-        return True
-
-    def password_auth_supported(self) -> bool:
-        return True
-
-    def validate_password(self, username: str, password: str) -> bool:
-        return (username, password) == ("ann", PASSWORD)
-
-
 async def _with_sftp(folder: Path, *steps: tuple[str, str | None, str]) -> list[str | TransferError]:
     """Carry out transfers (path, data, password) at a server whose root is this folder."""
-    server: Any = await asyncssh.listen(
-        "127.0.0.1",
-        0,
-        server_factory=_Login,
-        server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
-        sftp_factory=lambda channel: asyncssh.SFTPServer(channel, chroot=str(folder).encode()),
-    )
     results: list[str | TransferError] = []
     with ThreadPoolExecutor(1) as threads:
-        for path, data, password in steps:
-            url = f"sftp://ann@127.0.0.1:{server.get_port()}/{path}"
-            try:
-                results.append(await transfers.carry(url, data, password, threads))
-            except TransferError as error:
-                results.append(error)
-    server.close()
+        async with serving(folder) as address:
+            for path, data, password in steps:
+                try:
+                    results.append(await transfers.carry(address + path, data, password, threads))
+                except TransferError as error:
+                    results.append(error)
     return results
 
 
