@@ -26,6 +26,7 @@ from chassis.config.secrets import EncryptedFormError, RouterSecret, encrypted
 from chassis.config.transcript import is_header, unfit
 from chassis.config.validate import check, check_change
 from chassis.config.values import HIDDEN_VALUE, mask_length
+from chassis.model.ike import PreSharedKey
 from chassis.model.router import Config
 
 Rest = Callable[[int], str]
@@ -188,10 +189,15 @@ class Parser(ParseSession):
             self._report_no_effect(command)
 
     def _encrypt_keys(self, match: Match) -> bool:
-        """Give each key of the line its encrypted form; return False for one that this router cannot read."""
-        if self.secret is None:
-            return True
+        """Give each key of the line its encrypted form; return False for one that this router cannot read, and for
+        the sign that stands for a key which was not shown."""
         for name, value in match.values.items():
+            if isinstance(value, PreSharedKey) and value.value == HIDDEN_VALUE.encode():
+                what = f"{HIDDEN_VALUE} stands for a key that was not shown: give the key itself"
+                self._report_wrong("S-022", match.word_index[name] + self.shift, what, hidden=True)
+                return False
+            if self.secret is None:
+                continue
             try:
                 match.values[name] = encrypted(value, self.secret)
             except EncryptedFormError as error:

@@ -30,7 +30,7 @@ _WORDS = st.text(
 _OCTETS = st.binary(min_size=1, max_size=80)
 
 KINDS = {
-    "psk-text": _WORDS.filter(lambda word: word.lower() not in ("hex", "use-aaa", "encrypted")).map(
+    "psk-text": _WORDS.filter(lambda word: word.lower() not in ("hex", "use-aaa", "encrypted", "***")).map(
         lambda word: f"context c\n ike policy p\n  pre-shared-key {word}\n"
     ),
     "psk-hex": _OCTETS.map(lambda octets: f"context c\n ike2 policy p\n  pre-shared-key hex 0x{octets.hex()}\n"),
@@ -255,6 +255,14 @@ def test_the_form_is_the_one_that_is_documented() -> None:
     made = scrypt(SECRET.texts[0].encode(), salt=b"chassis router secret 1", n=16384, r=8, p=1, dklen=67)
     assert data[:3] == made[64:]
     assert AESSIV(made[:64]).decrypt(data[3:], [b"chassis encrypted 1"]) == b"aabc"
+
+
+def test_the_sign_for_a_hidden_key_is_no_key() -> None:
+    """A router without a secret prints it; as a key it would be one that everybody knows."""
+    text = "context c\n ike policy p\n  pre-shared-key ***\n"
+    for secret in (SECRET, None):
+        found = [d for d in parse(text, secret=secret).diagnostics if d.severity == "error"]
+        assert [(d.line, d.column, d.code) for d in found] == [(3, 18, "S-022")]
 
 
 MARK = "Zq9MarkOfAKey"
