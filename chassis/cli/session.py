@@ -34,6 +34,7 @@ from chassis.cli.dialogue import (
 from chassis.cli.line_editor import BELL, KeyEvent, LineEditor
 from chassis.cli.pager import Pager
 from chassis.cli.rows import ADMINISTRATOR, DEFAULT_PRIVILEGE, HIGHEST_PRIVILEGE, ExecCommand, Values
+from chassis.cli.urls import without_password
 from chassis.cli.views import transactions as view
 from chassis.cli.views.layout import Scope, ViewError
 from chassis.config.transcript import is_output, prompt_end
@@ -294,7 +295,7 @@ class CliSession:
         seat, indent = self.seat, 0 if self._alone else len(self.prompt)
         if seat.mode is not None:
             return self._run_configuring(seat.mode, line, text, now)
-        self._editor.remember(line)
+        self._editor.remember(without_password(line))
         return self._run_exec(completion.parse(text, seat.privilege), indent, now)
 
     def _run_configuring(self, mode: ConfigMode, line: str, text: str, now: float) -> list[Action]:
@@ -304,7 +305,7 @@ class CliSession:
         seat, indent = self.seat, 0 if self._alone else len(self.prompt)
         typed = mode.read(line)
         parsed = None if typed.changes else completion.parse(text, seat.privilege, configuring=True)
-        self._editor.remember(line if isinstance(parsed, ParsedLine) else typed.masked)
+        self._editor.remember(without_password(line) if isinstance(parsed, ParsedLine) else typed.masked)
         if mode.leaves_out(typed):
             return self._print([transactions.LEFT_OUT], failed=True)
         if parsed is None:

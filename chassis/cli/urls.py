@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from chassis.cli.dialogue import InquiryReply, Question, Transfer, refused
+from chassis.config.values import HIDDEN_VALUE
 
 SCHEMES: Final = ("scp", "sftp", "http", "https")
 
@@ -56,6 +57,11 @@ def read_url(text: str) -> FileUrl:
     if url.is_ssh and not url.user:
         raise ValueError(f"{url.scheme} needs a user, as in {url.scheme}://user@{url.host}{url.path}")
     return url
+
+
+def without_password(line: str) -> str:
+    """Return a line with the passwords of its URLs hidden. None is ever used: see `read_url`."""
+    return re.sub(r"(://[^/@\s:]*):[^/\s]*@", rf"\1:{HIDDEN_VALUE}@", line)
 
 
 def carry(text: str, data: str | None) -> Any:

@@ -160,6 +160,7 @@ def test_a_configuration_is_saved_to_a_url_without_keys_in_clear(node: Node) -> 
     assert said == "% Error: http is for reading only\r\n"
     said = answers(rig, "save configuration scp://ann:secret@10.0.0.1/a.cfg\r")
     assert said == "% Error: a URL has no password here: it is asked for\r\n"
+    assert rig.session._editor.history[-1] == "save configuration scp://ann:***@10.0.0.1/a.cfg"
 
 
 def test_a_file_of_a_url_is_taken_into_the_candidate(node: Node) -> None:
