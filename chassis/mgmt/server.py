@@ -231,6 +231,7 @@ class LoginServer(asyncssh.SSHServer):
         """Who has shown a password or a key, by login name."""
         self._account: Account | None = None
         self._passwords = self._public_keys = 0
+        self._name = ""
 
     def cut(self) -> None:
         """Close the connection at once."""
@@ -246,8 +247,13 @@ class LoginServer(asyncssh.SSHServer):
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._connection = conn
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        # A client offers all keys that it has: one line tells of them all.
+        if self._account is None and self._public_keys and not self._passwords:
+            self._server.roster.turn_away(logins.shown(self._name), self.source, "none of its keys lets in")
+
     def begin_auth(self, username: str) -> bool:
-        self.named = True
+        self.named, self._name = True, username
         return True
 
     def password_auth_supported(self) -> bool:

@@ -364,6 +364,8 @@ def test_clients_that_do_not_read_or_type_without_end_harm_nobody(lab: LabClient
 def test_the_log_has_logins_and_no_password(lab: LabClient) -> None:
     async def run() -> None:
         assert await refused(lab, "intruder", password="a wrong one")
+        assert await refused(lab, "low", client_keys=[KEY])
+        await asyncio.to_thread(told, lab, "failed: none of its keys lets in")
         async with connected(lab, "admin", password=PASSWORD) as connection:
             await Shell.open(connection)
             found = await asyncio.to_thread(told, lab, "admin@local logged in from 127.0.0.1:")
