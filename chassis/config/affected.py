@@ -247,6 +247,16 @@ class Affected:
         return False
 
 
+_last: list[Affected] = []
+
+
+def affected_by(old: Config, new: Config) -> Affected:
+    """Return what differs between two configurations. The last result is kept: a commit is checked and planned."""
+    if not (_last and _last[0].old is old and _last[0].new is new):
+        _last[:] = [Affected(old, new)]
+    return _last[0]
+
+
 def _add_removed(found: set[Path], kind: Path, names: TouchedNames) -> None:
     found.update((*kind, name) for name in names.touched if name not in names.new)
 

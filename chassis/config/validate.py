@@ -14,7 +14,7 @@ from itertools import islice
 from operator import is_
 from typing import Any, TypeVar
 
-from chassis.config.affected import Affected, route_key, sharing
+from chassis.config.affected import Affected, affected_by, route_key, sharing
 from chassis.config.diagnostics import Diagnostic, Severity, in_order
 from chassis.config.drafts import Path, SourcePosition
 from chassis.config.values import address_number
@@ -86,7 +86,7 @@ def check_change(
     file: str = "",
 ) -> CheckedChange:
     """Check what a commit on top of a checked configuration affects; what it leaves alone is not checked again."""
-    checks = _Checks(config, positions or {}, broken, file, Affected(before, config))
+    checks = _Checks(config, positions or {}, broken, file, affected_by(before, config))
     return CheckedChange(checks.run(), in_order(checks.found), frozenset(checks.owners))
 
 

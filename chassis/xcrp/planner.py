@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from chassis.bus.records import Key, policy_key
-from chassis.config.affected import Affected
+from chassis.config.affected import Affected, affected_by
 from chassis.model.acl import Acl
 from chassis.model.ipsec import ManualSa
 from chassis.model.router import LOCAL, Config, Interface, Tunnel
@@ -68,10 +68,10 @@ def make_plan(
     `before` is the plan in force; without it the plan is made from nothing.
     """
     store = PkiStore() if flash is None else flash
-    affected = None if before is None or before.flash is not store else Affected(before.config, config)
+    affected = None if before is None or before.flash is not store else affected_by(before.config, config)
     if affected is None or before is None or affected.cards or affected.pools or affected.groups:
         before = Plan(Config(contexts={}), store)
-        affected = Affected(before.config, config)
+        affected = affected_by(before.config, config)
     return _Planner(before, Plan(config, store, cards_of(config)), affected, numbers, node).make()
 
 

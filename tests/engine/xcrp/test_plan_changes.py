@@ -90,6 +90,9 @@ def test_random_commits(seed: int) -> None:
             port = chance.choice(PORTS)
             if f"lc {port.split('/')[0]}" in node.cards:
                 node.carrier_event(port, chance.random() < 0.6)
+        if chance.random() < 0.1:
+            # The same text, read anew: other objects, nothing else.
+            assert not node.ask("apply", text=node.ask("config", keys=True)["text"])["changes"]
         node.run(0.05)
         check(node)
     assert applied > 15
