@@ -140,7 +140,9 @@ class _ContextPrefixes:
     def _routed(self) -> Iterator[PrefixKey]:
         """Return the prefixes of static routes that are touched, or that lead to touched interfaces."""
         before, after = set(map(id, self.old.routes)), set(map(id, self.new.routes))
-        masks = {length: {prefix for prefix, one in self.networks if one == length} for _, length in self.networks}
+        masks: dict[int, set[int]] = {}
+        for prefix, length in self.networks:
+            masks.setdefault(length, set()).add(prefix)
         for route in self.old.routes:
             if id(route) not in after:
                 yield (self.number, *_prefix(route.prefix))
