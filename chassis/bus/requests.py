@@ -261,7 +261,19 @@ CONTROLLER: Final[Mapping[str, Spec]] = {
     "pki-find": Spec("The certificate of a handle.", {"context": _OF_CONTEXT, "handle": _HANDLE}),
     "pki-remove": Spec("Remove the certificate of a handle.", {"context": _OF_CONTEXT, "handle": _HANDLE}),
     "certificate-requests": Spec("Certificate requests and their files.", {"context": _CONTEXT}),
-    "log": Spec("The log.", {"since": _SINCE}),
+    "log": Spec(
+        "A part of the log: what all of its arguments have in common.",
+        {
+            "since": _SINCE,
+            "from": Argument(TextType(32), "records from this time on, as in 15m, 14:30 or 2026-11-29T14:30", ""),
+            "after": Argument(IntType(0, 2**53), "records with a number above this", 0),
+            "level": Argument(IntType(0, 7), "records of this syslog level and the more severe ones", 7),
+            "facility": Argument(TextType(32), "records of this facility; of all where it is empty", ""),
+            "tunnel": Argument(TextType(), "records about this tunnel; about all where it is empty", ""),
+            "context": Argument(TextType(), "records about this context; about all where it is empty", ""),
+            "last": Argument(IntType(0, 1_000_000), "the last records of them, so many; all if 0", 0),
+        },
+    ),
     "events": Spec("The events of the node.", {"since": _SINCE}),
     "config": Spec(
         "The configuration in force.",

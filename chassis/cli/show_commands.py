@@ -115,7 +115,15 @@ SHOW_COMMANDS: Final[tuple[ExecCommand, ...]] = (
     ),
     ExecCommand("show-privilege", "show privilege", "privilege of this session", system.privilege),
     ExecCommand("show-clock", "show clock", "date and time", system.clock),
-    ExecCommand("show-log", "show log", "the log", system.log, "log"),
+    ExecCommand(
+        "show-log",
+        "show log [active] [since <from:word>] [level <level:0-7>] [facility <facility:word>] "
+        "[tunnel <tunnel:name>] [context <context:name>] [last <last:1-1000000>] [<explain=explain>]",
+        "the log",
+        system.log,
+        "log",
+        lambda values, context: {name: value for name, value in values.items() if name != "explain"},
+    ),
     ExecCommand(
         "show-configuration",
         "show configuration [<verbose=verbose>]",
@@ -266,6 +274,7 @@ SHOW_COMMANDS: Final[tuple[ExecCommand, ...]] = (
 """In the order of the documentation."""
 
 SHOW_WORDS: Final[Mapping[str, str]] = {
+    "active": "of the active controller",
     "access-list": "IPsec access lists",
     "administrators": "who is logged in, and who may be",
     "alarms": "what is wrong at present",
@@ -290,6 +299,8 @@ SHOW_WORDS: Final[Mapping[str, str]] = {
     "handle": "by its handle",
     "hardware": "parts of the chassis",
     "identity": "by its subject or alternative name",
+    "explain": "with what the guide recommends",
+    "facility": "lines of one facility",
     "ike": "Internet Key Exchange",
     "ike1": "IKE version 1",
     "ike2": "IKE version 2",
@@ -298,6 +309,8 @@ SHOW_WORDS: Final[Mapping[str, str]] = {
     "ip": "Internet Protocol",
     "ipsec": "IP Security",
     "key-pair": "key pairs, without the keys",
+    "last": "the last lines only",
+    "level": "lines of this syslog level and the more severe ones",
     "local": "of the router itself",
     "log": "the log",
     "name": "by name",
@@ -318,6 +331,7 @@ SHOW_WORDS: Final[Mapping[str, str]] = {
     "security-association": "manual security associations",
     "self": "our own",
     "show": "show information about the system",
+    "since": "lines from this time on: 15m, 14:30:15 or 2026-11-29T14:30",
     "slot": "slots of the chassis",
     "statistics": "what was counted",
     "summary": "numbers only",

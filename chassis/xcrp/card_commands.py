@@ -9,7 +9,6 @@ from chassis.bus.arguments import ArgumentError
 from chassis.bus.engine import Output, ToLauncher, ToOperator
 from chassis.bus.messages import Attributes
 from chassis.xcrp import inventory
-from chassis.xcrp.events import Log
 from chassis.xcrp.ike_commands import requests_of
 from chassis.xcrp.operators import Method, Operators
 
@@ -50,13 +49,6 @@ def _clear_arp(operators: Operators, number: int, given: dict[str, Any], now: fl
     return operators.request_cards(number, [(card, asked) for card in operators.line_cards()], "clear-arp", now)
 
 
-def _clear_log(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
-    history = operators.state.history
-    cleared = len(history.log)
-    history.log = Log()
-    return [ToOperator(number, {"cleared": cleared})]
-
-
 def _clear_counters(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
     what, name, bases = given["what"], given["name"], operators.state.bases
     bases.retain(operators.node.plan.tunnels)
@@ -84,7 +76,6 @@ COMMANDS: Final[dict[str, Method]] = {
     "reload-card": _reload_card,
     "reload-asp": _reload_asp,
     "clear-arp": _clear_arp,
-    "clear-log": _clear_log,
     "clear-counters": _clear_counters,
 }
 """Functions that carry out the commands, by name."""

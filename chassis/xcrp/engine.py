@@ -21,6 +21,7 @@ from chassis.xcrp import (
     ike_commands,
     inventory,
     listing,
+    log_commands,
     pki_commands,
     secret_commands,
     show_commands,
@@ -71,6 +72,7 @@ class ControllerEngine:
         self.node = NodeState(node, numbers, read, boot << BOOT_SHIFT)
         secret, faults = secret_commands.read_secret(files)
         self.state = ControllerState(boot, read, self.node, journal, startup, secret)
+        self.state.history.wall_offset = wall_offset
         self._problems = problems + faults + journal.problems + numbers.problems
         self._flash: tuple[FlashFile, ...] = ()
         self._read_file = read_flash
@@ -86,6 +88,7 @@ class ControllerEngine:
             **cli_commands.COMMANDS,
             **ike_commands.COMMANDS,
             **listing.COMMANDS,
+            **log_commands.COMMANDS,
             **pki_commands.COMMANDS,
             **secret_commands.COMMANDS,
             **show_commands.COMMANDS,

@@ -251,10 +251,6 @@ class Operators:
         }
         return [ToOperator(number, answer)]
 
-    @_command("log")
-    def _log(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
-        return [ToOperator(number, {"records": show.log(self.state.history, arguments["since"])})]
-
     @_command("events")
     def _events(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
         return [ToOperator(number, {"events": show.events(self.state.history, arguments["since"])})]

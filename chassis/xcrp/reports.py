@@ -21,6 +21,7 @@ from chassis.bus.messages import (
     SaEvent,
     TraceStamps,
     TunnelEvent,
+    Value,
 )
 from chassis.xcrp.cards import CardEntry
 from chassis.xcrp.id_allocator import LEASE_SIZE
@@ -156,8 +157,8 @@ class Reports:
             text = (
                 f"tunnel {planned.config.name}: {sa.protocol} SA {sa.spi} {sa.direction} {message.event}{reason}"
             )
-            record = LogRecord(now, "informational", "ipsec", f"sa-{message.event}", text, {"card": entry.card})
-            state.history.log.append(record)
+            about: dict[str, Value] = {"card": entry.card, "tunnel": planned.config.name}
+            state.record(LogRecord(now, "informational", "ipsec", f"sa-{message.event}", text, about))
             return state.event(text, now) if message.event == "exhausted" else []
         lease = node.numbers.leases.get((planned.number, message.sa.serial))
         # An ASP that has more than half of the lease left sent this before it saw the last extension.
@@ -169,7 +170,7 @@ class Reports:
 
     def _on_log_record(self, entry: CardEntry, message: LogRecord, now: float) -> list[Output]:
         values = {"card": entry.card, **message.values}
-        self._state.history.log.append(replace(message, values=values))
+        self._state.record(replace(message, values=values))
         return []
 
     def _on_trace_stamps(self, entry: CardEntry, message: TraceStamps, now: float) -> list[Output]:

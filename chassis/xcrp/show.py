@@ -222,21 +222,6 @@ def events(history: History, since: float) -> list[Row]:
     return [{"time": event.time, "text": event.text} for event in history.events if event.time >= since]
 
 
-def log(history: History, since: float) -> list[Row]:
-    return [
-        {
-            "time": record.time,
-            "severity": record.severity,
-            "facility": record.facility,
-            "id": record.id,
-            "text": record.text,
-            "values": dict(record.values),
-        }
-        for record in history.log
-        if record.time >= since
-    ]
-
-
 def traces(history: History) -> list[Row]:
     """Return each trace with its stamps in order of time."""
     return [

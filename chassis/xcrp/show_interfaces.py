@@ -10,13 +10,11 @@ from typing import Any, Final
 
 from chassis.model.router import LOCAL, Config, Interface
 from chassis.net.address import format_address, format_mac
+from chassis.xcrp.log_places import CONTEXT_IDS
 from chassis.xcrp.node import NodeState
 from chassis.xcrp.plan import PortPlan
 
 Row = dict[str, Any]
-
-CONTEXT_IDS: Final = 0x40080000
-"""Added to a context's number, which begins at 1, for its id as the router prints it."""
 
 IP_MTU: Final = 1500
 """MTU (octets) of an interface that has none of its own."""

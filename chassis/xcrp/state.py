@@ -14,6 +14,7 @@ from chassis.xcrp.counter_bases import CounterBases
 from chassis.xcrp.events import History
 from chassis.xcrp.flash_operations import FlashOperations
 from chassis.xcrp.journal import Journal
+from chassis.xcrp.log_places import placed
 from chassis.xcrp.node import NodeState
 from chassis.xcrp.settings import ControllerSettings
 
@@ -63,7 +64,12 @@ class ControllerState:
 
     def log(self, severity: str, facility: str, text: str, now: float, **values: Value) -> None:
         """Add a record of the controller to the log."""
-        self.history.log.append(LogRecord(now, severity, facility, "", text, values))
+        self.record(LogRecord(now, severity, facility, "", text, values))
+
+    def record(self, record: LogRecord) -> None:
+        """Add a record to the log, with the time of day and the context and circuit that it is about."""
+        record, context, circuit = placed(self.node, record)
+        self.history.log.append(record, record.time + self.history.wall_offset, context, circuit)
 
     def count_ignored(self, cause: str) -> None:
         self.ignored[cause] = self.ignored.get(cause, 0) + 1

@@ -12,10 +12,11 @@ from typing import Any
 
 import click
 
-from chassis.bus import regular_files
+from chassis.bus import log_lines, regular_files
 from chassis.bus.operator import OperatorError
 from chassis.cli.views import interfaces
 from chassis.cli.views.layout import Scope
+from chassis.cli.views.log_actions import ACTIONS
 from launch.client import status_view
 from launch.client.running_lab import RunningLab
 from launch.ctl.base import DURATION, RATE, SHARE, lab_command, option, print_answer
@@ -181,15 +182,28 @@ def routes(lab: RunningLab, node: str, context: str, as_json: bool) -> None:
 @lab_command()
 @click.argument("node")
 @option("controller", "log", "since")
-def log(lab: RunningLab, node: str, since: float, as_json: bool) -> None:
-    """Print the log of a router."""
-    answer = lab.node(node, "log", since=since)
-    lines = [
-        f"{record['time']:12.3f} {record['severity']:8} {record['values'].get('card', 'xcrp'):8} "
-        f"{record['facility']}: {record['text']}{_about(record['values'])}"
-        for record in answer["records"]
-    ]
-    print_answer(as_json, answer, "\n".join(lines) if lines else "nothing is logged")
+@option("controller", "log", "from")
+@option("controller", "log", "level")
+@option("controller", "log", "facility")
+@option("controller", "log", "tunnel")
+@option("controller", "log", "context")
+@option("controller", "log", "last")
+@click.option("--explain", is_flag=True, help="With what the guide recommends.")
+def log(lab: RunningLab, node: str, explain: bool, as_json: bool, **given: Any) -> None:
+    """Print the log of a router; as JSON one record in each line."""
+    records = lab.node(node, "log", **given)["records"]
+    if explain:
+        records = [{**record, "action": ACTIONS.get(record["id"], "")} for record in records]
+    if as_json:
+        for record in records:
+            click.echo(json.dumps(record))
+        return
+    for record in records:
+        click.echo(f"{log_lines.line(record)}{_about(record['values'])}")
+        if record.get("action"):
+            click.echo(f"    {record['action']}")
+    if not records:
+        click.echo("nothing is logged")
 
 
 def _about(values: Mapping[str, Any]) -> str:

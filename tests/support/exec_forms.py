@@ -52,6 +52,11 @@ def show_lines(values: Values) -> list[str]:
 
 
 EXAMPLES: Final[Values] = {
+    "show-log.from": "15m",
+    "show-log.facility": "ike",
+    "show-log.tunnel": "t1",
+    "show-log.level": "4",
+    "show-log.last": "3",
     "address": "10.0.0.1",
     "asp": "1/1",
     "bits": "2048",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from chassis.bus.log_lines import circuit_id
 from chassis.cli.views.layout import DATE, Data, Scope, View, ViewError, columns, moment, pairs
 
 Row = Mapping[str, Any]
@@ -155,9 +156,9 @@ def _circuit_name(row: Row) -> str:
 
 
 def _internal(row: Row) -> str:
-    """A circuit's internal id as the router writes it: place, channels, type, level and number. Ours."""
+    """A circuit's internal id."""
     place, kind = (row["name"], 1) if row["kind"] == "port" else (f"{row['card'].rpartition(' ')[2] or 255}/0", 3)
-    return f"{place}:1023:63/{kind}/1/{row['circuit']}"
+    return circuit_id(place, kind, row["circuit"])
 
 
 def _circuits(data: Data, scope: Scope) -> list[str]:

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
+from chassis.bus.log_lines import line
 from chassis.cli.views.layout import DATE, Data, Scope, View, ViewError, columns, duration, moment
+from chassis.cli.views.log_actions import ACTIONS
 
 RELEASES: Final[Mapping[str, tuple[str, str]]] = {
     "seos": ("Redback Networks SmartEdge OS", "SEOS-12.1.1.11-Release"),
@@ -55,29 +57,22 @@ release = View(_release, _with_release)
 
 
 def _log(data: Data, scope: Scope) -> list[str]:
-    return [_log_line(record, scope) for record in data]
+    lines = []
+    for record in data:
+        lines.append(line(record))
+        if record.get("action"):
+            lines.append(f"    {record['action']}")
+    return lines
 
 
-SEVERITIES: Final = {
-    "error": "3-ERR",
-    "warning": "4-WARN",
-    "notice": "5-NOTICE",
-    "note": "5-NOTICE",
-    "informational": "6-INFO",
-    "info": "6-INFO",
-    "debug": "7-DEBUG",
-}
-"""The syslog digit (RFC 5424 6.2.1) and the name of a severity of the log."""
+def _chosen_records(data: Data, scope: Scope) -> Data:
+    """The records; where they are to be explained, each with the `action` that is recommended, or none."""
+    if "explain" not in scope.values:
+        return data["records"]
+    return [{**record, "action": ACTIONS.get(record["id"], "")} for record in data["records"]]
 
 
-def _log_line(record: Data, scope: Scope) -> str:
-    at = moment(record["time"], scope)
-    when = f"{at:%b %d %H:%M:%S}" if at is not None else f"{record['time']:.3f}"
-    severity = SEVERITIES.get(record["severity"], SEVERITIES["info"])
-    return f"{when}: %{record['facility'].upper()}-{severity}: {record['text']}"
-
-
-log = View(_log, lambda data, scope: data["records"])
+log = View(_log, _chosen_records)
 
 
 def _clock(data: Data, scope: Scope) -> list[str]:

@@ -111,6 +111,8 @@ LINES = (
     "show process",
     "show clock",
     "show log",
+    "show log active",
+    "show log since 15m level 4 facility ike tunnel t1 context lan last 20 explain",
     "show configuration",
     "show configuration verbose",
     "show configuration context",

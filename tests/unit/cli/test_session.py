@@ -14,7 +14,7 @@ from tests.support.cli import CliRig
 
 
 def records(count: int) -> dict[str, Any]:
-    row = {"severity": "info", "facility": "ike", "id": "", "values": {}}
+    row = {"severity": "info", "facility": "ike", "id": "", "context_id": 0, "circuit": "", "wall": 1.0}
     return {"records": [{**row, "time": 1.0, "text": f"line {number}"} for number in range(count)]}
 
 
@@ -110,7 +110,7 @@ def test_keys_wait_for_an_answer() -> None:
     rig.hold = True
     assert rig.type("show log\rterminal length 0\r") == "show log\r\n"
     said = rig.reply(records(1))
-    assert said == "1.000: %IKE-6-INFO: line 0\r\n[local]a#terminal length 0\r\n[local]a#"
+    assert said == "Jan 01 00:00:01: %IKE-6-INFO: line 0\r\n[local]a#terminal length 0\r\n[local]a#"
 
 
 def test_an_interrupt_gives_up_waiting() -> None:
@@ -201,7 +201,7 @@ def test_the_end_of_input_ends_the_session() -> None:
 def test_one_command_without_a_terminal_is_plain_text_and_a_status() -> None:
     for line, said, status in (
         ("show log | count", "30\n", 0),
-        ("show log", "".join(f"1.000: %IKE-6-INFO: line {number}\n" for number in range(30)), 0),
+        ("show log", "".join(f"Jan 01 00:00:01: %IKE-6-INFO: line {number}\n" for number in range(30)), 0),
         ("show foo", "     ^\n% Invalid input at '^' marker\n", 1),
         ("show", "% Incomplete command: show\n", 1),
         ("ping 10.0.0.1", "% Error: not now\n", 1),

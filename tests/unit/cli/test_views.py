@@ -130,10 +130,44 @@ TRACEROUTE = {
         {"ttl": 3, "probes": [PROBE | {"address": "50.0.0.1", "mark": "!H"}] * 3},
     ],
 }
-LOG = {
+LOG: dict[str, Any] = {
     "records": [
-        {"time": 10.5, "severity": "info", "facility": "ike", "id": "x", "text": "negotiated", "values": {}},
-        {"time": 90.0, "severity": "error", "facility": "operator", "id": "", "text": "refused", "values": {}},
+        {
+            "number": 1,
+            "time": 10.5,
+            "wall": 1_119_854_000.0 + 10.5,
+            "severity": "info",
+            "facility": "ike",
+            "id": "x",
+            "text": "negotiated",
+            "context_id": 0x40080002,
+            "circuit": "1/0:1023:63/3/1/17",
+            "values": {},
+        },
+        {
+            "number": 2,
+            "time": 90.0,
+            "wall": 1_119_854_000.0 + 90.0,
+            "severity": "error",
+            "facility": "ike",
+            "id": "ikev1-psk-mismatch-suspected",
+            "text": "Possibly Mismatching Keys detected in IKE phase-I 5th/6th messages",
+            "context_id": 0x40080001,
+            "circuit": "",
+            "values": {},
+        },
+        {
+            "number": 3,
+            "time": 95.0,
+            "wall": 1_119_854_000.0 + 95.0,
+            "severity": "error",
+            "facility": "operator",
+            "id": "",
+            "text": "refused",
+            "context_id": 0,
+            "circuit": "",
+            "values": {},
+        },
     ]
 }
 CONFIG = {
@@ -179,6 +213,7 @@ COMMITS = {
 CASES: tuple[Shown, ...] = (
     *SHOWN,
     ("log", system.log, LOG, {}),
+    ("log-explained", system.log, LOG, {"explain": "explain"}),
     ("clock", system.clock, {}, {}),
     ("configuration", system.configuration, CONFIG, {}),
     ("configuration-start-up", system.configuration, {**CONFIG, "changed": {"user": "", "time": 0.0}}, {}),
