@@ -77,7 +77,8 @@ def test_save_reload_and_a_lab_that_starts_again(lab_factory: LabFactory) -> Non
         # What was saved last is what a reload brings back: the rest is dropped.
         router.describe("two")
         before = router.boots()
-        controller = router.facts()["nodes"]["a"]["cards"]["xcrp"]["boot"]
+        cards = router.facts()["nodes"]["a"]["cards"]
+        controller, sessions = cards["xcrp"]["boot"], cards["mgmt"]["pid"]
         rig.type("reload\r")
         assert "what is not saved is lost" in rig.until("Proceed with reload? (y/n) ")
         rig.type("y\r")
@@ -86,6 +87,8 @@ def test_save_reload_and_a_lab_that_starts_again(lab_factory: LabFactory) -> Non
         lab.wait_until(lambda: all(boot > before[card] for card, boot in router.boots().items()), within=20)
         lab.wait_until("cards of a up", within=20)
         assert " description one\n" in router.text
+        # The process that holds the operators' sessions is none of the router's cards.
+        assert router.facts()["nodes"]["a"]["cards"]["mgmt"]["pid"] == sessions
         rig.type("exit\r")
         rig.process.wait(timeout=20)
     os.close(rig.screen)
