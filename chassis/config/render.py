@@ -59,9 +59,23 @@ def render(config: Config, verbose: bool = False, keys: bool = True) -> str:
     With `keys` the keys are clear. Without, each has its encrypted form, which loads again on a router with the
     same secret; a key that has none, because the router that read it has no secret, is `HIDDEN_VALUE`.
     """
+    return next(render_in_parts(config, verbose, keys))
+
+
+def render_in_parts(
+    config: Config, verbose: bool = False, keys: bool = True, every: int | None = None
+) -> Iterator[str]:
+    """Yield the text that `render` returns, after an empty one each time that `every` lines are ready.
+
+    Thousands of tunnels take a second: whoever has other work does it in between.
+    """
     lines: list[str] = []
+    ready = 0
     for line in _body("global", config, "", Style(verbose, keys)):
         if line == "!" and (not lines or lines[-1] == "!"):
+            if every is not None and len(lines) >= ready + every:
+                ready = len(lines)
+                yield ""
             continue
         lines.append(line)
     if _IF_FLAT in lines:
@@ -70,7 +84,7 @@ def render(config: Config, verbose: bool = False, keys: bool = True) -> str:
     if lines and lines[-1] != "!":
         lines.append("!")
     lines.append("end")
-    return "\n".join(lines) + "\n"
+    yield "\n".join(lines) + "\n"
 
 
 def with_printed_anchors(config: Config) -> Config:

@@ -9,19 +9,23 @@ write is reported once and repeated.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from math import inf
 
 from chassis.bus.engine import Append, Output, Persist
 from chassis.config.difference import difference
-from chassis.xcrp.configuration import CheckedConfig, check, replay, text_of
+from chassis.config.render import render_in_parts
+from chassis.xcrp.configuration import CheckedConfig, check, replay
 from chassis.xcrp.id_allocator import IdAllocator
-from chassis.xcrp.journal import JOURNAL, Commit
+from chassis.xcrp.journal import JOURNAL, MAX_JOURNAL_COMMITS, Commit
 from chassis.xcrp.state import ControllerState
 
 WRITE_RETRY_INTERVAL = 0.25
 """Time after a failed write until the next try (s)."""
+
+CHECKPOINT_PART = 2000
+"""Lines of a checkpoint's text that are made at once (count): some milliseconds of work."""
 
 MAX_LOGGED_ERRORS = 100
 """Errors of a start-up file that are logged one by one (count); `status` has their number."""
@@ -67,6 +71,8 @@ class Commits:
         """When what is not confirmed is undone at the earliest, because the last try failed, and at the latest,
         because the clock of the day may have been set back while no controller ran."""
         self._checkpoint_due = False
+        self._rendering: tuple[int, Iterator[str]] | None = None
+        """The number of a commit, and its configuration as text while that is made."""
         self.write_errors: dict[str, str] = {}
         """Error of the last write, by file."""
         self.retry_at = inf
@@ -179,10 +185,24 @@ class Commits:
         if waiting is not None and now >= self._undo_at():
             outputs += self._undo(waiting, now)
         elif self._checkpoint_due and not self.busy:
-            self._checkpoint_due = False
-            if self.journal.needs_checkpoint:
-                outputs.append(self._written(self.journal.checkpoint(text_of(self.state.config))))
+            outputs += self._checkpoint()
         return outputs
+
+    def _checkpoint(self) -> list[Output]:
+        """Go on with the next checkpoint: a part of its text, or the write of the whole."""
+        journal = self.journal
+        if not journal.needs_checkpoint:
+            self._checkpoint_due, self._rendering = False, None
+            return []
+        if self._rendering is None or self._rendering[0] != journal.version:
+            # Where one commit follows the other, no text would ever be ready in time.
+            every = CHECKPOINT_PART if journal.differences < 2 * MAX_JOURNAL_COMMITS else None
+            self._rendering = (journal.version, render_in_parts(self.state.config, every=every))
+        text = next(self._rendering[1])
+        if not text:
+            return []
+        self._checkpoint_due, self._rendering = False, None
+        return [self._written(journal.checkpoint(text))]
 
     def _undo_at(self) -> float:
         """Return when the commit that waits to be confirmed is undone; inf without one."""

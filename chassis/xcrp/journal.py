@@ -133,9 +133,13 @@ class Journal:
         if not self.commits or self.commits[-1].text is not None or self.waiting is not None:
             return False
         whole = self._whole(len(self.commits) - 1)
-        after = len(self.commits) - 1 - whole
         octets = sum(self._sizes[whole + 1 :])
-        return after >= MAX_JOURNAL_COMMITS or octets > max(MIN_CHECKPOINT_OCTETS, self._sizes[whole])
+        return self.differences >= MAX_JOURNAL_COMMITS or octets > max(MIN_CHECKPOINT_OCTETS, self._sizes[whole])
+
+    @property
+    def differences(self) -> int:
+        """Return the number of commits after the last whole one."""
+        return len(self.commits) - 1 - self._whole(len(self.commits) - 1) if self.commits else 0
 
     @property
     def needs_cut(self) -> bool:

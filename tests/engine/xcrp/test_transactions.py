@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from chassis.xcrp import commits
 from chassis.xcrp import journal as journals
 from chassis.xcrp.journal import JOURNAL, Journal
 from tests.support.xcrp import HA_PORTS, HIGH_AVAILABILITY, Cut, Node, booted, sa
@@ -46,9 +47,9 @@ def mtus(node: Node) -> list[str]:
     return [line.strip() for line in text(node).splitlines() if line.strip().startswith("mtu")]
 
 
-def text(node: Node) -> str:
+def text(node: Node, keys: bool = False) -> str:
     """The configuration in force."""
-    return str(node.ask("config")["text"])
+    return str(node.ask("config", keys=keys)["text"])
 
 
 def restart(node: Node) -> None:
@@ -511,6 +512,41 @@ def test_many_differences_call_for_a_whole_one_by_their_size() -> None:
         node.run(0.1)
     held = Journal(node.state[JOURNAL])
     assert 1 < len([one for one in held.commits if one.text is not None]) < 6
+    before = text(node)
+    restart(node)
+    assert text(node) == before
+
+
+def test_a_whole_configuration_is_made_in_parts_between_other_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journals, "MAX_JOURNAL_COMMITS", 5)
+    monkeypatch.setattr(commits, "MAX_JOURNAL_COMMITS", 5)
+    monkeypatch.setattr(commits, "CHECKPOINT_PART", 10)
+    node = booted()
+    controller = node.controller
+    assert controller is not None
+
+    def wholes() -> list[int]:
+        return [one.number for one in Journal(node.state[JOURNAL]).commits if one.text is not None]
+
+    for number in range(2, 7):
+        mtu(node, 1000 + number)
+    parts = 0
+    while controller.next_timer() <= node.now:
+        outputs = controller.on_timer(node.now)
+        assert outputs == [] or parts > 2
+        node.perform(outputs)
+        parts += 1
+        if parts == 2:
+            # A commit in between: the text begins anew, for that one.
+            mtu(node, 1300)
+            assert wholes() == [1]
+    assert parts > 4
+    assert controller.state.journal.commits[-1].text == text(node, keys=True)
+    # Where commits never rest, it is made at once at last.
+    for number in range(20):
+        mtu(node, 1000 + number)
+        node.perform(controller.on_timer(node.now))
+    assert wholes() == [1, 7, 17, 27]
     before = text(node)
     restart(node)
     assert text(node) == before
