@@ -30,6 +30,7 @@ from chassis.model.ipsec import ManualSa
 from chassis.model.router import Config
 from chassis.net.ethernet import HEADROOM
 from chassis.sim.faults import MIN_RUN_TIME, Faults
+from chassis.sim.ike_process_model import WALL
 from chassis.sim.lab import LabModel
 from chassis.sim.node import CardModel, CardStart, ControllerStart, NodeModel, Variant
 from chassis.sim.run import SimOutcome, simulate
@@ -106,6 +107,7 @@ def _router(node: labs.RouterNode) -> NodeModel:
             settings=settings,
             now=start.now,
             flash=flash,
+            wall_offset=WALL,
             read_flash=start.read_flash,
         )
 

@@ -8,7 +8,8 @@ from all of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from math import inf
+from typing import Any, Final
 
 from chassis.bus.engine import Output, ToCard, ToLauncher
 from chassis.bus.messages import Goodbye, Heartbeat, Hello, Message, Reply
@@ -30,6 +31,7 @@ from chassis.xcrp import (
 )
 from chassis.xcrp.admission import Admission
 from chassis.xcrp.cards import AdmissionEvent, CardEntry
+from chassis.xcrp.certificate_alarms import STANDING_FILE, CertificateWatch
 from chassis.xcrp.commits import Commits
 from chassis.xcrp.configuration import CheckedConfig
 from chassis.xcrp.flash import FlashFile, read_store
@@ -44,6 +46,13 @@ from chassis.xcrp.state import ControllerState
 
 BOOT_SHIFT = 32
 """The first version of a boot is its number shifted by this: above every version of the boots before."""
+
+_SEVERITY_OF_ALARM: Final = {
+    "major": "error",
+    "minor": "warning",
+    "warning": "warning",
+    "cleared": "informational",
+}
 
 
 class ControllerEngine:
@@ -71,7 +80,8 @@ class ControllerEngine:
         journal = Journal(files.get(JOURNAL))
         self.node = NodeState(node, numbers, read, boot << BOOT_SHIFT)
         secret, faults = secret_commands.read_secret(files)
-        self.state = ControllerState(boot, read, self.node, journal, startup, secret)
+        watch = CertificateWatch(self.node, wall_offset, files.get(STANDING_FILE))
+        self.state = ControllerState(boot, read, self.node, journal, startup, secret, watch)
         self.state.history.wall_offset = wall_offset
         self._problems = problems + faults + journal.problems + numbers.problems
         self._flash: tuple[FlashFile, ...] = ()
@@ -120,11 +130,16 @@ class ControllerEngine:
         outputs = self._admission.process_pending(now) + self._commits.on_timer(now)
         outputs += self._admission.on_timer(now) + self._run_commands(now)
         outputs += self._reports.on_timer(now) + self._admission.check_heartbeats(now)
-        return outputs + self._operators.on_timer(now)
+        return outputs + self._operators.on_timer(now) + self._check_certificates(now)
 
     def next_timer(self) -> float:
         parts = (self._commits, self._admission, self._reports, self._operators)
-        return min(part.next_timer() for part in parts)
+        certificates = self.state.certificates.next_timer() if self.state.reconciled else inf
+        return min(certificates, *(part.next_timer() for part in parts))
+
+    def set_clock(self, wall_offset: float) -> None:
+        """The clock of the day (s since 1970) shows so much more than the engine's; it may have been set."""
+        self.state.certificates.set_clock(wall_offset)
 
     def on_stall(self, seconds: float, now: float) -> list[Output]:
         """The controller could not run for `seconds`: do not count that time as silence of cards."""
@@ -204,6 +219,10 @@ class ControllerEngine:
         """The shell's answer to a `Persist` or `Append`: why the file is not on disk, or empty if it is."""
         if error:
             self._admission.on_write_failed(now)
+        if file == STANDING_FILE:
+            if error:
+                self.state.certificates.on_unwritten(now)
+            return self._run_commands(now)
         return self._commits.on_stored(file, error, now) + self._run_commands(now)
 
     # inside
@@ -215,6 +234,20 @@ class ControllerEngine:
             number, command, arguments = self._commands.pop(0)
             outputs += self._admission.process_pending(now)
             outputs += self._operators.command(number, command, arguments, now)
+        return outputs
+
+    def _check_certificates(self, now: float) -> list[Output]:
+        """Tell of alarms of certificates that are new or over, where it is time to look."""
+        state = self.state
+        if not state.reconciled or now < state.certificates.next_timer():
+            return []
+        raised, cleared, outputs = state.certificates.check(now)
+        for alarm in (*raised, *cleared):
+            text = f"{alarm.place}: alarm {alarm.name} ({alarm.severity})" + (alarm.text and f": {alarm.text}")
+            severity = _SEVERITY_OF_ALARM[alarm.severity]
+            values = {"alarm": alarm.name, "object": alarm.place, "state": alarm.severity}
+            state.log(severity, "alarm", text, now, context=alarm.context, **values)
+            outputs += state.event(text, now)
         return outputs
 
     def _force(self, checked: CheckedConfig, what: str, now: float) -> list[Output]:

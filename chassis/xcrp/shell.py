@@ -151,6 +151,7 @@ class ControllerShell:
     def _on_timer(self, now: float) -> None:
         if now >= self._alive_at:
             self._alive_at = now + ALIVE_INTERVAL
+            self.engine.set_clock(time.time() - now)
             self._send_to_launcher({"what": "alive"})
             self._sample_cards_at_risk(now)
         if self.engine.next_timer() <= now:

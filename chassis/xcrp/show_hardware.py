@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterator
 from typing import Any, Final
 
-from chassis.model.ike import IkePolicy
 from chassis.model.router import MANAGEMENT_SLOT, Config
 from chassis.xcrp import tunnels
 from chassis.xcrp.cards import AdmissionState, CardEntry
@@ -105,14 +104,14 @@ def _slot(card: str) -> int:
     return int(card.rpartition(" ")[2].partition("/")[0])
 
 
-def hardware(state: ControllerState) -> Row:
+def hardware(state: ControllerState, now: float) -> Row:
     """Return the slots, the parts that are in none, and the number of alarms."""
     parts = [{"part": part, **_made(state.node.name, part)} for part in ("backplane", "fan tray")]
     return {
         "platform": PLATFORM,
         "slots": slots(state),
         "parts": parts,
-        "alarms": sum(1 for _ in _alarms(state.node)),
+        "alarms": sum(1 for _ in _alarms(state, now)),
     }
 
 
@@ -190,21 +189,22 @@ def _state(entry: CardEntry) -> str:
     return "booting" if entry.state in booting else "down"
 
 
-def alarms(node: NodeState) -> Row:
-    """Return the alarms that stand: cards, ports and tunnels that are down, certificates that are missing.
+def alarms(state: ControllerState, now: float) -> Row:
+    """Return the alarms that stand: cards, ports and tunnels that are down, certificates that are not valid.
 
     `total` counts them by severity; of many the first `MAX_ALARMS` are there.
     """
     rows: list[Row] = []
     total: dict[str, int] = {}
-    for alarm in _alarms(node):
+    for alarm in _alarms(state, now):
         total[alarm["severity"]] = total.get(alarm["severity"], 0) + 1
         if len(rows) < MAX_ALARMS:
             rows.append(alarm)
     return {"alarms": rows, "total": total}
 
 
-def _alarms(node: NodeState) -> Iterator[Row]:
+def _alarms(state: ControllerState, now: float) -> Iterator[Row]:
+    node = state.node
     served = {asp(name) for pool in node.plan.config.pools.values() for name in pool.asps}
     for entry in node.cards.values():
         if not entry.usable:
@@ -217,22 +217,11 @@ def _alarms(node: NodeState) -> Iterator[Row]:
             card = node.cards.get(port.card)
             why = "no carrier" if card is None or card.usable else f"{port.card} is down"
             yield _alarm(f"port {port.name}", "portDown", why)
-    for number, state in node.tunnels.items():
-        if not state.up:
+    for number, tunnel in node.tunnels.items():
+        if not tunnel.up:
             yield _tunnel_alarm(node, node.plan.tunnels[number])
-    for context, policies in ((name, one.ike_policies) for name, one in node.plan.config.contexts.items()):
-        if any(_signs(node.plan.config, policy) for policy in policies.values()):
-            missing = node.plan.flash.first_missing(context)
-            if missing:
-                yield _alarm(f"context {context}", "certificateMissing", missing)
-
-
-def _signs(config: Config, policy: IkePolicy) -> bool:
-    """Return whether an IKE policy authenticates by certificates."""
-    if policy.version == 2:
-        return policy.authentication == "rsa-signature"
-    proposals = [config.ike_proposals.get(ref.name) for ref in policy.proposals]
-    return any(found is not None and found.authentication == "rsa-signature" for found in proposals)
+    for alarm in state.certificates.alarms(now):
+        yield _alarm(alarm.place, alarm.name, alarm.text, alarm.severity)
 
 
 def _alarm(place: str, kind: str, text: str, severity: str = MAJOR, cause: str = "") -> Row:

@@ -396,6 +396,10 @@ class OwnCertificate:
         """What the peer is sent (DER): the certificate and its chain, without the root, which the peer has."""
         return (self.certificate.public_bytes(_DER), *self.chain)
 
+    def is_valid(self, wall: float) -> bool:
+        facts = self.certificate
+        return facts.not_valid_before_utc.timestamp() <= wall <= facts.not_valid_after_utc.timestamp()
+
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
@@ -404,12 +408,12 @@ class Credentials:
     trusted: tuple[x509.Certificate, ...] = ()
     own: tuple[OwnCertificate, ...] = ()
 
-    def select(self, identity: IkeIdentity) -> OwnCertificate | None:
-        """Return the own certificate for `identity`, else the first own one; None without any."""
-        for own in self.own:
-            if any(identity.same(other) for other in own.identities):
-                return own
-        return self.own[0] if self.own else None
+    def select(self, identity: IkeIdentity, wall: float) -> OwnCertificate | None:
+        """Return the own certificate for `identity`, else the first own one; None without any. One that is valid
+        at `wall` (s since 1970) goes before one that is not: a new one may stand beside the old one."""
+        named = [own for own in self.own if any(identity.same(other) for other in own.identities)]
+        among = named or self.own
+        return next((own for own in among if own.is_valid(wall)), among[0] if among else None)
 
     def verify(self, ders: Sequence[bytes], wall: float) -> Verified:
         """Return the peer's certificate, the first of `ders`, verified. `wall` is the time of day (s since 1970).

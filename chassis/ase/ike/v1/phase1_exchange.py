@@ -185,7 +185,8 @@ class Phase1Exchange(ABC):
         digest = self.phase1.auth_hash(self.sa.initiator, own.emit())
         if self.phase1.by_psk:
             return own, (Hash(digest),)
-        found = None if connection.credentials is None else connection.credentials.select(connection.identity)
+        credentials, wall = connection.credentials, self.sa.host.wall_clock
+        found = None if credentials is None else credentials.select(connection.identity, wall)
         if found is None:
             raise NegotiationError(
                 "no certificate",

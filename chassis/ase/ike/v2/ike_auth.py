@@ -75,12 +75,12 @@ def cert_requests(connection: Connection) -> tuple[CertReqV2, ...]:
 
 
 def make_auth(
-    connection: Connection, prf: PrfSpec, octets: bytes, hashes: tuple[int, ...]
+    connection: Connection, prf: PrfSpec, octets: bytes, hashes: tuple[int, ...], wall: float
 ) -> tuple[tuple[CertV2, ...], Auth]:
     """Return (our certificates, our AUTH payload) over the signed `octets`.
 
     `hashes` are those of RFC 7427 that the peer can verify, in our order. Without one the signature is PKCS #1
-    with SHA-1 (RFC 7296 3.8).
+    with SHA-1 (RFC 7296 3.8). `wall` is the time of day (s since 1970).
 
     Raises:
         NegotiationError: there is no preshared key, or no certificate with a key.
@@ -89,7 +89,7 @@ def make_auth(
         if connection.psk is None:
             raise authentication_error_v2("the IKE policy has no preshared key")
         return (), Auth(AuthMethod.SHARED_KEY, psk_auth(prf, connection.psk, octets))
-    own = None if connection.credentials is None else connection.credentials.select(connection.identity)
+    own = None if connection.credentials is None else connection.credentials.select(connection.identity, wall)
     if own is None:
         raise authentication_error_v2(f"no certificate with a key for identity {connection.identity}")
     certificates = tuple(CertV2(CertEncoding.X509_SIGNATURE, der) for der in own.ders)
@@ -190,7 +190,8 @@ class _Authentication:
         sa = self._sa
         identity = connection.identity.v2(PayloadTypeV2.ID_I if sa.initiator else PayloadTypeV2.ID_R)
         octets = self._signed_octets(identity, ours=True)
-        return identity, *make_auth(connection, sa.ike_keymat.choice.prf, octets, sa.signature_hashes)
+        prf, wall = sa.ike_keymat.choice.prf, sa.host.wall_clock
+        return identity, *make_auth(connection, prf, octets, sa.signature_hashes, wall)
 
     def verify_peer(self, connection: Connection, identity: IdV2, payloads: tuple[PayloadV2, ...]) -> None:
         """Verify the peer's AUTH.

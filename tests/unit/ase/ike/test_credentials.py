@@ -264,7 +264,7 @@ def test_our_certificate_is_chosen_by_the_identity() -> None:
     credentials, _ = Credentials.read(store)
 
     def chosen(identity: IkeIdentity) -> str:
-        own = credentials.select(identity)
+        own = credentials.select(identity, pki.NOW)
         assert own is not None
         return own.name
 
@@ -272,7 +272,21 @@ def test_our_certificate_is_chosen_by_the_identity() -> None:
     assert chosen(IkeIdentity.of("10.0.0.1")) == "a"
     assert chosen(IkeIdentity.of("nobody.example")) == "a"
     assert chosen(IkeIdentity(IdType.DER_ASN1_DN, second.subject.public_bytes())) == "b"
-    assert Credentials().select(IkeIdentity.of("gw.example")) is None
+    assert Credentials().select(IkeIdentity.of("gw.example"), pki.NOW) is None
+
+
+def test_of_two_certificates_of_ours_the_valid_one_is_chosen() -> None:
+    old = ROOT.issue("gw", dns=["gw.example"], ends=pki.NOW - 1.0)
+    new = ROOT.issue("gw", dns=["gw.example"], begins=pki.NOW)
+    key = pki.key("gw")
+    credentials, _ = Credentials.read(pki.records(own=[("a", old, key), ("b", new, key)]))
+    before, now, at_last = (
+        credentials.select(IkeIdentity.of("gw.example"), pki.NOW + at) for at in (-10.0, 10.0, 2 * pki.YEAR)
+    )
+    assert before is not None
+    assert now is not None
+    assert at_last is not None
+    assert (before.name, now.name, at_last.name) == ("a", "b", "a")
 
 
 def test_intermediates_of_ours_are_shown_without_the_root() -> None:
