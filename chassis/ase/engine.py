@@ -53,6 +53,7 @@ from chassis.bus.messages import (
     Request,
     SaEvent,
 )
+from chassis.bus.records import AspRateRecord
 from chassis.bus.replication import RecordChange
 from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.tables import ForwardingTables
@@ -173,7 +174,9 @@ class AspEngine(CardBase):
     def _update_queues(self) -> None:
         """Apply settings and records to the queues. A fenced ASP keeps no packets."""
         queues = self.datapath.queues
-        queues.set_rate(self.settings.get("asp-rate"))
+        configured = self.replica.records.get((AspRateRecord.TYPE, self.card))
+        asked = configured.rate if isinstance(configured, AspRateRecord) else self.settings.get("asp-rate")
+        queues.set_rate(asked)
         for number in queues.measured_tunnels() - self.tunnels.local.keys():
             queues.remove_tunnel(number)
         queues.remove_stale_entries()

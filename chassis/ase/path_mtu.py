@@ -25,12 +25,12 @@ from chassis.bus.engine import Output, ToController
 from chassis.bus.messages import LogRecord, Value
 from chassis.bus.records import TunnelRecord
 from chassis.fwd.mtu import MIN_IPV4_MTU, UNLIMITED, MtuLimits
-from chassis.fwd.rate import TokenBucket
 from chassis.fwd.tables import ForwardingTables
 from chassis.net.address import format_address
 from chassis.net.errors import DecodeError
 from chassis.net.icmp import Icmp
 from chassis.net.ipv4 import DONT_FRAGMENT, IPV4_HEADER_LENGTH, PROTOCOL_AH, PROTOCOL_ESP, PROTOCOL_UDP, Ipv4
+from chassis.net.rate import TokenBucket
 from chassis.net.types import Buffer
 
 MIN_PATH_MTU: Final = 576

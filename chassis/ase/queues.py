@@ -29,9 +29,9 @@ from chassis.bus.backlog import selected
 from chassis.bus.batch import Batch
 from chassis.bus.coalesce import coalesce
 from chassis.bus.priority import CLASS_COUNT, classes_of
-from chassis.fwd.rate import Rate
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH
+from chassis.net.rate import Rate
 
 MAX_QUEUE_PACKETS: Final = 512
 """Packets of one queue."""

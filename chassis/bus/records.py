@@ -79,7 +79,8 @@ class InterfaceRecord:
 class PortRecord:
     """An Ethernet port: its card, the interface bound to it, its hardware address, its MTU (of the IP packet).
 
-    `secondary` has further addresses of the interface and their prefix lengths, in turn.
+    `secondary` has further addresses of the interface and their prefix lengths, in turn. `descriptor` is the
+    priority descriptor (PD) that packets get as they come in; below 0: none.
     """
 
     port: str
@@ -93,6 +94,7 @@ class PortRecord:
     circuit: int = 0
     mtu: int = 1500
     secondary: tuple[int, ...] = ()
+    descriptor: int = -1
 
     TYPE: ClassVar[str] = "port"
 
@@ -274,6 +276,20 @@ class PolicyRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class AspRateRecord:
+    """What an ASP can encapsulate in a second, by the configuration: a text for `chassis.net.rate.Rate`."""
+
+    card: str
+    rate: str
+
+    TYPE: ClassVar[str] = "asp-rate"
+
+    @property
+    def key(self) -> Key:
+        return (self.TYPE, self.card)
+
+
+@dataclass(frozen=True, slots=True)
 class CertificateRecord:
     """An object of a context's PKI store: `kind` is trusted, self or key; `pem` is the file. A self certificate
     belongs to the key of the same name."""
@@ -300,5 +316,6 @@ Record = (
     | LocalAddressRecord
     | TunnelRecord
     | PolicyRecord
+    | AspRateRecord
     | CertificateRecord
 )

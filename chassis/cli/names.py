@@ -35,6 +35,7 @@ _BY_FIELD: Final[Mapping[str, str]] = {
     "interface_context": "context",
     "policy": "ipsec-policy",
     "pools": "asp-pool",
+    "policing_policy": "policing-policy",
     "qos_policy": "qos-policy",
     "sa": "security-association",
     "unnumbered": "interface",

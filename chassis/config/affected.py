@@ -111,6 +111,7 @@ class Affected:
         self.ipsec_policies = TouchedNames(old.ipsec_policies, new.ipsec_policies)
         self.manual_sas = TouchedNames(old.manual_sas, new.manual_sas)
         self.qos_policies = TouchedNames(old.qos_policies, new.qos_policies)
+        self.policing_policies = TouchedNames(old.policing_policies, new.policing_policies)
         self.cards = TouchedNames(old.cards, new.cards)
         self.ports = TouchedNames(old.ports, new.ports)
         self.all_tunnels = TouchedNames(old.tunnels, new.tunnels)
@@ -168,6 +169,8 @@ class Affected:
     def port(self, port: Port) -> bool:
         """Return whether a port is affected."""
         if port.name in self.ports.touched or self.cards.affect(port.slot):
+            return True
+        if self.policing_policies.affect(port.policing_policy):
             return True
         if port.context is None or port.interface is None:
             return False

@@ -46,6 +46,8 @@ _GLOBAL: tuple[Command, ...] = (
             target="pools", enters="asp-pool", guide="13", no=("no asp pool <name:name> [service security]",)),
     Command("asp-pool.asp", ("asp-pool",), "asp <asps:asp>", "put an ASP of an ASE card into the pool",
             does="append", target="asps", code="S-102", guide="13", no=("no asp <asps:asp>",)),
+    Command("asp-pool.rate", ("asp-pool",), "rate <rate:rate>",
+            "what each ASP of the pool can encapsulate in a second", standing="ours"),
     Command("asp-group", ("global",), "asp group <name:name>", "group of ASP pools that serves contexts",
             does="enter", target="groups", enters="asp-group", surplus="S-023", guide="13"),
     Command("asp-group.pool", ("asp-group",), "pool <pools:name>", "put a pool into the group", does="append",
@@ -335,6 +337,15 @@ _IPSEC: tuple[Command, ...] = (
             "1: no priorities, 4: strict priority", guide="8.5.1"),
 )
 
+_QOS: tuple[Command, ...] = (
+    Command("policing-policy", ("global",), "qos policy <name:name> policing",
+            "marks of packets that come in by a port", does="enter", target="policing_policies",
+            enters="policing", standing="ours", no=("no qos policy <name:name> [policing]",)),
+    Command("policing-policy.mark", ("policing",), "mark {priority <priority:0-7> | dscp <dscp:dscp>}",
+            "priority descriptor of all packets, as a DSCP or as a priority, 0 the highest", standing="ours",
+            no=("no mark", "no mark dscp", "no mark priority")),
+)
+
 _CHASSIS: tuple[Command, ...] = (
     Command("card", ("global",), "card <type:card-type> <slot:1-14>", "card in a slot", does="enter",
             target="cards", enters="card", code="S-101", guide="12",
@@ -351,6 +362,10 @@ _CHASSIS: tuple[Command, ...] = (
             target="shutdown", guide="12"),
     Command("port.bind-interface", ("port",), "bind interface <interface:name> <context:name>",
             "interface of a context that the port carries", guide="12"),
+    Command("port.qos-policy", ("port",),
+            "qos policy policing <policing_policy:name> [<acl_counters=acl-counters>]",
+            "policy that marks what comes in", standing="ours",
+            no=("no qos policy policing [<policing_policy:name>] [<acl_counters=acl-counters>]",)),
     Command("boot-configuration", ("global",), "boot configuration <file:word>",
             "file that a start without commits reads, and reload", does="keep", guide="12"),
     Command("service-console-break", ("global",), "service console-break",
@@ -366,6 +381,6 @@ _CHASSIS: tuple[Command, ...] = (
 )
 
 CONFIG_COMMANDS: tuple[Command, ...] = (
-    *_GLOBAL, *_CONTEXT, *_LOGGING, *_TUNNEL, *_IKE, *_IPSEC, *_CHASSIS
+    *_GLOBAL, *_CONTEXT, *_LOGGING, *_TUNNEL, *_IKE, *_IPSEC, *_QOS, *_CHASSIS
 )
 """Every command that changes the configuration, in printing order."""

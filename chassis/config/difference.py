@@ -20,6 +20,7 @@ _GLOBAL = (
     ("ipsec_policies", "ipsec-policy", "ipsec-policy"),
     ("manual_sas", "security-association", "ipsec-sa"),
     ("qos_policies", "qos-policy", "ipsec-policy-pq"),
+    ("policing_policies", "policing-policy", "policing"),
     ("tunnels", "tunnel", "tunnel"),
     ("cards", "card", "card"),
     ("ports", "port", "port"),

@@ -18,6 +18,8 @@ _OPENERS: tuple[tuple[str, str, str, str], ...] = (
     # mode, syntax, mode that it opens, help
     ("global", "link-group", "link-group", "group of links"),
     ("global", "qos", "qos-policy", "policy or map of quality of service"),
+    ("global", "qos policy <name:name> <kind:word>", "qos-policy", "QoS policy of another kind"),
+    ("global", "qos policy <name:name> policing <option:word>", "qos-policy", "QoS policy with an option"),
     ("global", "bridge", "bridge", "profile of bridges"),
     ("global", "dot1q profile", "dot1q-profile", "profile of 802.1Q circuits"),
     ("global", "atm profile", "atm-profile", "profile of ATM circuits"),
@@ -60,10 +62,13 @@ _OPENERS: tuple[tuple[str, str, str, str], ...] = (
     ("neighbor", "address-family", "neighbor-family", "address family of a neighbour"),
     ("area", "interface <name:name>", "protocol-interface", "interface of OSPF"),
     ("qos-policy", "class", "class", "class of traffic"),
+    ("policing", "class", "class", "class of traffic"),
+    ("policing", "access-group", "class", "classes of traffic"),
     ("forward-policy", "class", "class", "class of traffic"),
 )
 
 _QOS = ("qos policy <kind=policing|metering|queuing>", "qos <kind=hierarchical|mode|priority|profile|rate|weight>")
+_QUEUING = "qos policy <kind=metering|queuing>"
 _FORWARD = "forward policy <name:name> <way=in|out>"
 _CIRCUIT = (*_QOS, _FORWARD, "bind", "bridge profile", "description", "encapsulation", "ip", "mtu", "shutdown")
 
@@ -77,7 +82,7 @@ _LINES: dict[str, tuple[str, ...]] = {
         "logging <kind=filter|syslog>", "ntp", "radius", "service <kind=ftp|scp|sftp|ssh|telnet|tftp>", "snmp",
         "tacacs+", "vpn-rd",
     ),
-    "port": (*_QOS, _FORWARD, "bridge profile", "link-group <name:name>"),
+    "port": (_QUEUING, *_QOS[1:], _FORWARD, "bridge profile", "link-group <name:name>"),
     "interface": (*_QOS, _FORWARD),
     "tunnel": ("qos policy <kind=policing|metering>", _FORWARD),
     "link-group": _CIRCUIT,
@@ -99,6 +104,8 @@ _LINES: dict[str, tuple[str, ...]] = {
     ),
     "other-administrator": ("full-name", "privilege", "timeout"),
     "filter": ("description", "seq"),
+    "policing": ("burst", "conform", "exceed", "radius", "rate", "violate"),
+    "class": ("burst", "class", "conform", "exceed", "mark", "rate", "violate"),
     "bridge": ("description",),
 }  # fmt: skip
 """Lines that do not open a mode: their leading words, by mode."""

@@ -255,6 +255,7 @@ MODES: dict[str, Mode] = {
         Mode("ipsec-sa", "(config-ipsec-sa)#", "global", "security-association", "a manual SA"),
         Mode("ipsec-sa-spi", "(config-ipsec-sa-spi)#", "ipsec-sa", "spi", "a direction of a manual SA"),
         Mode("ipsec-policy-pq", "(config-ipsec-policy-pq)#", "global", "qos-policy", "an IPsec QoS policy"),
+        Mode("policing", "(config-policy-policing)#", "global", "policing-policy", "a QoS policy of ports"),
         Mode("card", "(config-card)#", "global", "card", "a card"),
         Mode("port", "(config-port)#", "global", "port", "a port"),
     )

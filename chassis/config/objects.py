@@ -10,6 +10,7 @@ from chassis.config.grammar import MODES, Command
 from chassis.model.acl import Acl
 from chassis.model.ike import IkePolicy, IkeProposal
 from chassis.model.ipsec import IpsecPolicy, IpsecProposal, ManualSa, Profile, QosPolicy, Spi
+from chassis.model.qos import PolicingPolicy
 from chassis.model.router import Administrator, AspGroup, AspPool, Card, Context, Interface, Port, Tunnel
 
 CLASSES: dict[str, type] = {
@@ -29,6 +30,7 @@ CLASSES: dict[str, type] = {
     "ipsec-sa": ManualSa,
     "ipsec-sa-spi": Spi,
     "ipsec-policy-pq": QosPolicy,
+    "policing": PolicingPolicy,
     "card": Card,
     "port": Port,
 }

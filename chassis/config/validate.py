@@ -228,22 +228,23 @@ class _Checks:
         for port in config.ports.values():
             if only is not None and not only.port(port):
                 continue
-            self.own("port", port.name)
-            here = self.position("port", port.name, "name")
+            path: Path = ("port", port.name)
+            self.own(*path)
+            here = self.position(*path, "name")
             card = config.cards.get(port.slot)
             if port.slot not in CONTROLLER_SLOTS:
                 if card is None:
                     self.report("warning", "S-103", here, port.name, f"no card in slot {port.slot}: port is down")
                 elif port.number > card.ports:
                     self._missing_port(port.name, port.number, here)
+            if (policy := port.policing_policy) is not None:
+                self.refer(policy, config.policing_policies, (*path, "policing_policy"), "QoS policy")
             if port.interface is None or port.context is None:
                 continue
-            path: Path = ("port", port.name)
             context = self.refer(port.context, config.contexts, (*path, "context"), "context", code="S-047")
-            if context is None:
-                continue
-            where = f" in context {context.name}"
-            self.refer(port.interface, context.interfaces, (*path, "interface"), "interface", where)
+            if context is not None:
+                where = f" in context {context.name}"
+                self.refer(port.interface, context.interfaces, (*path, "interface"), "interface", where)
         for card in config.cards.values():
             if only is not None and card.slot not in only.cards.touched:
                 continue
@@ -254,10 +255,8 @@ class _Checks:
 
     def _missing_port(self, name: str, number: int, here: SourcePosition) -> None:
         card = self.config.cards[int(name.split("/")[0])]
-        hint = ""
-        if card.is_line_card:
-            sizes = [size for size in (12, 20, 40, 60) if size >= number]
-            hint = f"card ether-{sizes[0] if sizes else number}-port {card.slot}"
+        sizes = [size for size in (12, 20, 40, 60) if size >= number] or [number]
+        hint = f"card ether-{sizes[0]}-port {card.slot}" if card.is_line_card else ""
         message = f"card {card.type} in slot {card.slot} has {card.ports or 'no'} ports"
         self._add("warning", "S-082", here, name, message, hint)
 

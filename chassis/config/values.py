@@ -14,8 +14,10 @@ from functools import cache
 from chassis.config.secrets import encrypted_octets
 from chassis.model.ike import Identity, PreSharedKey
 from chassis.model.ipsec import Key
+from chassis.model.qos import DSCPS
 from chassis.model.router import MANAGEMENT, NULL0
 from chassis.net.address import format_prefix, network_of
+from chassis.net.rate import Rate
 from chassis.net.ssh_key import public_key
 
 MAX_SLOT = 14
@@ -311,6 +313,25 @@ def _read_card_type(word: str) -> object:
     return word.lower()
 
 
+def _read_rate(word: str) -> object:
+    try:
+        rate = Rate.parse(word)
+    except ValueError as error:
+        return InvalidValue(str(error))
+    return InvalidValue("0 is no rate: `no rate` is without a limit") if rate is None else word
+
+
+def _read_dscp(word: str) -> object:
+    value = DSCPS.get(word.lower())
+    if value is None and _NUMBER.fullmatch(word) and int(word) < 64:
+        value = int(word)
+    return InvalidValue("expected a DSCP such as ef, af21, cs5, or 0 to 63") if value is None else value
+
+
+def _show_dscp(value: object) -> str:
+    return next((name for name, number in DSCPS.items() if number == value), str(value))
+
+
 def card_ports(card_type: str) -> int:
     """Return the number of ports of a card type such as ge-10-port; 0 if the name has no number."""
     found = re.fullmatch(r"[a-z0-9-]*?-([0-9]{1,3})-port", card_type, re.ASCII)
@@ -351,6 +372,8 @@ TYPES: dict[str, ValueType] = {
         ValueType("asp", "slot/asp", lambda word: _read_pair(word, 2, "an ASP such as 1/2")),
         ValueType("port", "slot/port, or management", _read_port),
         ValueType("card-type", "type of card", _read_card_type),
+        ValueType("rate", "rate such as 50M in bits a second, or 20kpps in packets", _read_rate),
+        ValueType("dscp", "DSCP such as ef, af21, cs5, or 0 to 63", _read_dscp, _show_dscp),
         ValueType(
             "protocol",
             "IP protocol, name or number",

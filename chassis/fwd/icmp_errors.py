@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from chassis.bus.counters import Counters
 from chassis.fwd.drop_causes import DropCause
-from chassis.fwd.rate import TokenBucket
 from chassis.net import icmp
 from chassis.net.address import is_multicast, is_unicast_host
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH, OFFSET_MASK, PROTOCOL_ICMP, Ipv4
+from chassis.net.rate import TokenBucket
 from chassis.net.types import Buffer
 
 ICMP_ERROR_RATE = 1000.0

@@ -24,13 +24,13 @@ from chassis.bus.counters import Counters
 from chassis.bus.engine import Output, ToController, ToWire
 from chassis.bus.messages import NeighbourEvent
 from chassis.fwd.drop_causes import DropCause
-from chassis.fwd.rate import TokenBucket
 from chassis.linecard.counters import PacketCounters
 from chassis.linecard.ports import LineCardPort
 from chassis.net.address import BROADCAST_MAC, ZERO_MAC
 from chassis.net.arp import REPLY, REQUEST, Arp
 from chassis.net.errors import DecodeError
 from chassis.net.ethernet import ETHERTYPE_ARP, header
+from chassis.net.rate import TokenBucket
 from chassis.net.types import Buffer
 from chassis.state_machine import StateMachine
 

@@ -6,9 +6,6 @@ stack send. Lookup and everything that every card does alike is in `chassis.fwd.
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable
-
 from chassis.bus.batch import Batch
 from chassis.bus.card import CardBase
 from chassis.bus.engine import Output, ToFabric
@@ -23,11 +20,6 @@ from chassis.linecard.local_stack import LocalStack
 from chassis.linecard.ping import PingSessions
 from chassis.linecard.ports import LineCardPort, LineCardPorts
 from chassis.net.ethernet import HEADROOM
-from chassis.net.types import Writable
-
-Remark = Callable[[str, Writable, "array[int]"], bytes]
-"""`remark(port, body, lengths)`: the six-bit priority descriptors of packets that came in by a port and are to be
-forwarded, an octet each, or none at all. They choose queues (guide 8.5); the packets stay as they are."""
 
 
 class LineCardDelivery:
@@ -40,8 +32,6 @@ class LineCardDelivery:
         self.arp = self.egress.arp
         self.pings = PingSessions(card.card, self.forwarder, self.tables)
         self.local_stack = LocalStack(card, self.forwarder, self.pings, packets)
-        self.remark: Remark | None = None
-        """QoS remarking of what comes in; no command of the guide asks for any."""
         self._card = card
         self._ports = ports
         self._packets = packets
@@ -95,8 +85,10 @@ class LineCardDelivery:
         return [ToFabric(card, self._card.set_sender(batch))]
 
     def _remarked(self, batch: Batch, origin: Origin) -> Batch:
-        if self.remark is not None and origin.port:
-            batch.descriptors = self.remark(origin.port, batch.body, batch.lengths)
+        """Give packets that came in by a port its mark, which chooses queues (guide 8.5); no packet is changed."""
+        port = self._ports.own.get(origin.port)
+        if port is not None and port.mark:
+            batch.descriptors = port.mark * len(batch.lengths)
         return batch
 
     def _receive_arp(self, port: LineCardPort, batch: Batch, now: float) -> list[Output]:

@@ -16,9 +16,10 @@ SPEED = 1000
 
 
 class LineCardPort:
-    """One port of this card. `limit` is the longest frame (octets) that its MTU allows."""
+    """One port of this card. `limit` is the longest frame (octets) that its MTU allows; `mark` is the priority
+    descriptor of a packet that comes in, one octet, or none."""
 
-    __slots__ = ("addresses", "carrier", "limit", "record", "up")
+    __slots__ = ("addresses", "carrier", "limit", "mark", "record", "up")
 
     def __init__(self, record: PortRecord, carrier: bool) -> None:
         self.carrier = carrier
@@ -28,6 +29,7 @@ class LineCardPort:
         self.record = record
         self.addresses = frozenset(address for address, _ in record.networks)
         self.limit = record.mtu + HEADROOM
+        self.mark = bytes([record.descriptor]) if record.descriptor >= 0 else b""
         self.up = record.enabled and self.carrier
 
     @property

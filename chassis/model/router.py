@@ -14,6 +14,7 @@ from typing import Literal
 from chassis.model.acl import Acl
 from chassis.model.ike import IkePolicy, IkeProposal
 from chassis.model.ipsec import IpsecPolicy, IpsecProposal, ManualSa, Profile, QosPolicy, TunnelEntry
+from chassis.model.qos import PolicingPolicy
 from chassis.model.source import Kept, kept_field, line_field, written_field, written_flag
 
 MANAGEMENT, MANAGEMENT_SLOT = "management", 7
@@ -56,13 +57,18 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """`port ethernet SLOT/PORT`, keyed by "3/11"; "management" is the controller's. A port starts shut down."""
+    """`port ethernet SLOT/PORT`, keyed by "3/11"; "management" is the controller's. A port starts shut down.
+
+    `policing_policy` is the QoS policy that marks what comes in; `acl_counters` is an option of it without effect.
+    """
 
     name: str
     description: str | None = None
     shutdown: bool = True
     interface: str | None = None
     context: str | None = None
+    policing_policy: str | None = None
+    acl_counters: str | None = None
     accepted: tuple[str, ...] = ()
     kept: tuple[Kept, ...] = kept_field()
     written: frozenset[str] = written_field()
@@ -79,10 +85,14 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class AspPool:
-    """`asp pool NAME service security`; `asps` in the order typed, each like "1/1"."""
+    """`asp pool NAME service security`; `asps` in the order typed, each like "1/1".
+
+    `rate` is what each of them can encapsulate in a second, such as "50M" (bits) or "20kpps"; None: no limit.
+    """
 
     name: str
     asps: tuple[str, ...] = ()
+    rate: str | None = None
     kept: tuple[Kept, ...] = kept_field()
     written: frozenset[str] = written_field()
     line: int = line_field()
@@ -250,6 +260,7 @@ class Config:
     ipsec_policies: Mapping[str, IpsecPolicy] = field(default_factory=dict)
     manual_sas: Mapping[str, ManualSa] = field(default_factory=dict)
     qos_policies: Mapping[str, QosPolicy] = field(default_factory=dict)
+    policing_policies: Mapping[str, PolicingPolicy] = field(default_factory=dict)
     cards: Mapping[int, Card] = field(default_factory=dict)
     ports: Mapping[str, Port] = field(default_factory=dict)
     accepted: tuple[str, ...] = ()

@@ -55,6 +55,12 @@ def is_shut(config: Config, card: str) -> bool:
     return configured.shutdown or (number != "" and int(number) in configured.shut_asps)
 
 
+def rate_of(config: Config, card: str) -> str | None:
+    """Return the rate of an ASP: that of the first pool that has the ASP; None without one."""
+    name = card.rpartition(" ")[2]
+    return next((pool.rate for pool in config.pools.values() if name in pool.asps), None)
+
+
 def card_of_port(config: Config, port: str) -> str:
     """Return the card of a port; empty if its slot has no port card."""
     if port in MANAGEMENT_PORTS:

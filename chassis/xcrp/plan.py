@@ -21,7 +21,7 @@ from chassis.xcrp.routes import Candidate, PortTable, PrefixKey
 class PortPlan:
     """A configured Ethernet port. `enabled`: not shut down, and bound to an interface that exists.
 
-    `shut`: its card is shut down.
+    `shut`: its card is shut down. `descriptor`: the PD of what comes in, below 0: none.
     """
 
     name: str
@@ -35,6 +35,7 @@ class PortPlan:
     circuit: int
     enabled: bool
     shut: bool = False
+    descriptor: int = -1
 
     @property
     def management(self) -> bool:

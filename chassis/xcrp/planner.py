@@ -129,6 +129,8 @@ class _Planner:
         addresses = interface.addresses if interface is not None else ()
         networks = [(parse_address(text), length) for text, length in addresses]
         address, length = networks.pop(0) if networks else (0, 0)
+        policy = plan.config.policing_policies.get(port.policing_policy) if port.policing_policy else None
+        descriptor = policy.descriptor if policy is not None else None
         plan.ports[name] = PortPlan(
             name=name,
             card=card_of_port(plan.config, name),
@@ -141,6 +143,7 @@ class _Planner:
             circuit=circuit,
             enabled=enabled,
             shut=is_shut(plan.config, card_of_port(plan.config, name)),
+            descriptor=-1 if descriptor is None else descriptor,
         )
         if enabled and interface is not None:
             plan.bound_ports.setdefault((context_name, interface.name), []).append(name)

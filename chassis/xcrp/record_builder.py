@@ -15,7 +15,7 @@ from chassis.model.source import as_carried
 from chassis.net.address import parse_address
 from chassis.xcrp.cards import CardEntry
 from chassis.xcrp.id_allocator import IdAllocator, LeaseGrant
-from chassis.xcrp.inventory import ASP
+from chassis.xcrp.inventory import ASP, rate_of
 from chassis.xcrp.plan import Plan, PortPlan, TunnelPlan
 from chassis.xcrp.planner import PlanChange
 from chassis.xcrp.tunnels import ControllerTunnel
@@ -35,7 +35,7 @@ def needs_record(plan: Plan, card: str, record: Record) -> bool:
         return record.key in plan.records_by_asp.get(card, ())
     if isinstance(record, bus.TunnelRecord):
         return record.asp == card or card in plan.asps_with_fib or not card.startswith(ASP)
-    if isinstance(record, bus.CircuitRecord):
+    if isinstance(record, bus.CircuitRecord | bus.AspRateRecord):
         return record.card == card
     return True
 
@@ -56,7 +56,17 @@ def fixed(change: PlanChange, *, discard: bool, esn: bool) -> Iterator[Change]:
         owner = plan.local.get((number, address))
         record = None if owner is None else bus.LocalAddressRecord(number, address, owner)
         yield (bus.LocalAddressRecord.TYPE, number, address), record
+    if change.affected.pools:
+        # A change of pools makes the plan from nothing: these are all records of this type.
+        yield from ((record.key, record) for record in _rates(plan))
     yield from _policies(change, esn)
+
+
+def _rates(plan: Plan) -> Iterator[bus.AspRateRecord]:
+    for card, kind in plan.cards:
+        rate = rate_of(plan.config, card) if kind == ASP else None
+        if rate is not None:
+            yield bus.AspRateRecord(card, rate)
 
 
 def _contexts(change: PlanChange, discard: bool) -> Iterator[Change]:
@@ -111,6 +121,7 @@ def _port(port: PortPlan | None, before: PortPlan | None) -> Iterator[Change]:
         secondary=tuple(number for pair in port.secondary for number in pair),
         mac=port.mac,
         circuit=port.circuit,
+        descriptor=port.descriptor,
     )
     yield record.key, record
     circuit = bus.CircuitRecord(

@@ -9,7 +9,7 @@ from math import isfinite
 from typing import Any, Literal
 
 from chassis.bus.messages import Attributes
-from chassis.fwd.rate import Rate
+from chassis.net.rate import Rate
 
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(us|ms|s|m|h)?\s*")
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}

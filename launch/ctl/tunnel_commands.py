@@ -123,7 +123,7 @@ def _because(row: Mapping[str, Any]) -> str:
 def queues(lab: RunningLab, node: str, tunnel: str, as_json: bool) -> None:
     """Print the priority queues of a router's ASPs: depths, drops and waiting times, of all SAs and of each.
 
-    Packets wait only at an ASP with a rate, set by asp-rate of a lab.
+    Packets wait only at an ASP with a rate, set by `rate` of its pool or asp-rate of a lab.
     """
     answer = lab.node(node, "queues", tunnel=tunnel)
     right = ("depth", "peak_depth", "dequeued", "dropped", "average", "99 %", "longest")

@@ -24,7 +24,7 @@ class LabSettings:
     """Times of one node (S-112).
 
     `restart_delay` None: a dead card is not restarted. `asp_rate` is the rate that each ASP can encapsulate, as
-    `chassis.fwd.rate.Rate` reads it; "" is unlimited. With `refuse_errors` a router with an error in its
+    `chassis.net.rate.Rate` reads it; "" is unlimited. With `refuse_errors` a router with an error in its
     configuration is not started; otherwise it runs without those lines. `os` is one of
     `chassis.xcrp.settings.SYSTEMS`. `ike` has the lab's IKE settings, by the names of `chassis.xcrp.settings.IKE`;
     durations in seconds.

@@ -16,8 +16,8 @@ from typing import Any, Literal
 from chassis.config.diagnostics import Diagnostic, in_order
 from chassis.config.secrets import secret_fault
 from chassis.config.values import HIDDEN_VALUE
-from chassis.fwd.rate import Rate
 from chassis.net import units
+from chassis.net.rate import Rate
 from chassis.xcrp.settings import EXTENSIONS, IKE, SYSTEMS, IkeSetting, ike_setting_error
 from launch.lab import ssh
 from launch.lab.model import (

@@ -30,8 +30,8 @@ from chassis.ase.ike.payloads.v1 import MessageV1
 from chassis.ase.ike.payloads.v2 import MessageV2
 from chassis.ase.ike.payloads.v2_payloads import NonceV2, NotifyV2
 from chassis.ase.ike_messages import IkePacket
-from chassis.fwd.rate import TokenBucket
 from chassis.net.address import format_address
+from chassis.net.rate import TokenBucket
 
 COOKIE_SECRET_INTERVAL = 60.0
 """Lifetime (s) of a cookie secret. Cookies of the secret before it are accepted as long again."""

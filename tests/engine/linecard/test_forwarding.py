@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from dataclasses import replace
 
 import pytest
@@ -16,7 +15,6 @@ from chassis.net import icmp, ipv4
 from chassis.net.address import parse_address as ip
 from chassis.net.ethernet import HEADROOM, header
 from chassis.net.icmp import Icmp
-from chassis.net.types import Writable
 from chassis.net.udp import Udp
 from tests.support.linecard import (
     CIRCUIT,
@@ -60,31 +58,31 @@ def test_clear_packets_for_a_tunnel_go_to_its_asp_in_the_buffer_they_came_in() -
     assert packets_of(batch) == [packet(f"30.0.0.{n}", ttl=63) for n in range(1, 65)]
 
 
-def test_what_remarks_gives_each_packet_that_is_forwarded_its_descriptor() -> None:
+@pytest.mark.behaviour("B-136")
+def test_a_port_marks_the_packets_that_come_in_and_are_forwarded() -> None:
     rig = Rig()
-    seen = []
-
-    def remark(port: str, body: Writable, lengths: array[int]) -> bytes:
-        """By the last octet of the destination."""
-        seen.append((port, len(lengths)))
-        return bytes([one.destination & 0x3F for one in packets_of(Batch(Step.INGRESS, body, lengths))])
-
-    rig.card.delivery.remark = remark
+    marked = replace(next(record for record in RECORDS if record.key == ("port", "3/1")), descriptor=33)
+    rig.delta(marked)
     # Into a tunnel and out of another card's port.
-    rig.frames("3/1", packet("30.0.0.63"), packet("10.4.0.33"), packet("30.0.0.10"), packet("30.0.0.20"))
+    rig.frames("3/1", packet("30.0.0.63"), packet("10.4.0.33"), packet("30.0.0.10", tos=46 << 2))
     (_, inward), (_, across) = rig.fabric()
     assert (inward.step, across.step) == (Step.ENCAPSULATE, Step.EGRESS)
-    assert seen == [("3/1", 3), ("3/1", 1)]
     received = decode(encode_header(inward), inward.body)
-    assert received.descriptors == bytes([63, 10, 20])
-    assert list(classes_of(received.body, received.lengths, received.descriptors)) == [0, 3, 2]
+    assert received.descriptors == bytes([33, 33])
+    assert list(classes_of(received.body, received.lengths, received.descriptors)) == [1, 1]
     assert across.descriptors == bytes([33])
-    assert [one.tos for one in packets_of(received)] == [0, 0, 0]
+    assert [one.tos for one in packets_of(received)] == [0, 46 << 2], "packets stay as they are"
     # What is for an ASP's own address is not forwarded, and what comes out of a circuit came in elsewhere.
     rig.frames("3/11", esp())
     rig.batch(Step.CIRCUIT_IN, packet("10.4.0.33"), circuit=CIRCUIT, context=INNER, tunnel=CIRCUITED)
     ((_, back),) = rig.fabric()
-    assert (back.step, back.descriptors, len(seen)) == (Step.EGRESS, b"", 2)
+    assert (back.step, back.descriptors) == (Step.EGRESS, b"")
+    # The mark can be 0, and goes away with the policy.
+    for descriptor, seen in ((0, b"\0"), (-1, b"")):
+        rig.delta(replace(marked, descriptor=descriptor))
+        rig.frames("3/1", packet("30.0.0.63", tos=46 << 2))
+        ((_, inward),) = rig.fabric()
+        assert inward.descriptors == seen
 
 
 def test_a_tunnel_without_a_record_is_not_usable() -> None:

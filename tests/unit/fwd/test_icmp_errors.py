@@ -7,11 +7,11 @@ import pytest
 from chassis.bus.counters import Counters
 from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.icmp_errors import RATE_LIMITED, SENT, IcmpErrors, may_send_error
-from chassis.fwd.rate import TokenBucket
 from chassis.net import icmp, ipv4
 from chassis.net.address import parse_address as ip
 from chassis.net.icmp import Icmp
 from chassis.net.ipv4 import Ipv4
+from chassis.net.rate import TokenBucket
 
 
 def packet(**fields: object) -> Ipv4:

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
-from chassis.fwd.rate import Rate
+from chassis.net.rate import Rate
 from chassis.xcrp.settings import ControllerSettings
 from launch.client.running_lab import RunningLab
 from launch.ctl.main import main as chassisctl
