@@ -91,6 +91,16 @@ class Append:
     data: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class WriteLog:
+    """Append to a file of the node's state folder, or write it anew if `whole`, readable by its owner only; do not
+    wait for the disk. A failed append leaves the file as it was. Answered by `on_log_written`."""
+
+    file: str
+    data: bytes
+    whole: bool
+
+
 FlashPath = tuple[str, ...]
 """A file or folder of a router's flash, by the names from `/flash` down to it."""
 
@@ -156,6 +166,7 @@ Output = (
     | Perform
     | Persist
     | Append
+    | WriteLog
     | ToFlash
     | ToIke
     | ToLauncher

@@ -66,6 +66,34 @@ def append(path: Path, lines: bytes) -> None:
         _sync_folder(path.parent)
 
 
+def write_unsynced(path: Path, data: bytes, *, whole: bool) -> None:
+    """Append to a file, or replace it if `whole`, without waiting for the disk. A failed append is cut back.
+
+    Raises:
+        OSError: the data is not in the file.
+    """
+    target = path.with_name(path.name + ".tmp") if whole else path
+    flags = os.O_TRUNC if whole else os.O_APPEND
+    fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, PRIVATE)
+    try:
+        size = os.fstat(fd).st_size
+        try:
+            _write_all(fd, data)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(fd, size)
+            raise
+        if whole:
+            target.replace(path)
+    except OSError:
+        if whole:
+            with contextlib.suppress(OSError):
+                target.unlink()
+        raise
+    finally:
+        os.close(fd)
+
+
 def map_file(path: Path, size: int, room: int | None = None) -> tuple[memoryview, bool]:
     """Map a file of `size` octets, shared and writable; return the mapping and whether the file is new. Only its
     owner may read it.

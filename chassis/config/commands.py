@@ -81,7 +81,11 @@ _CONTEXT: tuple[Command, ...] = (
     Command("interface.ip-unnumbered", ("interface",), "ip unnumbered <unnumbered:name>",
             "borrow the address of another interface of the context", guide="9.3.1"),
     Command("context.logging-console", ("context",), "logging console", "print log lines on the console",
-            does="switch", target="logging_console", standing="accepted", guide="12"),
+            does="switch", target="logging_console", guide="12"),
+    Command("context.logging-syslog", ("context",),
+            "logging syslog <syslog:address> [facility <syslog_facility=local0|local1|local2|local3|local4|local5|"
+            "local6|local7|daemon|user|syslog>]", "send log lines of the context to a syslog server",
+            standing="ours"),
     Command("administrator", ("context",),
             "administrator <name:name> encrypted <hash_type=1|2> <password_hash:hash>",
             "who may log in, with a password hash", does="enter", target="administrators",
@@ -179,6 +183,16 @@ _LOGGING: tuple[Command, ...] = (
             standing="accepted", guide="12"),
     Command("logging-standby", ("global",), "logging standby short", "log of the standby controller",
             does="keep", standing="accepted", guide="12"),
+    Command("logging-file", ("global",), "logging file", "keep the log in a file, over restarts", does="switch",
+            target="log_file", standing="ours"),
+    Command("logging-ring-size", ("global",), "logging ring-size <log_ring_size:100-20000>",
+            "lines that the log keeps: of errors, and of all others", standing="ours"),
+    Command("logging-filter-console", ("global",), "logging filter console <log_filter_console:0-7>",
+            "highest syslog level of lines on consoles", standing="ours"),
+    Command("logging-filter-syslog", ("global",), "logging filter syslog <log_filter_syslog:0-7>",
+            "highest syslog level of lines to syslog servers", standing="ours"),
+    Command("logging-filter-file", ("global",), "logging filter file <log_filter_file:0-7>",
+            "highest syslog level of lines in the log's file", standing="ours"),
 )
 
 _TUNNEL: tuple[Command, ...] = (

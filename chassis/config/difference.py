@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from chassis.config.kept import first_word
 from chassis.config.render import render_object, render_route, without_parts
@@ -55,6 +55,16 @@ class ConfigChange:
         return head if not self.lines else f"{head}: {'; '.join(self.lines)}"
 
 
+_LOGGING: Final = (
+    ("log_file", "logging file"),
+    ("log_ring_size", "logging ring-size"),
+    ("log_filter_console", "logging filter console"),
+    ("log_filter_syslog", "logging filter syslog"),
+    ("log_filter_file", "logging filter file"),
+)
+"""Settings of the log, by field, and the words of their lines."""
+
+
 def difference(old: Config, new: Config) -> tuple[ConfigChange, ...]:
     """Return the changes from `old` to `new`, global objects first, then contexts; empty if they are equal."""
     return tuple(_changes(old, new))
@@ -64,6 +74,11 @@ def _changes(old: Config, new: Config) -> Iterator[ConfigChange]:
     if old.hostname != new.hostname:
         lines: tuple[str, ...] = (f"- system hostname {old.hostname}", f"+ system hostname {new.hostname}")
         yield ConfigChange("changed", ("hostname",), old.hostname, new.hostname, lines)
+    for name, words in _LOGGING:
+        before, after = getattr(old, name), getattr(new, name)
+        if before != after:
+            lines = tuple(f"{sign} {_logging(words, value)}" for sign, value in (("-", before), ("+", after)))
+            yield ConfigChange("changed", tuple(words.split()), before, after, lines)
     if old.accepted != new.accepted:
         lines = _lines(list(old.accepted), list(new.accepted))
         yield ConfigChange("changed", ("accepted",), old.accepted, new.accepted, lines)
@@ -85,6 +100,12 @@ def _changes(old: Config, new: Config) -> Iterator[ConfigChange]:
         for attribute, word, mode in _CONTEXT:
             yield from _collection(path, word, mode, getattr(first, attribute), getattr(second, attribute))
         yield from _routes(path, first, second)
+
+
+def _logging(words: str, value: bool | int | None) -> str:
+    if isinstance(value, bool) or value is None:
+        return f"no {words}" if value is False else words
+    return f"{words} {value}"
 
 
 def _kept(config: Config) -> list[str]:

@@ -74,12 +74,12 @@ _CIRCUIT = (*_QOS, _FORWARD, "bind", "bridge profile", "description", "encapsula
 
 _LINES: dict[str, tuple[str, ...]] = {
     "global": (
-        "aaa", "banner", "mpls", "ntp", "pppoe", "radius", "snmp", "software",
+        "aaa", "banner", "logging <kind=filter|syslog>", "mpls", "ntp", "pppoe", "radius", "snmp", "software",
         "system <kind=alarm|clock|confirmations|contact|location>",
     ),
     "context": (
         "aaa", "domain", "enable", "igmp", "ip domain-name", "ip host", "ip name-servers", "ip pool", "ip static",
-        "logging <kind=filter|syslog>", "ntp", "radius", "service <kind=ftp|scp|sftp|ssh|telnet|tftp>", "snmp",
+        "ntp", "radius", "service <kind=ftp|scp|sftp|ssh|telnet|tftp>", "snmp",
         "tacacs+", "vpn-rd",
     ),
     "port": (_QUEUING, *_QOS[1:], _FORWARD, "bridge profile", "link-group <name:name>"),

@@ -183,8 +183,9 @@ class Administrator:
 class Context:
     """A routing context. `asp_group` is the group that gives it the Security service, None without one.
 
-    `vpn_rd` is the route distinguisher that its opening line had; it has no effect here. `enable_hash` is the
-    password hash of `enable encrypted`, None without that line.
+    `syslog` is the server that gets the log lines of the context, as `syslog_facility`, else local7. `vpn_rd` is
+    the route distinguisher that its opening line had; it has no effect here. `enable_hash` is the password hash
+    of `enable encrypted`, None without that line.
     """
 
     name: str
@@ -192,6 +193,8 @@ class Context:
     domain_lookup: bool | None = None
     interfaces: Mapping[str, Interface] = field(default_factory=dict)
     logging_console: bool | None = None
+    syslog: str | None = None
+    syslog_facility: str | None = None
     administrators: Mapping[str, Administrator] = field(default_factory=dict)
     enable_type: int | None = None
     enable_hash: str | None = field(default=None, repr=False)
@@ -247,10 +250,17 @@ def _contexts() -> dict[str, Context]:
 class Config:
     """The configuration of one router; every mapping is keyed by the object's name and must not be changed.
 
-    `accepted` holds lines without effect here, in their settled spelling, to be printed back.
+    `log_filter_...` are the highest syslog levels that go to consoles, to syslog servers and into the log's file;
+    `log_ring_size` lines of each class are kept, in a file too unless `log_file` is False. `accepted` holds lines
+    without effect here, in their settled spelling, to be printed back.
     """
 
     hostname: str = "Redback"
+    log_file: bool | None = None
+    log_ring_size: int = 2500
+    log_filter_console: int = 7
+    log_filter_syslog: int = 6
+    log_filter_file: int = 7
     pools: Mapping[str, AspPool] = field(default_factory=dict)
     groups: Mapping[str, AspGroup] = field(default_factory=dict)
     contexts: Mapping[str, Context] = field(default_factory=_contexts)

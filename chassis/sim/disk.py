@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
-from chassis.bus.engine import Append, FlashPath, Persist, ToFlash
+from chassis.bus.engine import Append, FlashPath, Persist, ToFlash, WriteLog
 from chassis.net.pki import new_key
 from chassis.xcrp.flash import FlashFile, encrypted_pem
 from chassis.xcrp.flash_operations import FlashAnswer, FlashEntry
@@ -45,6 +45,14 @@ class Disk:
             return FULL
         self.room -= 1
         before = b"" if isinstance(output, Persist) else self.files.get(output.file, b"")
+        self.files[output.file] = before + output.data
+        return ""
+
+    def write_log(self, output: WriteLog) -> str:
+        """Write to the file of the log, which takes none of the room; return why it is not written, or empty."""
+        if self.full:
+            return FULL
+        before = b"" if output.whole else self.files.get(output.file, b"")
         self.files[output.file] = before + output.data
         return ""
 

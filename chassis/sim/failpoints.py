@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 from types import FrameType
 from typing import Any
 
-from chassis.bus.engine import Append, Persist, ToCard, ToFabric, ToFlash, ToWire
+from chassis.bus.engine import Append, Persist, ToCard, ToFabric, ToFlash, ToWire, WriteLog
 from chassis.sim.process import Die, Halt
 
 CALLS = frozenset(
@@ -92,6 +93,8 @@ class OutputFailpoint:
         if isinstance(first, Append) and self._chance() < 0.5:
             # A write to a file can be cut short by the kill.
             kept.append(Append(first.file, first.data[: int(len(first.data) * self._chance())]))
+        elif isinstance(first, WriteLog) and not first.whole:
+            kept.append(replace(first, data=first.data[: int(len(first.data) * self._chance())]))
         return [*kept, Die()]
 
 

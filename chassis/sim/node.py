@@ -34,6 +34,7 @@ from chassis.bus.engine import (
     ToLauncher,
     ToOperator,
     ToWire,
+    WriteLog,
 )
 from chassis.bus.messages import Delta, Heartbeat, Hello, Reply, Snapshot, Welcome
 from chassis.bus.records import Record
@@ -329,6 +330,8 @@ class ControllerProcess(Process):
                 error = self.home.disk.write(output)
                 missing = missing or bool(error)
                 answers.append(_Stored(output.file, error))
+            elif isinstance(output, WriteLog):
+                self.engine.on_log_written(self.home.disk.write_log(output), self.world.now)
             elif isinstance(output, ToFlash):
                 answers.append(_Worked(output.number, self.home.disk.work(output)))
             elif isinstance(output, Halt):

@@ -38,6 +38,7 @@ from chassis.xcrp.flash import FlashFile, read_store
 from chassis.xcrp.flash_operations import FlashAnswer
 from chassis.xcrp.id_allocator import IdAllocator
 from chassis.xcrp.journal import JOURNAL, Journal
+from chassis.xcrp.log_file import LOG_FILE
 from chassis.xcrp.node import NodeState
 from chassis.xcrp.operators import Operators
 from chassis.xcrp.reports import Reports
@@ -82,7 +83,7 @@ class ControllerEngine:
         secret, faults = secret_commands.read_secret(files)
         watch = CertificateWatch(self.node, wall_offset, files.get(STANDING_FILE))
         self.state = ControllerState(boot, read, self.node, journal, startup, secret, watch)
-        self.state.history.wall_offset = wall_offset
+        self.state.history.restore_log(files.get(LOG_FILE, b""), wall_offset)
         self._problems = problems + faults + journal.problems + numbers.problems
         self._flash: tuple[FlashFile, ...] = ()
         self._read_file = read_flash
@@ -130,16 +131,25 @@ class ControllerEngine:
         outputs = self._admission.process_pending(now) + self._commits.on_timer(now)
         outputs += self._admission.on_timer(now) + self._run_commands(now)
         outputs += self._reports.on_timer(now) + self._admission.check_heartbeats(now)
-        return outputs + self._operators.on_timer(now) + self._check_certificates(now)
+        outputs += self._operators.on_timer(now) + self._check_certificates(now)
+        history = self.state.history
+        return outputs + history.log_file.on_timer(history.log, now)
+
+    def end(self) -> list[Output]:
+        """The process ends in good order: write what was logged last."""
+        history = self.state.history
+        return history.log_file.flush(history.log)
 
     def next_timer(self) -> float:
-        parts = (self._commits, self._admission, self._reports, self._operators)
+        file = self.state.history.log_file
+        parts = (self._commits, self._admission, self._reports, self._operators, file)
         certificates = self.state.certificates.next_timer() if self.state.reconciled else inf
         return min(certificates, *(part.next_timer() for part in parts))
 
     def set_clock(self, wall_offset: float) -> None:
         """The clock of the day (s since 1970) shows so much more than the engine's; it may have been set."""
         self.state.certificates.set_clock(wall_offset)
+        self.state.history.wall_offset = wall_offset
 
     def on_stall(self, seconds: float, now: float) -> list[Output]:
         """The controller could not run for `seconds`: do not count that time as silence of cards."""
@@ -225,6 +235,12 @@ class ControllerEngine:
             return self._run_commands(now)
         return self._commits.on_stored(file, error, now) + self._run_commands(now)
 
+    def on_log_written(self, error: str, now: float) -> None:
+        """The shell's answer to a `WriteLog`: why it was not written, or empty if it was."""
+        said = self.state.history.log_file.on_written(error, now)
+        if said is not None:
+            self.state.log(said[0], "log", said[1], now)
+
     # inside
 
     def _run_commands(self, now: float) -> list[Output]:
@@ -256,7 +272,7 @@ class ControllerEngine:
         self.state.config, self.state.diagnostics = checked.config, checked
         before = tuple(self.node.cards)
         lines += self.node.commit(checked.config, now)
-        outputs = self.state.publish()
+        outputs = self.state.history.configure_log(checked.config) + self.state.publish()
         for card in before:
             if card not in self.node.cards:
                 outputs.append(ToCard(card, Goodbye("no longer in the configuration")))

@@ -6,8 +6,11 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from chassis.bus.engine import Output
 from chassis.bus.messages import Stamp
+from chassis.model.router import Config
 from chassis.xcrp.log import Log
+from chassis.xcrp.log_file import LogFile, entries
 
 MAX_EVENTS = 1000
 MAX_TRACES = 1000
@@ -32,11 +35,28 @@ class History:
     wall_offset: float = 0.0
     events: deque[HistoryEvent] = field(default_factory=lambda: deque(maxlen=MAX_EVENTS))
     log: Log = field(default_factory=Log)
+    log_file: LogFile = field(default_factory=lambda: LogFile(b""))
     traces: OrderedDict[int, list[Stamp]] = field(default_factory=OrderedDict)
+
+    def restore_log(self, data: bytes, wall_offset: float) -> None:
+        """Take up the log of the controller before, from its file, and go on with the file."""
+        self.wall_offset, self.log_file = wall_offset, LogFile(data)
+        for entry in entries(data, wall_offset):
+            self.log.adopt(entry)
+
+    def configure_log(self, config: Config) -> list[Output]:
+        """Follow the settings of the log; return the writes of its file that come of it."""
+        if config.log_ring_size != self.log.most:
+            self.log = self.log.resized(config.log_ring_size)
+        enabled, level = config.log_file is not False, config.log_filter_file
+        if (enabled, level) == (self.log_file.enabled, self.log_file.level):
+            return []
+        self.log_file.enabled, self.log_file.level = enabled, level
+        return self.log_file.rewrite(self.log)
 
     def clear_log(self) -> int:
         """Forget the log; return the number of its records. Numbers go on."""
-        cleared, self.log = len(self.log), Log(number=self.log.number)
+        cleared, self.log = len(self.log), Log(self.log.most, self.log.number)
         return cleared
 
     def event(self, time: float, text: str) -> HistoryEvent:

@@ -108,7 +108,14 @@ class Log:
     def __init__(self, most: int = MAX_LOG_RECORDS, number: int = 0) -> None:
         """`number`: that of the last entry before."""
         self._errors, self._others = _Ring(most), _Ring(most)
-        self.number = number
+        self.most, self.number = most, number
+
+    def resized(self, most: int) -> Log:
+        """Return a log of another size with the entries of this one, as many as it holds."""
+        log = Log(most, self.number)
+        for entry in self:
+            log.adopt(entry)
+        return log
 
     def append(self, record: LogRecord, wall: float = 0.0, context: int = 0, circuit: str = "") -> LogEntry:
         """Add a record under the next number."""

@@ -67,7 +67,9 @@ def _log(operators: Operators, number: int, given: dict[str, Any], now: float) -
 
 
 def _clear_log(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
-    return [ToOperator(number, {"cleared": operators.state.history.clear_log()})]
+    history = operators.state.history
+    cleared = history.clear_log()
+    return [*history.log_file.rewrite(history.log), ToOperator(number, {"cleared": cleared})]
 
 
 COMMANDS: Final[dict[str, Method]] = {"log": _log, "clear-log": _clear_log}

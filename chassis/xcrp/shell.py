@@ -17,7 +17,17 @@ import zmq
 from chassis.bus import codec, endpoints, recording, requests, storage
 from chassis.bus.arguments import ArgumentError, read
 from chassis.bus.card_shell import CONTROL_QUEUE
-from chassis.bus.engine import Append, Exit, Output, Persist, ToCard, ToFlash, ToLauncher, ToOperator
+from chassis.bus.engine import (
+    Append,
+    Exit,
+    Output,
+    Persist,
+    ToCard,
+    ToFlash,
+    ToLauncher,
+    ToOperator,
+    WriteLog,
+)
 from chassis.bus.environment import Environment
 from chassis.bus.loop import Loop
 from chassis.bus.messages import Goodbye, Hello, Message, Reply, Request
@@ -104,6 +114,7 @@ class ControllerShell:
         try:
             self.loop.run(self._next_timer, self._on_timer)
         finally:
+            self.perform(self.engine.end())
             self._operators.close()
             self.context.destroy(linger=0)
         return 0
@@ -111,12 +122,15 @@ class ControllerShell:
     def perform(self, outputs: list[Output]) -> None:
         stored: list[tuple[str, str]] = []
         worked: list[tuple[int, FlashAnswer]] = []
+        logged: list[str] = []
         missing = False
         for output in outputs:
             if isinstance(output, (Persist, Append)):
                 error = self._write_file(output)
                 missing = missing or bool(error)
                 stored.append((output.file, error))
+            elif isinstance(output, WriteLog):
+                logged.append(self._write_log(output))
             elif isinstance(output, ToFlash):
                 if output.operation == "key-pair":
                     self._background.do(output.number, partial(self._flash_folder.perform, output))
@@ -127,6 +141,8 @@ class ControllerShell:
                 self._handlers[type(output)](output)
         for file, error in stored:
             self.perform(self.engine.on_stored(file, error, time.monotonic()))
+        for error in logged:
+            self.engine.on_log_written(error, time.monotonic())
         for number, answer in worked:
             self.perform(self.engine.on_flash(number, answer, time.monotonic()))
         # Report lost connections after the queued outputs are sent, so that messages stay in order.
@@ -141,6 +157,14 @@ class ControllerShell:
         write = storage.replace if isinstance(output, Persist) else storage.append
         try:
             write(self.env.state / output.file, output.data)
+        except OSError as error:
+            return error.strerror or type(error).__name__
+        return ""
+
+    def _write_log(self, output: WriteLog) -> str:
+        """Write to the file of the log; return why it is not written, or an empty text."""
+        try:
+            storage.write_unsynced(self.env.state / output.file, output.data, whole=output.whole)
         except OSError as error:
             return error.strerror or type(error).__name__
         return ""

@@ -71,7 +71,9 @@ class ControllerState:
     def record(self, record: LogRecord) -> None:
         """Add a record to the log, with the time of day and the context and circuit that it is about."""
         record, context, circuit = placed(self.node, record)
-        self.history.log.append(record, record.time + self.history.wall_offset, context, circuit)
+        history = self.history
+        entry = history.log.append(record, record.time + history.wall_offset, context, circuit)
+        history.log_file.add(entry, record.time)
 
     def count_ignored(self, cause: str) -> None:
         self.ignored[cause] = self.ignored.get(cause, 0) + 1

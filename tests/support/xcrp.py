@@ -21,6 +21,7 @@ from chassis.bus.engine import (
     ToFlash,
     ToLauncher,
     ToOperator,
+    WriteLog,
 )
 from chassis.bus.messages import Delta, Hello, PortEvent, Reply, Request, SaReport, TunnelEvent
 from chassis.bus.records import CardStateRecord, CircuitRecord, RouteRecord, TunnelRecord
@@ -225,6 +226,14 @@ class Node:
         self.state[output.file] = before + output.data
         return ""
 
+    def store_log(self, output: WriteLog) -> str:
+        """A write to the file of the log; why it failed, or nothing."""
+        if self.full:
+            return "No space left on device"
+        before = b"" if output.whole else self.state.get(output.file, b"")
+        self.state[output.file] = before + output.data
+        return ""
+
     def perform(self, outputs: list[Output]) -> None:
         stored: list[tuple[str, str]] = []
         worked: list[tuple[int, FlashAnswer]] = []
@@ -237,6 +246,9 @@ class Node:
                 error = self.store(output)
                 missing = missing or bool(error)
                 stored.append((output.file, error))
+            elif isinstance(output, WriteLog):
+                assert self.controller is not None
+                self.controller.on_log_written(self.store_log(output), self.now)
             elif isinstance(output, ToFlash):
                 worked.append((output.number, self.disk.work(output)))
             elif isinstance(output, ToCard):

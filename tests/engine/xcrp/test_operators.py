@@ -280,3 +280,29 @@ def test_bad_messages_end_nothing(node: Node) -> None:
         "message of an unknown card": 1,
         "message of an unknown type": 1,
     }
+
+
+def test_a_record_says_what_it_is_about_and_outlives_its_controller(node: Node) -> None:
+    assert node.controller is not None
+    tunnel = node.controller.node.plan.config.tunnels["Tun-1"]
+    for values in ({"tunnel": "Tun-1"}, {"context": node.controller.node.plan.contexts["L1"]}, {"tunnel": "none"}):
+        record = LogRecord(node.now, "error", "ike", "x", "said", values)
+        node.perform(node.controller.receive("lc 3", record, node.now))
+    rows = node.ask("log", facility="ike")["records"]
+    assert [row["values"].get("context") for row in rows] == [tunnel.interface_context, "L1", None]
+    assert rows[0]["context_id"] & 0xFFFF
+    assert not rows[2]["context_id"]
+    assert rows[0]["circuit"].endswith(f"/{node.tunnel('Tun-1')['circuit']}")
+    node.run(1.0)
+    node.kill_controller()
+    node.start()
+    node.run(10.0)
+    again = node.ask("log", facility="ike")["records"]
+    assert [{**row, "time": 0} for row in again] == [{**row, "time": 0} for row in rows]
+    assert [row["time"] for row in again] == pytest.approx([row["time"] for row in rows])
+    assert node.ask("log", after=rows[1]["number"], facility="ike", last=1)["records"] == again[2:]
+    node.ask("clear-log")
+    node.kill_controller()
+    node.start()
+    node.run(10.0)
+    assert node.ask("log", facility="ike")["records"] == []
