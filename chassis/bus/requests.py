@@ -271,6 +271,11 @@ CONTROLLER: Final[Mapping[str, Spec]] = {
             "facility": Argument(TextType(32), "records of this facility; of all where it is empty", ""),
             "tunnel": Argument(TextType(), "records about this tunnel; about all where it is empty", ""),
             "context": Argument(TextType(), "records about this context; about all where it is empty", ""),
+            "shown": Argument(
+                WordType(("log", "monitor", "console")),
+                "what goes to a monitor, or to the console, if not all",
+                "log",
+            ),
             "last": Argument(IntType(0, 1_000_000), "the last records of them, so many; all if 0", 0),
         },
     ),

@@ -164,6 +164,22 @@ EXEC_COMMANDS: Final[tuple[ExecCommand, ...]] = (
         act="length",
     ),
     ExecCommand(
+        "terminal-monitor",
+        "terminal monitor",
+        "show lines of the log as they come",
+        system.silent,
+        act="monitor",
+        mode="any",
+    ),
+    ExecCommand(
+        "no-terminal-monitor",
+        "no terminal monitor",
+        "show no lines of the log as they come",
+        system.silent,
+        act="no monitor",
+        mode="any",
+    ),
+    ExecCommand(
         "terminal-width", "terminal width <columns:20-512>", "columns of the terminal", system.silent, act="width"
     ),
 )
@@ -183,7 +199,8 @@ EXEC_WORDS: Final[Mapping[str, str]] = {
     "exit": "end the session",
     "length": "rows of the terminal",
     "logout": "end the session",
-    "monitor": "look at something until ^C",
+    "monitor": "look at what comes",
+    "no": "turn off what a command turns on",
     "ping": "send echo requests",
     "reload": "start processes again",
     "save": "write to a file",

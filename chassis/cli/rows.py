@@ -18,7 +18,7 @@ from chassis.config.grammar import Command
 from chassis.config.operations import BY_ID
 
 Values = Mapping[str, Any]
-Act = Literal["", "disable", "exit", "length", "width", "context"]
+Act = Literal["", "disable", "exit", "length", "width", "context", "monitor", "no monitor"]
 
 USER: Final = 0
 """Privilege of commands that only show."""

@@ -32,6 +32,7 @@ from chassis.cli.dialogue import (
     in_parts,
 )
 from chassis.cli.line_editor import BELL, KeyEvent, LineEditor
+from chassis.cli.log_monitor import FIRST_NUMBER, LogMonitor
 from chassis.cli.pager import Pager
 from chassis.cli.rows import ADMINISTRATOR, DEFAULT_PRIVILEGE, HIGHEST_PRIVILEGE, ExecCommand, Values
 from chassis.cli.urls import without_password
@@ -150,6 +151,10 @@ class CliSession:
         self._lookup: Lookup | None = None
         """Help or completion that waits for names."""
         self._wake_at = inf
+        """When the conversation that runs goes on."""
+        self._announced = inf
+        """The time of the last `Wake`."""
+        self._monitor: LogMonitor | None = None
         self._pager: Pager | None = None
         self._alone = not terminal
         """Whether the session ends with the command that runs."""
@@ -163,7 +168,12 @@ class CliSession:
 
     def start(self, now: float) -> list[Action]:
         """Return what a new session does first: it asks who the router is, then comes the prompt."""
-        return _joined(self._run_row(_FIRST, {}, now))
+        return self._done(self._run_row(_FIRST, {}, now))
+
+    def watch_console(self, now: float) -> list[Action]:
+        """Show log lines that the configuration sends to the console, from now on."""
+        self._monitor = LogMonitor(now, console=True)
+        return self._done([])
 
     def receive(self, octets: bytes, now: float) -> list[Action]:
         """Take keys as they come."""
@@ -173,7 +183,7 @@ class CliSession:
         if len(self._keys) + len(octets) > MAX_QUEUED_OCTETS and (INTERRUPT not in octets or self._keeps):
             return [Write(BELL)]
         self._keys += octets
-        return _joined(self._take_keys(now))
+        return self._done(self._take_keys(now))
 
     def execute(self, line: str, now: float) -> list[Action]:
         """Run one command without a terminal. The session ends with it: `Close` is the last action."""
@@ -182,22 +192,48 @@ class CliSession:
 
     def answer(self, number: int, result: Mapping[str, Any], error: str, now: float) -> list[Action]:
         """Take the reply to an `Ask`, a `Verify` or a `Carry`; one that was given up is passed over."""
+        if number >= FIRST_NUMBER:
+            return self._done(self._take_log_lines(number, result, error, now))
         if self._lookup is not None and number == self._number:
             offer = self._offer(result.get("names", ()), bool(result.get("more")))
-            return _joined([*offer, *self._take_keys(now)])
+            return self._done([*offer, *self._take_keys(now)])
         step = self._dialogue.waits_for if self._dialogue is not None else None
         if self._closed or number != self._number or not isinstance(step, Inquiry | Check | Transfer):
             return []
         name = step.command if isinstance(step, Inquiry) else ""
         reply = InquiryReply(result, error.removeprefix(f"{name}: "))
-        return _joined([*self._talk(reply, now), *self._take_keys(now)])
+        return self._done([*self._talk(reply, now), *self._take_keys(now)])
 
     def on_timer(self, now: float) -> list[Action]:
         """The time of the last `Wake` has come."""
-        if self._closed or self._dialogue is None or now < self._wake_at:
+        if self._closed or now < self._announced:
             return []
-        self._wake_at = inf
-        return _joined([*self._talk(None, now), *self._take_keys(now)])
+        self._announced = inf
+        actions: list[Action] = []
+        if self._monitor is not None and self._monitor.due <= now:
+            number, arguments = self._monitor.ask()
+            actions.append(Ask(number, "log", arguments))
+        if self._dialogue is not None and now >= self._wake_at:
+            self._wake_at = inf
+            actions += [*self._talk(None, now), *self._take_keys(now)]
+        return self._done(actions)
+
+    def _done(self, actions: Sequence[Action]) -> list[Action]:
+        """Return actions with when the session wants to be called next."""
+        due = min(self._wake_at, self._monitor.due if self._monitor is not None else inf)
+        if due != self._announced and due != inf and not self._closed:
+            actions = [*actions, Wake(due)]
+        self._announced = due
+        return _joined(actions)
+
+    def _take_log_lines(self, number: int, result: Mapping[str, Any], error: str, now: float) -> list[Action]:
+        """Take lines of the log; they are shown at the prompt, straight after it or what is typed there."""
+        monitor = self._monitor
+        if self._closed or monitor is None or number != monitor.number:
+            return []
+        monitor.on_answer(result, error, now)
+        waits = self._dialogue is None and self._lookup is None and self._pager is None
+        return [Write(monitor.take().encode())] if waits else []
 
     def resize(self, width: int, length: int) -> None:
         """The terminal has another size, in columns and rows; `terminal length 0` stays."""
@@ -366,7 +402,7 @@ class CliSession:
                 return [Carry(self._number, transfer)]
             case Pause(seconds):
                 self._wake_at = now + seconds
-                return [Wake(self._wake_at)]
+                return []
             case Part(data):
                 assert self._line is not None
                 return self._show_part(self._line, data, now)
@@ -392,7 +428,7 @@ class CliSession:
         except Exception as error:
             # A fault of this program: the operator is told, and the session goes on.
             return self._print([f"% Error: {fault(error)}"], failed=True)
-        self._act(parsed)
+        self._act(parsed, now)
         if parsed.command.act == "exit":
             return self._close(0)
         return self._print(lines, failed=outcome.failed)
@@ -412,7 +448,7 @@ class CliSession:
         seat = self.seat
         return Scope(parsed.values, seat.node, seat.context, now, self._wall_offset, seat.user, seat.privilege)
 
-    def _act(self, parsed: ParsedLine) -> None:
+    def _act(self, parsed: ParsedLine, now: float) -> None:
         """Do what a command does to the session."""
         values, seat = parsed.values, self.seat
         match parsed.command.act:
@@ -422,6 +458,10 @@ class CliSession:
                 seat.length = int(values["rows"])
             case "width":
                 seat.width = self._editor.width = int(values["columns"])
+            case "monitor":
+                self._monitor = LogMonitor(now, console=False)
+            case "no monitor":
+                self._monitor = None
             case "context":
                 seat.context = str(values["context"])
 
@@ -460,7 +500,8 @@ class CliSession:
         return [self._next_prompt()]
 
     def _next_prompt(self) -> Action:
-        return Write(self._editor.begin(self.prompt))
+        held = self._monitor.take() if self._monitor is not None else ""
+        return Write(self._editor.begin(self.prompt) + held.encode())
 
     def _close(self, status: int) -> list[Action]:
         self._closed = True

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from chassis.bus.arguments import ArgumentError
 from chassis.bus.engine import Output, ToOperator
+from chassis.model.router import LOCAL
 from chassis.xcrp.log import LogEntry
 from chassis.xcrp.operators import Method, Operators
 
@@ -58,9 +59,21 @@ def chosen(entries: Iterable[LogEntry], given: dict[str, Any], wall: float) -> I
             yield entry
 
 
+def _shown(operators: Operators, entries: Iterable[LogEntry], where: str) -> Iterable[LogEntry]:
+    """Return those that go to a monitor, by their level, or to the console, by the line of their context too."""
+    if where == "log":
+        return entries
+    config = operators.state.config
+    entries = (entry for entry in entries if entry.level <= config.log_filter_console)
+    if where == "monitor":
+        return entries
+    known = {name for name, context in config.contexts.items() if context.logging_console}
+    return (entry for entry in entries if entry.record.values.get("context", LOCAL) in known)
+
+
 def _log(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
     history = operators.state.history
-    found = list(chosen(history.log, given, now + history.wall_offset))
+    found = list(_shown(operators, chosen(history.log, given, now + history.wall_offset), given["shown"]))
     rows: list[Any] = [entry.row() for entry in found[-given["last"] :]]
     left_out = len(found) - len(rows)
     return [ToOperator(number, {"records": rows, "left_out": left_out, "number": history.log.number})]

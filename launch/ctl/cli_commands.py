@@ -144,6 +144,7 @@ class TerminalSession:
         before = signal.signal(signal.SIGWINCH, lambda *_: os.write(woken, b"r"))
         try:
             self._do(self._session.start(time.monotonic()))
+            self._do(self._session.watch_console(time.monotonic()))
             while self._status is None:
                 watched = [self._keys, waker, *self._stream.filenos()]
                 rest = None if self._wake_at == inf else max(self._wake_at - time.monotonic(), 0.0)
