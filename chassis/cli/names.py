@@ -54,6 +54,7 @@ _BY_COMMAND: Final[Mapping[str, str]] = {
     "show-ike-proposal": "ike-proposal",
     "show-ip-interface": "interface",
     "show-ipsec-access-list": "ipsec-access-list",
+    "show-ipsec-queues": "tunnel",
     "show-ipsec-policy": "ipsec-policy",
     "show-ipsec-profile": "ipsec-profile",
     "show-ipsec-proposal": "ipsec-proposal",

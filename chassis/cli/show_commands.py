@@ -256,6 +256,14 @@ SHOW_COMMANDS: Final[tuple[ExecCommand, ...]] = (
         "ipsec-statistics",
         lambda values, context: {"asp": values["asp"], "context": values["context"]},
     ),
+    ExecCommand(
+        "show-ipsec-queues",
+        "show ipsec queues [<name:name>]",
+        "rate of each ASP, and the queues of all tunnels or one",
+        security.queues,
+        "queues",
+        lambda values, context: {"tunnel": values.get("name", "")},
+    ),
     of_guide(
         "show-tunnel-statistics",
         tunnels.statistics,
@@ -332,6 +340,7 @@ SHOW_WORDS: Final[Mapping[str, str]] = {
     "self": "our own",
     "show": "show information about the system",
     "since": "lines from this time on: 15m, 14:30:15 or 2026-11-29T14:30",
+    "queues": "queues of SAs, and the rate of ASPs",
     "slot": "slots of the chassis",
     "statistics": "what was counted",
     "summary": "numbers only",

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from chassis.model.router import MANAGEMENT_SLOT, Config
+from chassis.net.rate import Rate
 from chassis.xcrp import tunnels
 from chassis.xcrp.cards import AdmissionState, CardEntry
-from chassis.xcrp.inventory import ASP, asp, is_shut
+from chassis.xcrp.inventory import ASP, asp, is_shut, rate_of
 from chassis.xcrp.node import NodeState
 from chassis.xcrp.plan import TunnelPlan
 from chassis.xcrp.state import ControllerState
@@ -115,8 +116,17 @@ def hardware(state: ControllerState, now: float) -> Row:
     }
 
 
+def _rate(node: NodeState, card: str) -> str:
+    """Return the rate that an ASP keeps to, as it says it itself."""
+    rate = Rate.parse(rate_of(node.plan.config, card) or node.settings.cards.get("asp-rate", 0))
+    return str(rate) if rate is not None else ""
+
+
 def asps(node: NodeState) -> Row:
-    """Return ASPs, pools and groups. A group works with the first `asp_count` ASPs of its pools."""
+    """Return ASPs, pools and groups. A group works with the first `asp_count` ASPs of its pools.
+
+    `rate` is what an ASP can encapsulate in a second: by its pool, else by the lab; empty without a limit.
+    """
     config = node.plan.config
     working = {name: working_of(config, name) for name in config.groups}
     contexts: dict[str, list[str]] = {}
@@ -144,6 +154,7 @@ def asps(node: NodeState) -> Row:
                 "groups": groups,
                 "role": "active" if groups else "spare" if name in pools else "",
                 "contexts": [context for group in groups for context in contexts.get(group, ())],
+                "rate": _rate(node, entry.card),
                 "tunnels": len(numbers),
                 "up": sum(node.tunnels[number].up for number in numbers),
                 "boot": entry.admitted_boot,
@@ -158,6 +169,7 @@ def asps(node: NodeState) -> Row:
                 "asps": list(pool.asps),
                 "up": sum(node.asp_usable(asp(name)) for name in pool.asps),
                 "spare": sum(not any(name in names for names in working.values()) for name in pool.asps),
+                "rate": pool.rate or "",
             }
             for pool in config.pools.values()
         ],

@@ -93,7 +93,10 @@ def _interface(node: NodeState, context: str, interface: Interface, bindings: li
 
 
 def ports(node: NodeState, port: str = "") -> list[Row]:
-    """Return the configured Ethernet ports, or this one; those of a slot without a port card are down."""
+    """Return the configured Ethernet ports, or this one; those of a slot without a port card are down.
+
+    `mark` is the priority descriptor (0 to 63) that packets get as they come in, None where they get none.
+    """
     rows = []
     for name, configured in node.plan.config.ports.items():
         if port in ("", name):
@@ -113,6 +116,8 @@ def ports(node: NodeState, port: str = "") -> list[Row]:
                     "mtu": IP_MTU,
                     "speed": SPEED,
                     "circuit": plan.circuit if plan is not None else 0,
+                    "qos_policy": configured.policing_policy or "",
+                    "mark": None if plan is None or plan.descriptor < 0 else plan.descriptor,
                 }
             )
     return rows

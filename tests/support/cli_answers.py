@@ -81,6 +81,7 @@ ASPS = {
             "groups": ["G1"],
             "role": "active",
             "contexts": ["L1", "L2"],
+            "rate": "20000 packets/s",
             "tunnels": 12,
             "up": 10,
             "boot": 1,
@@ -94,12 +95,15 @@ ASPS = {
             "groups": [],
             "role": "",
             "contexts": [],
+            "rate": "",
             "tunnels": 0,
             "up": 0,
             "boot": 3,
         },
     ],
-    "pools": [{"pool": "P1", "service": "security", "asps": ["1/1", "2/1"], "up": 1, "spare": 1}],
+    "pools": [
+        {"pool": "P1", "service": "security", "asps": ["1/1", "2/1"], "up": 1, "spare": 1, "rate": "20kpps"}
+    ],
     "groups": [
         {"group": "G1", "pools": ["P1"], "asp_count": 1, "active": ["1/1"], "contexts": ["L1", "L2"]},
         {"group": "G2", "pools": [], "asp_count": 2, "active": [], "contexts": []},
@@ -194,7 +198,15 @@ INTERFACES = {
     ]
 }
 
-_PORT = {"type": "ethernet", "description": "", "mtu": 1500, "speed": 1000, "card": "lc 3"}
+_PORT = {
+    "type": "ethernet",
+    "description": "",
+    "mtu": 1500,
+    "speed": 1000,
+    "card": "lc 3",
+    "qos_policy": "",
+    "mark": None,
+}
 PORTS = {
     "ports": [
         {
@@ -208,6 +220,8 @@ PORTS = {
             "context": "lan",
             "mac": "02:ad:c5:52:84:fe",
             "circuit": 1,
+            "qos_policy": "voice",
+            "mark": 46,
             "counters": {"packets_in": 1200, "packets_out": 7, "drops": 3},
         },
         {
@@ -293,6 +307,25 @@ ARP = {
 IKE_TOTAL = {
     "total": {"v1 messages sent": 9, "v1 octets sent": 1044, "v2 messages sent": 4, "log lines held back": 1},
     "ike_sas": {"v1": 2, "v2": 1},
+}
+_QUEUE = {"depth": 0, "peak_depth": 4, "dequeued": 1200, "dropped": 0}
+_FAST = {**_QUEUE, "latency": {"avg_ms": 0.4, "p50_ms": 0.3, "p99_ms": 1.0, "max_ms": 1.7}}
+_FULL = {"avg_ms": 301.25, "p50_ms": 300.0, "p99_ms": 511.0, "max_ms": 512.0}
+_SLOW = {"depth": 512, "peak_depth": 512, "dequeued": 88, "dropped": 40, "latency": _FULL}
+QUEUES = {
+    "cards": {
+        "asp 1/1": {
+            "rate": "1000 packets/s",
+            "depth": 512,
+            "queues": {"0": _FAST, "3": _SLOW},
+            "sas": [
+                {"tunnel": 1, "entry": 10, "name": "office", "queues": {"0": _FAST, "3": _SLOW}},
+                {"tunnel": 2, "entry": 20, "rule": 7, "name": "plant", "queues": {"single": _FAST}},
+            ],
+        },
+        "asp 1/2": {"rate": "", "depth": 0, "queues": {}, "sas": []},
+    },
+    "errors": {},
 }
 IPSEC_TOTAL = {
     "tunnels": 2,
@@ -407,6 +440,7 @@ SHOWN: tuple[Shown, ...] = (
     ("arp-interworking", interfaces.arp, ARP, {"form": "interworking"}),
     ("arp-xcrp", interfaces.arp, ARP, {"form": "xcrp"}),
     ("ike-global", security.ike_statistics, IKE_TOTAL, {**_ASP, "version": "ike1"}),
+    ("ipsec-queues", security.queues, QUEUES, {}),
     ("pki-certificate", security.certificates, CERTIFICATES, {}),
     ("pki-certificate-none", security.certificates, {"certificates": []}, {}),
     ("pki-key-pair", security.key_pairs, KEY_PAIRS, {}),

@@ -78,6 +78,7 @@ class ShownLab:
         """What an operator reaches for beside those of the guide."""
         yield from ("show version", "show release", "show chassis", "show hardware", "show hardware detail")
         yield from ("show slot table", "show card", "show alarms", "show tunnel", "show administrators")
+        yield from ("show ipsec queues", f"show ipsec queues {self.tunnel}")
         for part in ("", " pool", " group"):
             yield from (f"show asp{part}", f"show asp{part} detail")
         yield from ("show context", "show context all", "show circuit", "show port")

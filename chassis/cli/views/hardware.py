@@ -157,7 +157,7 @@ def _list(names: Sequence[str]) -> str:
 def _asps(data: Data, scope: Scope) -> list[str]:
     if scope.values.get("detail"):
         return _details(data, "ASP", "asp")
-    titles = ("ASP", "State", "Service", "Pool", "Group", "Role", "Tunnels", "Up")
+    titles = ("ASP", "State", "Service", "Pool", "Group", "Role", "Rate", "Tunnels", "Up")
     rows = [
         (
             row["asp"],
@@ -166,6 +166,7 @@ def _asps(data: Data, scope: Scope) -> list[str]:
             _list(row["pools"]),
             _list(row["groups"]),
             _titled(row["role"]) or "-",
+            row["rate"] or "-",
             row["tunnels"],
             row["up"],
         )
@@ -194,8 +195,11 @@ asps = View(_asps, _named("asp"))
 def _pools(data: Data, scope: Scope) -> list[str]:
     if scope.values.get("detail"):
         return _details(data, "ASP pool", "pool")
-    rows = [(row["pool"], row["service"], _list(row["asps"]), row["up"], row["spare"]) for row in data]
-    return columns(("Pool", "Service", "ASPs", "Up", "Spare"), rows, right=("Up", "Spare"))
+    rows = [
+        (row["pool"], row["service"], _list(row["asps"]), row["up"], row["spare"], row["rate"] or "-")
+        for row in data
+    ]
+    return columns(("Pool", "Service", "ASPs", "Up", "Spare", "Rate"), rows, right=("Up", "Spare"))
 
 
 pools = View(_pools, _named("pool"))

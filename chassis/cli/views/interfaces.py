@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from chassis.bus.log_lines import circuit_id
+from chassis.bus.priority import class_of
 from chassis.cli.views.layout import DATE, Data, Scope, View, ViewError, columns, moment, pairs
 
 Row = Mapping[str, Any]
@@ -140,6 +141,8 @@ def _port_detail(row: Row) -> list[str]:
         "MAC address": row["mac"] or "none",
         "Bound to": _bound(row) or "none",
         "Line card": row["card"] or "none",
+        "QoS policy": row["qos_policy"],
+        "Mark": "" if row["mark"] is None else f"{row['mark']}, queue {class_of(row['mark'])}",
     }
     if _counted(row):
         packets_in, packets_out = _counts(row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from chassis.cli.views.layout import Data, Scope, View, columns, pairs
+from chassis.cli.views.layout import Data, Scope, View, ViewError, columns, pairs
 
 VERSIONS: Final = {"ike1": "v1", "ike2": "v2"}
 """How a version begins the names of its counters."""
@@ -33,6 +33,39 @@ def _ike(data: Data, scope: Scope) -> list[str]:
 
 
 ike_statistics = View(_ike, _of_version)
+
+
+def _by_asp(data: Data, scope: Scope) -> Data:
+    for card, error in data["errors"].items():
+        raise ViewError(f"{card}: {error}")
+    return [{"asp": card.removeprefix("asp "), **reply} for card, reply in data["cards"].items()]
+
+
+def _queues(data: Data, scope: Scope) -> list[str]:
+    """For each ASP its rate, then the queues of each line of a tunnel, the most urgent first."""
+    lines = []
+    for reply in data:
+        lines += [f"ASP {reply['asp']}, rate: {reply['rate'] or 'none, packets do not wait'}"]
+        rows = [
+            (
+                f"  {sa['name']}",
+                f"{sa['entry']} rule {sa['rule']}" if "rule" in sa else sa["entry"],
+                number,
+                queue["depth"],
+                queue["dequeued"],
+                queue["dropped"],
+                *(f"{queue['latency'][key]:.1f}" for key in ("avg_ms", "max_ms")),
+            )
+            for sa in reply["sas"]
+            for number, queue in sa["queues"].items()
+        ]
+        counts = ("Waiting", "Passed", "Dropped", "Average ms", "Longest ms")
+        if rows:
+            lines += columns(("  Tunnel", "Line", "Queue", *counts), rows, right=counts)
+    return lines
+
+
+queues = View(_queues, _by_asp)
 
 
 def _with_place(data: Data, scope: Scope) -> Data:

@@ -81,6 +81,8 @@ LINES = (
     "show asp pool P1 detail",
     "show asp group",
     "show asp group G1",
+    "show ipsec queues",
+    "show ipsec queues office",
     "show alarms",
     "show context",
     "show context all",
