@@ -12,11 +12,10 @@ from typing import Any
 
 import click
 
-from chassis.bus import log_lines, regular_files
+from chassis.bus import regular_files
 from chassis.bus.operator import OperatorError
-from chassis.cli.views import interfaces
+from chassis.cli.views import interfaces, system
 from chassis.cli.views.layout import Scope
-from chassis.cli.views.log_actions import ACTIONS
 from launch.client import status_view
 from launch.client.running_lab import RunningLab
 from launch.ctl.base import DURATION, RATE, SHARE, lab_command, option, print_answer
@@ -190,18 +189,16 @@ def routes(lab: RunningLab, node: str, context: str, as_json: bool) -> None:
 @option("controller", "log", "last")
 @click.option("--explain", is_flag=True, help="With what the guide recommends.")
 def log(lab: RunningLab, node: str, explain: bool, as_json: bool, **given: Any) -> None:
-    """Print the log of a router; as JSON one record in each line."""
-    records = lab.node(node, "log", **given)["records"]
-    if explain:
-        records = [{**record, "action": ACTIONS.get(record["id"], "")} for record in records]
+    """Print the log of a router, as its `show log` does, with tunnel and peer; as JSON one record in each line."""
+    scope = Scope({"explain": "explain"} if explain else {}, node=node)
+    records = system.log.select(lab.node(node, "log", **given), scope)
     if as_json:
         for record in records:
             click.echo(json.dumps(record))
         return
     for record in records:
-        click.echo(f"{log_lines.line(record)}{_about(record['values'])}")
-        if record.get("action"):
-            click.echo(f"    {record['action']}")
+        line, *action = system.log.lines([record], scope)
+        click.echo("\n".join([f"{line}{_about(record['values'])}", *action]))
     if not records:
         click.echo("nothing is logged")
 

@@ -14,6 +14,8 @@ import click
 from chassis.bus import counters as counter_files
 from chassis.bus import endpoints
 from chassis.bus.operator import OperatorError
+from chassis.cli.views import probes
+from chassis.cli.views.layout import Scope
 from launch.client.accounting import for_lab
 from launch.client.running_lab import RunningLab
 from launch.client.status_view import table
@@ -144,15 +146,15 @@ def _stamps(lab: RunningLab, *nodes: str) -> Stamps:
 @option("controller", "ping", "timeout", default="1s", type=DURATION)
 @option("controller", "ping", "interval", default="200ms", type=DURATION)
 def ping(lab: RunningLab, node: str, address: str, as_json: bool, source: str | None, **options: Any) -> None:
-    """Send echo requests from a router, through a tunnel if the route leads there."""
+    """Send echo requests from a router, through a tunnel if the route leads there.
+
+    It prints what the router's own `ping` does; --json has time and ttl of each reply.
+    """
     if source is not None:
         options["source"] = source
     answer = lab.node(node, "ping", address=address, **options)
-    lines = [f"reply {reply['sequence']}: {reply['ms']} ms, ttl {reply['ttl']}" for reply in answer["replies"]]
-    lines += [f"refused by {error}" for error in answer["errors"]]
-    lines.append(
-        f"{answer['address']} from {answer['source']}: {answer['received']} of {answer['sent']} came back"
-    )
+    shown = {**answer, "size": options["size"], "timeout": options["timeout"]}
+    lines = probes.ping.lines(shown, Scope(node=node, context=options["context"]))
     print_answer(as_json, answer, "\n".join(lines))
     raise SystemExit(0 if answer["received"] else 1)
 

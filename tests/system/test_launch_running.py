@@ -139,7 +139,7 @@ def test_a_detached_lab_is_listed_acted_on_and_destroyed(programs: Programs) -> 
 
     def pinged() -> bool:
         ping = programs("launch.ctl.main", "ping", "a", "60.1.0.1", "--context", "lan", "--count", "1")
-        return "1 of 1 came back" in ping.stdout
+        return "1 packets transmitted, 1 packets received" in ping.stdout
 
     # The controller says that the ASP is usable when others may not have connected to it yet.
     eventually(pinged, "a ping goes through it")

@@ -16,7 +16,7 @@ def ping_head(data: Data) -> list[str]:
     timeout, address = data["timeout"], data["address"]
     return [
         f"PING {address} ({address}): source {data['source']}, {data['size']} data bytes,",
-        f"timeout is {timeout} second{'s' if timeout != 1 else ''}",
+        f"timeout is {timeout:g} second{'s' if timeout != 1 else ''}",
     ]
 
 
