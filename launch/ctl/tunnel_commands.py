@@ -10,6 +10,8 @@ import click
 
 from chassis.bus import regular_files
 from chassis.bus.operator import OperatorError
+from chassis.cli.views import security, tunnels
+from chassis.cli.views.layout import Scope, pairs
 from launch.client import status_view
 from launch.client.running_lab import RunningLab
 from launch.ctl.base import lab_command, print_answer
@@ -75,7 +77,11 @@ def _one(words: tuple[str, ...], otherwise: str) -> str:
 @click.argument("node")
 @click.option("--tunnel", default="", metavar="NAME", help="Only this tunnel.")
 def ike(lab: RunningLab, node: str, tunnel: str, as_json: bool) -> None:
-    """Print the IKE SAs of a router and the counters of negotiations."""
+    """Print the IKE SAs of a router and what IKE counted.
+
+    Counters are those of each ASP and version, as `show ike card SLOT/ASP statistics global` prints them; with
+    --tunnel those of the tunnel, as `show tunnel ipsec NAME statistics ike` does.
+    """
     sas = lab.node(node, "ike", tunnel=tunnel, what="sas")
     counted = lab.node(node, "ike", tunnel=tunnel, what="statistics")
     answer = {
@@ -84,12 +90,31 @@ def ike(lab: RunningLab, node: str, tunnel: str, as_json: bool) -> None:
         "errors": {**sas["errors"], **counted["errors"]},
     }
     lines = [line for row in answer["tunnels"] for line in _ike_lines(row)]
-    for card, counts in counted["cards"].items():
-        said = ", ".join(f"{name} {count}" for name, count in sorted(counts.get("total", {}).items()))
-        lines.append(f"{card}: {said or 'nothing counted yet'}")
+    if tunnel and counted["cards"]:
+        scope = Scope({"name": tunnel}, node=node)
+        answered = tunnels.ike_statistics.select({"cards": counted["cards"], "errors": {}}, scope)
+        lines += tunnels.ike_statistics.lines(answered, scope)
+    elif not as_json:
+        lines += [line for card in counted["cards"] for line in _of_asp(lab, node, card.removeprefix("asp "))]
     lines += [f"{card}: {error}" for card, error in answer["errors"].items()]
     print_answer(as_json, answer, "\n".join(lines) or "this router has no negotiated tunnels")
     _end(answer)
+
+
+def _of_asp(lab: RunningLab, node: str, asp: str) -> list[str]:
+    """Return what IKE of an ASP counted: of each version that it used, and of none."""
+    answer = lab.node(node, "ike-statistics", asp=asp)
+    lines: list[str] = []
+    total = answer["total"]
+    for version, begin in security.VERSIONS.items():
+        scope = Scope({"asp": asp, "version": version}, node=node)
+        found = security.ike_statistics.select(answer, scope)
+        if found["ike_sas"] or found["statistics"]:
+            lines += security.ike_statistics.lines(found, scope)
+        total = {name: count for name, count in total.items() if not name.startswith(f"{begin} ")}
+    if total:
+        lines += [f"Other statistics of ASP {asp}", *pairs(dict(sorted(total.items())), "  ")]
+    return lines or [f"ASP {asp}: nothing counted yet"]
 
 
 def _ike_lines(row: Mapping[str, Any]) -> Iterable[str]:
@@ -97,7 +122,7 @@ def _ike_lines(row: Mapping[str, Any]) -> Iterable[str]:
     yield f"tunnel {row.get('name', row.get('tunnel'))}: {'up' if row.get('up') else 'down'}{_because(row)}"
     for missing in row.get("missing", []) if row.get("up") else []:
         why = f": {missing['reason']}" if missing["reason"] else ""
-        yield f"    line {_line(missing)} has no SAs{why}"
+        yield f"    line {tunnels.line_of(missing)} has no SAs{why}"
     for session in row.get("ike", []):
         plain = [f"{name} {value}" for name, value in session.items() if not isinstance(value, (dict, list))]
         yield f"    {', '.join(plain)}"
@@ -106,11 +131,6 @@ def _ike_lines(row: Mapping[str, Any]) -> Iterable[str]:
                 yield f"        {name}: {', '.join(f'{key} {one}' for key, one in value.items())}"
             elif isinstance(value, list):
                 yield from (f"        {name}: {status_view.pairs(one)}" for one in value)
-
-
-def _line(row: Mapping[str, Any]) -> str:
-    """Name an entry of a tunnel, or one of its rules with its own SAs."""
-    return f"{row['entry']} rule {row['rule']}" if "rule" in row else str(row["entry"])
 
 
 def _because(row: Mapping[str, Any]) -> str:
@@ -129,7 +149,7 @@ def queues(lab: RunningLab, node: str, tunnel: str, as_json: bool) -> None:
     right = ("depth", "peak_depth", "dequeued", "dropped", "average", "99 %", "longest")
     grid = status_view.table("ASP", "tunnel", "entry", "queue", *right, right=("entry", *right))
     for card, reply in answer["cards"].items():
-        for name, line, of in [("", "", reply), *((sa["name"], _line(sa), sa) for sa in reply["sas"])]:
+        for name, line, of in [("", "", reply), *((sa["name"], tunnels.line_of(sa), sa) for sa in reply["sas"])]:
             for queue, row in of["queues"].items():
                 times = [f"{row['latency'][key]:.1f} ms" for key in ("avg_ms", "p99_ms", "max_ms")]
                 counts = [str(row[key]) for key in right[:4]]
@@ -149,32 +169,26 @@ def queues(lab: RunningLab, node: str, tunnel: str, as_json: bool) -> None:
 def sas(lab: RunningLab, node: str, tunnel: str, as_json: bool) -> None:
     """Print the IPsec SAs of a router: packets and octets of each SA and each tunnel, and drops by cause.
 
-    SAs count outer packets, tunnels inner packets. A tunnel's count includes its deleted SAs and what was counted
-    before a restart of its ASP.
+    Of each tunnel it is what `show tunnel ipsec NAME statistics detail` prints, from zero at the router's start:
+    `clear counters` changes nothing here. SAs count outer packets, tunnels inner packets. A tunnel's count has
+    its deleted SAs and what was counted before a restart of its ASP.
     """
     answer = lab.node(node, "sas", tunnel=tunnel)
-    grid = status_view.table(
-        "ASP", "tunnel", "way", "SA", "packets", "octets", "drops", right=("packets", "octets")
-    )
+    lines = []
     for card, reply in answer["cards"].items():
-        for row in reply["tunnels"]:
-            for way, counted in (("out", row["encapsulated"]), ("in", row["decapsulated"])):
-                grid.add_row(
-                    card, row["name"], way, "all", *_counted(counted), status_view.pairs(row["drops"][way])
-                )
-                for sa in row["sas"]:
-                    if sa["direction"] == way:
-                        name = f"line {_line(sa)} {sa['protocol']} {sa['spi']:#010x}"
-                        grid.add_row("", "", "", name, *_counted(sa), status_view.pairs(sa["drops"]))
-        grid.add_row(card, "", "", "", "", "", status_view.pairs(reply["drops"]))
-    print_answer(as_json, answer, grid)
+        asp = card.removeprefix("asp ")
+        rows = [{"asp": asp, **row} for row in reply["tunnels"]]
+        lines += tunnels.statistics.lines(rows, Scope({"detail": True}, node=node))
+        if reply["drops"]:
+            lines += [
+                f"ASP {asp}",
+                *(f"  dropped: {count} {cause}" for cause, count in reply["drops"].items()),
+                "",
+            ]
+    print_answer(as_json, answer, "\n".join(lines).rstrip("\n") or "no ASP counts for a tunnel")
     for card, error in answer["errors"].items():
         click.echo(f"{card}: {error}", err=True)
     _end(answer)
-
-
-def _counted(counts: Mapping[str, int]) -> tuple[str, str]:
-    return f"{counts['packets']:,}", f"{counts['octets']:,}"
 
 
 TABLES: Mapping[str, tuple[str, ...]] = {

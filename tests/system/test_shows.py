@@ -145,8 +145,12 @@ def test_a_running_router_shows_what_happens(lab_factory: LabFactory, shown: Sho
         assert comparable(said) == comparable(text), command
         if not said.startswith("% "):
             json.loads(show(lab, shown.node, f"{command} | json", shown.context))
-    # Two faces of one view.
-    command = ("routes", shown.node, "--context", shown.context)
-    process = chassisctl(lab, *command, stdout=subprocess.PIPE, text=True)
-    said, _ = process.communicate(timeout=60)
-    assert said == show(lab, shown.node, "show ip route", shown.context)
+    # Two faces of one view. An ASP's own drops stand behind its tunnels.
+    for words, command in (
+        (("routes", shown.node, "--context", shown.context), "show ip route"),
+        (("sas", shown.node, "--tunnel", shown.tunnel), f"show tunnel ipsec {shown.tunnel} statistics detail"),
+    ):
+        process = chassisctl(lab, *words, stdout=subprocess.PIPE, text=True)
+        said, _ = process.communicate(timeout=60)
+        own = said.split("\n\nASP ")[0].rstrip("\n")
+        assert own == show(lab, shown.node, command, shown.context).rstrip("\n")

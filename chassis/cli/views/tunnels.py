@@ -133,11 +133,25 @@ def _drops(drops: Mapping[str, Mapping[str, int]]) -> list[str]:
 
 def _sas(sas: list[Mapping[str, Any]]) -> list[str]:
     rows = [
-        (sa["direction"], sa["protocol"], f"{sa['spi']:#010x}", sa["peer"], sa["packets"], sa["octets"])
+        (
+            sa["direction"],
+            line_of(sa),
+            sa["protocol"],
+            f"{sa['spi']:#010x}",
+            sa["peer"],
+            sa["packets"],
+            sa["octets"],
+            sum(sa["drops"].values()),
+        )
         for sa in sas
     ]
-    titles = ("SA", "Protocol", "SPI", "Peer", "Packets", "Octets")
-    return columns(titles, rows, right=("Packets", "Octets")) if rows else []
+    titles = ("SA", "Line", "Protocol", "SPI", "Peer", "Packets", "Octets", "Drops")
+    return columns(titles, rows, right=("Packets", "Octets", "Drops")) if rows else []
+
+
+def line_of(row: Mapping[str, Any]) -> str:
+    """Name a line of a tunnel's policy, or one of its rules with SAs of its own."""
+    return f"{row['entry']} rule {row['rule']}" if "rule" in row else str(row["entry"])
 
 
 statistics = View(_statistics, _replies)

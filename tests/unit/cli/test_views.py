@@ -65,13 +65,25 @@ COUNTED = {
     "sas": [
         {
             "direction": "out",
+            "entry": 10,
             "protocol": "esp",
             "spi": 4097,
             "peer": "20.0.0.1",
             "packets": 1200,
             "octets": 523000,
+            "drops": {},
         },
-        {"direction": "in", "protocol": "ah+esp", "spi": 4098, "peer": "20.0.0.1", "packets": 7, "octets": 3100},
+        {
+            "direction": "in",
+            "entry": 10,
+            "rule": 30,
+            "protocol": "ah+esp",
+            "spi": 4098,
+            "peer": "20.0.0.1",
+            "packets": 7,
+            "octets": 3100,
+            "drops": {"replay": 1, "late": 1},
+        },
     ],
 }
 SAS = {"cards": {"asp 1/1": {"tunnels": [COUNTED], "drops": {}}}, "errors": {}}

@@ -102,6 +102,12 @@ def test_every_setting_of_ike_has_its_bounds(setting: Any) -> None:
 # chassisctl
 
 
+COUNTED = {
+    "total": {"v2 begun": 3, "v2 done": 2, "log lines held back": 1},
+    "tunnels": {"1": {"begun": 2, "lost": 0}},
+}
+
+
 class FakeLab:
     """Answers as a controller would."""
 
@@ -118,9 +124,12 @@ class FakeLab:
         result: dict[str, Any] = {
             "clear": {"cleared": 2},
             "rekey": {"begun": 1},
-            "ike": {"tunnels": [row]} if arguments.get("what") == "sas" else {"total": {"begun": 3, "done": 2}},
+            "ike": {"tunnels": [row]} if arguments.get("what") == "sas" else COUNTED,
+            "ike-statistics": {"total": COUNTED["total"], "ike_sas": {"v1": 0, "v2": 1}},
             "keys": {"keys": self.keys},
         }[command]
+        if command == "ike-statistics":
+            return result
         return {"cards": {"asp 1/1": result}, "errors": self.errors}
 
 
@@ -161,15 +170,25 @@ def test_ike_shows_sas_and_statistics(lab: FakeLab) -> None:
     assert run("ike", "a").output.splitlines() == [
         "tunnel t1: up",
         "    version 2, state up",
-        "asp 1/1: begun 3, done 2",
+        "IKEv2 statistics of ASP 1/1",
+        "  IKE SAs : 1",
+        "  begun   : 3",
+        "  done    : 2",
+        "Other statistics of ASP 1/1",
+        "  log lines held back : 1",
     ]
+    assert run("ike", "a", "--tunnel", "t1").output.splitlines()[2:] == [
+        "IKE statistics of tunnel t1",
+        "  begun : 2",
+    ]
+    assert lab.calls[-1] == ("a", "ike", {"tunnel": "t1", "what": "statistics"})
     lab.missing = [{"entry": 10, "rule": 30, "reason": "the peer refuses"}, {"entry": 20, "reason": ""}]
     assert run("ike", "a").output.splitlines()[1:3] == [
         "    line 10 rule 30 has no SAs: the peer refuses",
         "    line 20 has no SAs",
     ]
     answer = json.loads(run("ike", "a", "--json").output)
-    assert answer["statistics"] == {"asp 1/1": {"total": {"begun": 3, "done": 2}}}
+    assert answer["statistics"] == {"asp 1/1": COUNTED}
 
 
 V1 = {"kind": "ikev1", "cookie_i": "0011223344556677", "key": "ab" * 16}
