@@ -29,15 +29,18 @@ class Issued:
 
 
 class Authority:
-    """Signs certificates; `bits` is the length of all keys (long ones take long to make)."""
+    """Signs certificates; `bits` is the length of all keys (long ones take long to make), `today` is the time of
+    day by which they are valid: without it that of this machine."""
 
-    def __init__(self, name: str = "Test CA", bits: int = 2048) -> None:
-        self._bits = bits
+    def __init__(
+        self, name: str = "Test CA", bits: int = 2048, today: datetime.datetime | None = None, days: int = 30
+    ) -> None:
+        self._bits, self._today = bits, today
         self._key = rsa.generate_private_key(65537, bits)
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
         made = (
-            self._builder(self._name, self._key.public_key())
+            self._builder(self._name, self._key.public_key(), days)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .add_extension(usage, critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
@@ -45,15 +48,17 @@ class Authority:
         )
         self.certificate = made.public_bytes(serialization.Encoding.PEM).decode()
 
-    def _builder(self, subject: x509.Name, public: rsa.RSAPublicKey, days: int = 30) -> x509.CertificateBuilder:
-        now = datetime.datetime.now(datetime.UTC)
+    def _builder(
+        self, subject: x509.Name, public: rsa.RSAPublicKey, days: int, begins: int = -1
+    ) -> x509.CertificateBuilder:
+        now = self._today or datetime.datetime.now(datetime.UTC)
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(self._name)
             .public_key(public)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now + min(-1, days - 1) * DAY)
+            .not_valid_before(now + min(begins, days - 1) * DAY)
             .not_valid_after(now + days * DAY)
         )
 
@@ -70,13 +75,14 @@ class Authority:
         )
         return Issued(made.public_bytes(serialization.Encoding.PEM).decode(), pem_key(key))
 
-    def sign(self, request: str, days: int = 30) -> str:
-        """The certificate for a request in PEM, with the names and usages that it asks for."""
+    def sign(self, request: str, days: int = 30, begins: int = -1) -> str:
+        """The certificate for a request in PEM, with the names and usages that it asks for, from `begins` days
+        after today."""
         asked = x509.load_pem_x509_csr(request.encode())
         public = asked.public_key()
         assert asked.is_signature_valid
         assert isinstance(public, rsa.RSAPublicKey)
-        made = self._builder(asked.subject, public, days)
+        made = self._builder(asked.subject, public, days, begins)
         for extension in asked.extensions:
             made = made.add_extension(extension.value, extension.critical)
         return made.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()

@@ -1,0 +1,137 @@
+"""Certificates that operators type in act on the next negotiation, without a commit: simulated routers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from chassis.sim.ike_process_model import WALL
+from tests.support.authority import Authority
+from tests.support.cli import CliRig
+from tests.support.pki_typing import ADDRESSES, CONTEXT, TUNNEL, answers, written
+from tests.support.sim_shell import SimShell
+
+TODAY = datetime.fromtimestamp(WALL, UTC)
+
+
+class Routers:
+    """The lab, a session in context vpn of each router, and an authority."""
+
+    def __init__(self, folder: Path, version: int) -> None:
+        self.version = version
+        self.shell = SimShell(written(folder, version))
+        self.sessions = {name: CliRig(partial(self.shell.ask, name), context=CONTEXT) for name in ADDRESSES}
+        for rig in self.sessions.values():
+            rig.start()
+        self.authority = Authority(bits=1024, today=TODAY, days=600)
+
+    def type(self, router: str, *lines: str) -> str:
+        return "".join(self.sessions[router].type(f"{line}\r") for line in lines)
+
+    def request(self, router: str, **wanted: object) -> str:
+        """Type a request for key pair k, and return its PEM."""
+        given = {"pair": "k", "name": f"router {router}", "address": ADDRESSES[router], **wanted}
+        said = self.type(router, "add pki certificate-request rsa r file r.pem", *answers(**given), "y")  # type: ignore[arg-type]
+        assert "Certificate request r is in /flash/r.pem" in said
+        return self.shell.routers[router].disk.flash["r.pem",].decode()
+
+    def paste(self, router: str, what: str, pem: str) -> str:
+        said = self.type(router, f"import pki {what} file terminal", *pem.splitlines(), "")
+        assert "Imported" in said
+        return said.rpartition("handle ")[2].split()[0]
+
+    def own(self, router: str, pem: str) -> None:
+        self.paste(router, "certificate self rsa key-pair k", pem)
+
+    def trust(self, router: str, pem: str) -> str:
+        return self.paste(router, "certificate trusted rsa", pem)
+
+    def clear(self) -> None:
+        self.shell.ask("a", "clear", {"tunnel": TUNNEL, "what": "all"})
+
+    def log(self, router: str) -> list[str]:
+        return [record["text"] for record in self.shell.ask(router, "log", {})["records"]]
+
+    def up(self) -> bool:
+        return self.shell.tunnels_up()
+
+    def refuses(self, router: str, why: str) -> None:
+        """Once the SAs are cleared the router refuses the peer's certificate, which it did not before."""
+        self.shell.pass_time(3.0)
+        assert self.up()
+        before = len(self.log(router))
+        self.clear()
+        self.shell.wait_until(lambda: any(why in text for text in self.log(router)[before:]))
+        assert not self.up()
+
+
+@pytest.fixture(params=[1, 2], ids=["IKEv1", "IKEv2"])
+def routers(request: pytest.FixtureRequest, tmp_path: Path) -> Routers:
+    """Two routers with a tunnel that has come up by certificates alone, which were typed in."""
+    made = Routers(tmp_path, request.param)
+    for router in ADDRESSES:
+        assert made.shell.ask(router, "tunnels", {})["tunnels"][0]["reason"].startswith("certificate: ")
+        made.type(router, "add pki key-pair k rsa 1024")
+        made.trust(router, made.authority.certificate)
+        made.own(router, made.authority.sign(made.request(router)))
+    made.shell.wait_until(made.up)
+    return made
+
+
+REFUSED: dict[str, tuple[Callable[[Routers], str], str]] = {
+    "expired": (lambda on: on.authority.sign(on.request("a"), days=-1, begins=-9), "expired on 2023-11-13"),
+    "not yet valid": (
+        lambda on: on.authority.sign(on.request("a"), begins=5), "is not valid before 2023-11-19"
+    ),
+    "foreign": (
+        lambda on: Authority("Foreign CA", 1024, TODAY).sign(on.request("a")), "untrusted issuer CN=Foreign CA"
+    ),
+    "wrong name": (lambda on: on.authority.sign(on.request("a", address="30.0.0.9")), "30.0.0.1"),
+    "wrong usage": (
+        lambda on: on.authority.sign(on.request("a", usages=("KeyEncipherment",))),
+        "has neither digitalSignature nor nonRepudiation",
+    ),
+}  # fmt: skip
+"""Certificates that router b does not take from router a, and what it says."""
+
+
+@pytest.mark.behaviour("B-052", "B-055", "B-056")
+def test_a_new_certificate_is_shown_in_the_next_negotiation_and_judged_there(routers: Routers) -> None:
+    good = routers.authority.sign(routers.request("a"))
+    for made, why in REFUSED.values():
+        routers.own("a", made(routers))
+        routers.refuses("b", why)
+        routers.own("a", good)
+        routers.shell.wait_until(routers.up, within=120.0)
+
+
+@pytest.mark.behaviour("B-060")
+def test_an_authority_that_is_no_longer_trusted_counts_for_no_peer(routers: Routers) -> None:
+    other = Authority("Other CA", 1024, TODAY, 600)
+    routers.trust("b", other.certificate)
+    (handle,) = (
+        row["handle"]
+        for row in routers.shell.data("b", "show pki certificate trusted rsa", CONTEXT)
+        if row["subject"] == "CN=Test CA"
+    )
+    assert "Removed certificate CN=Test CA" in routers.type("b", f"remove pki certificate {handle}", "y")
+    routers.refuses("b", "untrusted issuer CN=Test CA")
+    routers.own("a", other.sign(routers.request("a")))
+    routers.shell.wait_until(routers.up, within=120.0)
+
+
+@pytest.mark.behaviour("B-052")
+def test_a_context_without_a_certificate_takes_its_tunnel_down(routers: Routers) -> None:
+    (row,) = routers.shell.data("b", "show pki certificate trusted rsa", CONTEXT)
+    routers.type("b", f"remove pki certificate {row['handle']}", "y")
+    said = routers.shell.ask("b", "tunnels", {})["tunnels"][0]["reason"]
+    assert said == "certificate: context vpn has no trusted certificate"
+    routers.shell.pass_time(2.0)
+    rows = routers.shell.data("b", "show alarms")["alarms"]
+    assert ("context vpn", "noValidTrustedCertificate") in [(row["object"], row["alarm"]) for row in rows]
+    assert routers.trust("b", routers.authority.certificate) == row["handle"]
+    routers.shell.wait_until(routers.up, within=120.0)
