@@ -103,6 +103,15 @@ EXEC_COMMANDS: Final[tuple[ExecCommand, ...]] = (
         opening=acts.copy,
     ),
     ExecCommand(
+        "more",
+        "more <file:word>",
+        "show a text file",
+        act_views.text_file,
+        "read-file",
+        lambda values, context: {"file": values["file"]},
+        privilege=ADMINISTRATOR,
+    ),
+    ExecCommand(
         "delete",
         "delete <file:word>",
         "delete a file",
@@ -200,6 +209,7 @@ EXEC_WORDS: Final[Mapping[str, str]] = {
     "length": "rows of the terminal",
     "logout": "end the session",
     "monitor": "look at what comes",
+    "more": "show a text file",
     "no": "turn off what a command turns on",
     "ping": "send echo requests",
     "reload": "start processes again",

@@ -12,7 +12,6 @@ ROUTING = "waits for dynamic routing protocols"
 ON_DEMAND = "waits for on-demand tunnels, which stay down and say so"
 RADIUS = "waits for RADIUS"
 CLI = "waits for the rest of the router's own CLI"
-DIALOGUE = "waits for the PKI commands; the store is the folder that a lab node names with `flash:`"
 CAPACITY = "limits are not enforced yet"
 
 
@@ -103,12 +102,12 @@ GROUPS: tuple[tuple[str, tuple[Statement, ...]], ...] = (
         ("6.1", "rsa-signature needs a trusted certificate, a key pair and a self certificate"),
         ("6.1, 6.1.1", "PKI objects belong to a context and serve no other"),
         ("6.1, 6.1.1", "PKI files are PEM"),
-        ("6.1, 6.1.1", "a key pair is made or imported, and works alike", DIALOGUE),
-        ("6.1, 6.1.1", "a request asks for the guide's fields in its order and writes PEM", DIALOGUE),
-        ("6.1.1, 6.1.2", "alternative names are asked twice and may be empty", DIALOGUE),
-        ("6.1.1, 6.1.2", "the seven key usage questions follow a y", DIALOGUE),
-        ("6.1.1", "a self certificate that does not fit its key is refused", DIALOGUE),
-        ("6.1.1", "each certificate has a handle, which is listed and removed by", DIALOGUE),
+        ("6.1, 6.1.1", "a key pair is made or imported, and works alike"),
+        ("6.1, 6.1.1", "a request asks for the guide's fields in its order and writes PEM"),
+        ("6.1.1, 6.1.2", "alternative names are asked twice and may be empty"),
+        ("6.1.1, 6.1.2", "the seven key usage questions follow a y"),
+        ("6.1.1", "a self certificate that does not fit its key is refused"),
+        ("6.1.1", "each certificate has a handle, which is listed and removed by"),
         ("10", "key pairs are shown without keys"),
         ("6.1", "signatures are used at set-up only"),
     )),

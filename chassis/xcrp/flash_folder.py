@@ -35,7 +35,9 @@ def read_folder(folder: Path) -> tuple[FlashFile, ...]:
     """Return the files of a flash folder that belong to PKI stores, in order, unreadable ones with the error."""
     found: list[FlashFile] = []
     try:
-        paths = sorted(path for path in (folder / "pki").rglob("*") if not path.is_dir())
+        paths = sorted(
+            path for path in (folder / "pki").rglob("*") if not path.is_dir() and not path.name.startswith(NEW)
+        )
     except OSError as error:
         return (FlashFile("pki", error=error.strerror or str(error)),)
     if not folder.is_dir():
@@ -110,6 +112,12 @@ class FlashFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    def remove_unfinished(self) -> None:
+        """Remove what a controller that was killed had not completed."""
+        with contextlib.suppress(OSError):
+            for path in self.folder.rglob(f"{NEW}*"):
+                path.unlink()
 
     def perform(self, asked: ToFlash) -> FlashAnswer:
         """Do an operation. Errors of the file system do not raise; they are in the answer."""

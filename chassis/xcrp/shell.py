@@ -69,6 +69,7 @@ class ControllerShell:
         self._boots: dict[str, int] = {}
         self._unreachable: list[str] = []
         self._flash_folder = FlashFolder(env.state / FLASH)
+        self._flash_folder.remove_unfinished()
         self._background = Background(self.loop, self._worked)
         now = time.monotonic()
         self.engine = ControllerEngine(

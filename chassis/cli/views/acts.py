@@ -25,6 +25,7 @@ def _directory(data: Data, scope: Scope) -> list[str]:
 
 
 directory = View(_directory)
+text_file = View(lambda data, scope: data["text"].splitlines())
 saved = View(lambda data, scope: [f"Save to file: {data['file']}"])
 copied = View(lambda data, scope: [f"Copied {data['file']} to {data['target']}"])
 deleted = View(lambda data, scope: [f"Deleted {data['file']}"])

@@ -81,6 +81,10 @@ def test_files_are_listed_copied_and_deleted(node: Node) -> None:
     assert answers(rig, "dir /pcmcia0\r") == "% Error: /pcmcia0: No such device\r\n"
     assert answers(rig, "dir /etc\r") == "% Error: /etc is not a valid path on a local file system\r\n"
     assert answers(rig, "copy a.cfg c.cfg\r") == "Copied /flash/a.cfg to /flash/c.cfg\r\n"
+    assert answers(rig, "more c.cfg\r") == "one\r\n"
+    node.disk.flash["key.pem",] = b"-----BEGIN RSA PRIVATE KEY-----\n"
+    assert answers(rig, "more key.pem\r") == "% Error: /flash/key.pem holds a private key\r\n"
+    del node.disk.flash["key.pem",]
     overwritten = answers(rig, "copy a.cfg b.cfg\ry\r")
     assert overwritten == "Target file exists, overwrite? (y/n) y\r\nCopied /flash/a.cfg to /flash/b.cfg\r\n"
     assert answers(rig, "delete a.cfg\rn\r") == "Delete a.cfg? (y/n) n\r\n% Error: nothing was deleted\r\n"

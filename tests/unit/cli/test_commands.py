@@ -179,6 +179,7 @@ LINES = (
     "dir",
     "dir /flash",
     "copy a.cfg b.cfg",
+    "more a.cfg",
     "delete a.cfg",
     "reload",
     "reload card 1",

@@ -69,6 +69,7 @@ def request(rig: CliRig, *answers: str, file: str = "test1") -> str:
     return typed(rig, f"add pki certificate-request rsa test1 file {file}", *answers)
 
 
+@pytest.mark.behaviour("B-055", "B-056", "B-057", "B-059", "B-060")
 def test_the_commands_of_the_guide_from_the_key_pair_to_the_own_certificate(
     rig: CliRig, node: Node, authority: Authority
 ) -> None:
@@ -100,6 +101,7 @@ def test_the_commands_of_the_guide_from_the_key_pair_to_the_own_certificate(
     assert node.ask("certificates", context="local", whose="self")["certificates"] == []
 
 
+@pytest.mark.behaviour("B-056", "B-057", "B-058")
 def test_all_questions_and_usages(rig: CliRig, node: Node) -> None:
     typed(rig, "add pki key-pair k rsa 1024")
     names = ["10.0.0.1", "2001:db8::1", "a.example", "ops@a.example"]
@@ -128,6 +130,7 @@ def test_all_questions_and_usages(rig: CliRig, node: Node) -> None:
     assert b"email:ops@a.example" in judged.stdout
 
 
+@pytest.mark.behaviour("B-057")
 def test_wrong_answers_are_asked_again(rig: CliRig, node: Node) -> None:
     typed(rig, "add pki key-pair k rsa 512")
     said = request(rig, "nobody", "k", "x" * 65, "ok", *[""] * 5, "ABC", "1z", "DE")
@@ -183,6 +186,7 @@ def test_a_pasted_key_pair_is_not_shown_and_is_encrypted(rig: CliRig, node: Node
     assert "Imported certificate" in said
 
 
+@pytest.mark.behaviour("B-054")
 @pytest.mark.parametrize(
     ("line", "why"),
     [
@@ -202,6 +206,7 @@ def test_refusals(rig: CliRig, node: Node, authority: Authority, line: str, why:
     assert why in typed(rig, line)
 
 
+@pytest.mark.behaviour("B-059")
 def test_a_certificate_of_another_key_is_refused(rig: CliRig, node: Node, authority: Authority) -> None:
     typed(rig, "add pki key-pair k rsa 1024")
     node.disk.flash["other.pem",] = authority.issue("a.example").certificate.encode()

@@ -251,6 +251,7 @@ CASES: tuple[Shown, ...] = (
     ("key-pair-made", acts.key_pair_made, {"name": "keytest1", "bits": 512}, {}),
     ("request-written", acts.request_written, {"name": "test1", "file": "/flash/test1"}, {}),
     ("pki-removed", acts.pki_removed, {"handle": "0a1b2c3d", "subject": "CN=Test CA"}, {}),
+    ("text-file", acts.text_file, {"file": "/flash/a.cfg", "text": "context local\n!\nend\n"}, {}),
     ("deleted", acts.deleted, {"file": "/flash/a.cfg"}, {}),
     ("reloading", acts.reloading, {"file": "/flash/redback.cfg", "errors": 2}, {}),
     ("card-reloading", acts.card_reloading, {"cards": ["asp 1/1", "asp 1/2"]}, {}),

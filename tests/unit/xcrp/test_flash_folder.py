@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -266,3 +268,23 @@ def test_a_source_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pyte
 def test_hidden_names_are_those_of_incomplete_files() -> None:
     with pytest.raises(FlashPathError):
         flash_paths.resolve(flash_folder.NEW + "a.cfg")
+
+
+def _make_and_die(folder: Path, call: str) -> None:
+    """Make a key pair as the controller does, and be killed at the first use of a call."""
+    setattr(os, call, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+    FlashFolder(folder).perform(
+        ToFlash(1, "key-pair", ("pki", "local", "keys", "k.pem"), data=b"password", bits=512)
+    )
+
+
+@pytest.mark.parametrize("call", ["fsync", "rename"])
+def test_a_controller_that_is_killed_leaves_no_half_of_a_key_pair(tmp_path: Path, call: str) -> None:
+    child = multiprocessing.get_context("fork").Process(target=_make_and_die, args=(tmp_path, call))
+    child.start()
+    child.join(20)
+    assert child.exitcode == -signal.SIGKILL
+    assert [path.name for path in tmp_path.rglob("*.pem")] == [".new.k.pem"]
+    assert read_folder(tmp_path) == ()
+    FlashFolder(tmp_path).remove_unfinished()
+    assert list(tmp_path.rglob("*.pem")) == []
