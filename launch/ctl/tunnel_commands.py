@@ -11,7 +11,7 @@ import click
 from chassis.bus import regular_files
 from chassis.bus.operator import OperatorError
 from chassis.cli.views import security, tunnels
-from chassis.cli.views.layout import Scope, pairs
+from chassis.cli.views.layout import Scope, line_of, pairs
 from launch.client import status_view
 from launch.client.running_lab import RunningLab
 from launch.ctl.base import lab_command, print_answer
@@ -122,7 +122,7 @@ def _ike_lines(row: Mapping[str, Any]) -> Iterable[str]:
     yield f"tunnel {row.get('name', row.get('tunnel'))}: {'up' if row.get('up') else 'down'}{_because(row)}"
     for missing in row.get("missing", []) if row.get("up") else []:
         why = f": {missing['reason']}" if missing["reason"] else ""
-        yield f"    line {tunnels.line_of(missing)} has no SAs{why}"
+        yield f"    line {line_of(missing)} has no SAs{why}"
     for session in row.get("ike", []):
         plain = [f"{name} {value}" for name, value in session.items() if not isinstance(value, (dict, list))]
         yield f"    {', '.join(plain)}"
@@ -143,21 +143,14 @@ def _because(row: Mapping[str, Any]) -> str:
 def queues(lab: RunningLab, node: str, tunnel: str, as_json: bool) -> None:
     """Print the priority queues of a router's ASPs: depths, drops and waiting times, of all SAs and of each.
 
+    It is what the router's `show ipsec queues` prints.
+
     Packets wait only at an ASP with a rate, set by `rate` of its pool or asp-rate of a lab.
     """
     answer = lab.node(node, "queues", tunnel=tunnel)
-    right = ("depth", "peak_depth", "dequeued", "dropped", "average", "99 %", "longest")
-    grid = status_view.table("ASP", "tunnel", "entry", "queue", *right, right=("entry", *right))
-    for card, reply in answer["cards"].items():
-        for name, line, of in [("", "", reply), *((sa["name"], tunnels.line_of(sa), sa) for sa in reply["sas"])]:
-            for queue, row in of["queues"].items():
-                times = [f"{row['latency'][key]:.1f} ms" for key in ("avg_ms", "p99_ms", "max_ms")]
-                counts = [str(row[key]) for key in right[:4]]
-                grid.add_row(card, name or "all", line, queue, *counts, *times)
-    print_answer(as_json, answer, grid)
-    for card, reply in answer["cards"].items():
-        if not as_json and not reply["rate"]:
-            click.echo(f"{card} has no rate, so packets do not wait")
+    scope = Scope({"name": tunnel}, node=node)
+    answered = security.queues.select({"cards": answer["cards"], "errors": {}}, scope)
+    print_answer(as_json, answer, "\n".join(security.queues.lines(answered, scope)) or "no ASP has queues")
     for card, error in answer["errors"].items():
         click.echo(f"{card}: {error}", err=True)
     _end(answer)

@@ -68,6 +68,11 @@ def pairs(values: Mapping[str, object], indent: str = "") -> list[str]:
     return [f"{indent}{name.ljust(width)} : {value}".rstrip() for name, value in values.items()]
 
 
+def line_of(row: Mapping[str, Any]) -> str:
+    """Name a line of a tunnel's policy, or one of its rules with SAs of its own."""
+    return f"{row['entry']} rule {row['rule']}" if "rule" in row else str(row["entry"])
+
+
 def duration(seconds: float) -> str:
     """A time as `00:01:05`, `2d03h` from one day on."""
     whole = max(int(seconds), 0)

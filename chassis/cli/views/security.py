@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from chassis.cli.views.layout import Data, Scope, View, ViewError, columns, pairs
+from chassis.cli.views.layout import Data, Scope, View, ViewError, columns, line_of, pairs
 
 VERSIONS: Final = {"ike1": "v1", "ike2": "v2"}
 """How a version begins the names of its counters."""
@@ -42,24 +42,22 @@ def _by_asp(data: Data, scope: Scope) -> Data:
 
 
 def _queues(data: Data, scope: Scope) -> list[str]:
-    """For each ASP its rate, then the queues of each line of a tunnel, the most urgent first."""
+    """For each ASP its rate, then its queues, of all SAs and of each line of a tunnel, the most urgent first."""
     lines = []
     for reply in data:
         lines += [f"ASP {reply['asp']}, rate: {reply['rate'] or 'none, packets do not wait'}"]
         rows = [
             (
-                f"  {sa['name']}",
-                f"{sa['entry']} rule {sa['rule']}" if "rule" in sa else sa["entry"],
+                f"  {name}",
+                line,
                 number,
-                queue["depth"],
-                queue["dequeued"],
-                queue["dropped"],
-                *(f"{queue['latency'][key]:.1f}" for key in ("avg_ms", "max_ms")),
+                *(queue[key] for key in ("depth", "peak_depth", "dequeued", "dropped")),
+                *(f"{queue['latency'][key]:.1f}" for key in ("avg_ms", "p99_ms", "max_ms")),
             )
-            for sa in reply["sas"]
-            for number, queue in sa["queues"].items()
+            for name, line, of in [("all", "", reply), *((sa["name"], line_of(sa), sa) for sa in reply["sas"])]
+            for number, queue in of["queues"].items()
         ]
-        counts = ("Waiting", "Passed", "Dropped", "Average ms", "Longest ms")
+        counts = ("Waiting", "Peak", "Passed", "Dropped", "Average ms", "99 % ms", "Longest ms")
         if rows:
             lines += columns(("  Tunnel", "Line", "Queue", *counts), rows, right=counts)
     return lines

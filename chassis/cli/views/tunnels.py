@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from chassis.cli.views.layout import Data, Scope, View, ViewError, columns, duration, pairs
+from chassis.cli.views.layout import Data, Scope, View, ViewError, columns, duration, line_of, pairs
 
 ON_DEMAND: Final = "on-demand"
 
@@ -147,11 +147,6 @@ def _sas(sas: list[Mapping[str, Any]]) -> list[str]:
     ]
     titles = ("SA", "Line", "Protocol", "SPI", "Peer", "Packets", "Octets", "Drops")
     return columns(titles, rows, right=("Packets", "Octets", "Drops")) if rows else []
-
-
-def line_of(row: Mapping[str, Any]) -> str:
-    """Name a line of a tunnel's policy, or one of its rules with SAs of its own."""
-    return f"{row['entry']} rule {row['rule']}" if "rule" in row else str(row["entry"])
 
 
 statistics = View(_statistics, _replies)

@@ -106,9 +106,9 @@ def test_chassisctl_shows_queues(rate: str, monkeypatch: pytest.MonkeyPatch) -> 
     plain = CliRunner().invoke(chassisctl, ["queues", "a", "--tunnel", "t1"])
     assert plain.exit_code == 0
     rows = [line.split() for line in plain.output.splitlines()]
-    counts = ["0", "5", "9", "100", "4", "1.0", "ms", "2.0", "ms", "3.0", "ms"]
-    assert ["asp", "1/1", "all", *counts] in rows
-    assert ["asp", "1/1", "t1", "10", *counts] in rows
-    assert ("has no rate" in plain.output) == (not rate)
+    counts = ["0", "5", "9", "100", "4", "1.0", "2.0", "3.0"]
+    assert rows[0][:3] == ["ASP", "1/1,", "rate:"]
+    assert rows[2:] == [["all", *counts], ["t1", "10", *counts]]
+    assert ("packets do not wait" in plain.output) == (not rate)
     answer = json.loads(CliRunner().invoke(chassisctl, ["queues", "a", "--tunnel", "t1", "--json"]).output)
     assert answer["cards"]["asp 1/1"]["sas"][0]["queues"]["0"]["latency"]["p99_ms"] == 2.0

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from launch.client.running_lab import RunningLab
 from launch.ctl.main import main as chassisctl
+from tests.support.cli_answers import QUEUES
 from tests.unit.cli.test_views import GOLDEN, LOG, PING, SAS
 
 RECORDS = LOG["records"]
@@ -63,6 +64,13 @@ def test_sas(monkeypatch: pytest.MonkeyPatch) -> None:
     assert status == 1
     assert said.splitlines()[-2:] == ["ASP 1/1", "  dropped: 4 no tunnel"]
     assert json.loads(run(monkeypatch, DROPPED, "sas", "a", "--json")[1].partition("\nasp ")[0]) == DROPPED
+
+
+def test_queues(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(monkeypatch, QUEUES, "queues", "a") == (0, golden("ipsec-queues"))
+    status, said = run(monkeypatch, {**QUEUES, "errors": {"asp 2/1": "away"}}, "queues", "a")
+    assert (status, said) == (1, golden("ipsec-queues"))
+    assert json.loads(run(monkeypatch, QUEUES, "queues", "a", "--json")[1]) == QUEUES
 
 
 @pytest.mark.parametrize(("words", "name"), [((), "log"), (("--explain",), "log-explained")])
