@@ -154,6 +154,8 @@ CHOICES: tuple[tuple[str, str], ...] = (
      "2500 lines of warnings and errors, as many of others, or `logging ring-size`; suggested for the box: 1024"),
     ("`logging file`, `logging filter`, `logging ring-size`",
      "ours; the log's file is on without a line, and a controller that is killed loses its last 0.1 s"),
+    ("`logging syslog`",
+     "RFC 3164 from port 514 to port 514, facility local7 without one; a server of `local` gets the lines of all"),
     ("`terminal monitor`", "lines come within a second, straight after the prompt; the prompt is not drawn again"),
     ("`logging console`", "lines of the context, and in `local` those of none, at `chassisctl console`"),
     ("Circuit and context of a log line", "those of the tunnel that the line is about; a circuit's type is ours"),

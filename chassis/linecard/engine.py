@@ -82,6 +82,8 @@ class LineCardEngine(CardBase):
     def on_request(self, request: Request, now: float) -> list[Output] | None:
         if request.name == "ping":
             return self.delivery.pings.start(request, self._context(request), now)
+        if request.name == "send-datagrams":
+            return self.delivery.datagrams.send(request, self._context(request), now)
         if request.name == "trace":
             self.tracer.arm(request.arguments)
             return [ToController(Reply(request.number, {}))]

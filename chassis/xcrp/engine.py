@@ -133,7 +133,17 @@ class ControllerEngine:
         outputs += self._reports.on_timer(now) + self._admission.check_heartbeats(now)
         outputs += self._operators.on_timer(now) + self._check_certificates(now)
         history = self.state.history
-        return outputs + history.log_file.on_timer(history.log, now)
+        outputs += history.log_file.on_timer(history.log, now)
+        return outputs + self._send_syslog(now)
+
+    def _send_syslog(self, now: float) -> list[Output]:
+        if not self.state.reconciled:
+            return []
+        contexts, wall = self.node.plan.contexts, now + self.state.history.wall_offset
+        return self.state.syslog.on_timer(self.state.config, contexts, self._leaving_card, now, wall)
+
+    def _leaving_card(self, context: int, address: int) -> str | None:
+        return self._operators.leaving_card(context, address) if self._operators.line_cards() else None
 
     def end(self) -> list[Output]:
         """The process ends in good order: write what was logged last."""
@@ -144,7 +154,8 @@ class ControllerEngine:
         file = self.state.history.log_file
         parts = (self._commits, self._admission, self._reports, self._operators, file)
         certificates = self.state.certificates.next_timer() if self.state.reconciled else inf
-        return min(certificates, *(part.next_timer() for part in parts))
+        syslog = self.state.syslog.next_timer() if self.state.reconciled else inf
+        return min(certificates, syslog, *(part.next_timer() for part in parts))
 
     def set_clock(self, wall_offset: float) -> None:
         """The clock of the day (s since 1970) shows so much more than the engine's; it may have been set."""

@@ -338,12 +338,16 @@ class Operators:
             ask["source"] = arguments["source"]
         if arguments["trace"]:
             ask["trace"] = self._traces_of(1)
-        card = self._ping_card(context, address)
+        card = self.leaving_card(context, address)
         patience = count * interval + timeout + CARD_REPLY_TIMEOUT
         return self.request_cards(number, [(card, ask)], "ping", now, single=True, patience=patience)
 
-    def _ping_card(self, context: int, address: int) -> str:
-        """Return the line card by which the echo request leaves, if it is usable; otherwise any line card."""
+    def leaving_card(self, context: int, address: int) -> str:
+        """Return the line card by which a packet to the address leaves, if it is usable; otherwise any.
+
+        Raises:
+            ArgumentError: no line card is usable.
+        """
         usable = self.line_cards()
         if not usable:
             raise ArgumentError("no line card is usable")

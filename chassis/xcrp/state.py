@@ -18,6 +18,7 @@ from chassis.xcrp.journal import Journal
 from chassis.xcrp.log_places import placed
 from chassis.xcrp.node import NodeState
 from chassis.xcrp.settings import ControllerSettings
+from chassis.xcrp.syslog import SyslogSender
 
 
 @dataclass(slots=True)
@@ -43,6 +44,7 @@ class ControllerState:
     reconciled: bool = False
     flash: FlashOperations = field(default_factory=FlashOperations)
     bases: CounterBases = field(default_factory=CounterBases)
+    syslog: SyslogSender = field(default_factory=SyslogSender)
     sessions: Mapping[str, dict[str, Value]] = field(default_factory=dict)
 
     @property
@@ -74,6 +76,7 @@ class ControllerState:
         history = self.history
         entry = history.log.append(record, record.time + history.wall_offset, context, circuit)
         history.log_file.add(entry, record.time)
+        self.syslog.add(self.config, entry)
 
     def count_ignored(self, cause: str) -> None:
         self.ignored[cause] = self.ignored.get(cause, 0) + 1

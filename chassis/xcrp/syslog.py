@@ -1,0 +1,130 @@
+"""Log lines to the syslog servers of the configuration, over UDP (RFC 3164).
+
+A server of a context gets the lines of its context, one of `local` those of all. A line is `<PRI>`, the date as
+the RFC has it, the name of the router, and the line as the router prints it. Lines are gathered and given to the
+line card by which they leave; at most `MAX_WAITING` wait for a server, and `MAX_AT_ONCE` leave at a time. Of more
+the server is told how many were left out, in a line of their own.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import inf
+from typing import Final
+
+from chassis.bus.engine import Output, ToCard
+from chassis.bus.log_lines import body, date
+from chassis.bus.messages import Attributes, Request, Value
+from chassis.model.router import LOCAL, Config
+from chassis.net.address import parse_address
+from chassis.xcrp.log import LogEntry
+
+PORT: Final = 514
+"""Port of the servers, and of the router (RFC 3164 2)."""
+
+MAX_OCTETS: Final = 1024
+"""Octets of the longest line (RFC 3164 4.1)."""
+
+MAX_WAITING: Final = 1000
+MAX_AT_ONCE: Final = 50
+
+INTERVAL: Final = 0.1
+"""Time (s) for which lines are gathered."""
+
+UNASKED: Final = 0
+"""Number of requests whose reply nobody waits for."""
+
+FACILITIES: Final = {"user": 1, "daemon": 3, "syslog": 5} | {f"local{number}": 16 + number for number in range(8)}
+"""Codes of RFC 3164 4.1.1."""
+
+OWN_LEVEL: Final = 4
+"""Level of the line that says how many were left out."""
+
+LeavingCard = Callable[[int, int], str | None]
+"""Returns the line card by which packets to an address leave a context, None if none is usable."""
+
+
+def datagram(entry: LogEntry, facility: str, hostname: str) -> bytes:
+    """Return the datagram of an entry."""
+    return _datagram(FACILITIES[facility] * 8 + entry.level, entry.wall, hostname, body(entry.row()))
+
+
+def _datagram(priority: int, wall: float, hostname: str, said: str) -> bytes:
+    at = date(wall)
+    # A day of one digit has a blank before it.
+    day = f"{at[:4]} {at[5:]}" if at[4] == "0" else at
+    plain = "".join(char if char.isprintable() else " " for char in said)
+    return f"<{priority}>{day} {hostname} {plain}".encode()[:MAX_OCTETS]
+
+
+@dataclass(slots=True)
+class _Server:
+    """Lines that wait for the server of a context."""
+
+    waiting: deque[bytes] = field(default_factory=deque)
+    left_out: int = 0
+
+
+class SyslogSender:
+    """Gathers lines and sends them."""
+
+    def __init__(self) -> None:
+        self._servers: dict[str, _Server] = {}
+        self._due = inf
+
+    def add(self, config: Config, entry: LogEntry) -> None:
+        """Take an entry for the servers that get it."""
+        if entry.level > config.log_filter_syslog:
+            return
+        for name in {LOCAL, str(entry.record.values.get("context", LOCAL))}:
+            context = config.contexts.get(name)
+            if context is None or context.syslog is None:
+                continue
+            server = self._servers.setdefault(name, _Server())
+            if len(server.waiting) >= MAX_WAITING:
+                server.left_out += 1
+                continue
+            server.waiting.append(datagram(entry, context.syslog_facility or "local7", config.hostname))
+            self._due = min(self._due, entry.record.time + INTERVAL)
+
+    def next_timer(self) -> float:
+        return self._due
+
+    def on_timer(
+        self, config: Config, contexts: dict[str, int], leaving: LeavingCard, now: float, wall: float
+    ) -> list[Output]:
+        """Send what waits; `contexts` are the numbers of the contexts, `wall` is the Unix time (s). Without a line
+        card that is usable lines wait on."""
+        if now < self._due:
+            return []
+        outputs: list[Output] = []
+        for name, server in list(self._servers.items()):
+            context, number = config.contexts.get(name), contexts.get(name)
+            if context is None or context.syslog is None or number is None:
+                del self._servers[name]
+                continue
+            address = parse_address(context.syslog)
+            card = leaving(number, address)
+            if card is None:
+                continue
+            lines: list[Value] = [server.waiting.popleft() for _ in range(min(MAX_AT_ONCE, len(server.waiting)))]
+            if server.left_out and not server.waiting:
+                said = f"%LOG-4-WARN: {server.left_out} lines of the log were not sent: there were too many"
+                facility = FACILITIES[context.syslog_facility or "local7"]
+                lines.append(_datagram(facility * 8 + OWN_LEVEL, wall, config.hostname, said))
+                server.left_out = 0
+            if lines:
+                asked: Attributes = {
+                    "context": number,
+                    "address": address,
+                    "source_port": PORT,
+                    "port": PORT,
+                    "datagrams": lines,
+                }
+                outputs.append(ToCard(card, Request(UNASKED, "send-datagrams", asked)))
+            if not server.waiting:
+                del self._servers[name]
+        self._due = now + INTERVAL if self._servers else inf
+        return outputs
