@@ -145,7 +145,7 @@ def test_a_running_router_shows_what_happens(lab_factory: LabFactory, shown: Sho
         assert comparable(said) == comparable(text), command
         if not said.startswith("% "):
             json.loads(show(lab, shown.node, f"{command} | json", shown.context))
-    # Two faces of one view. An ASP's own drops stand behind its tunnels.
+    # Two faces of one view. What an ASP dropped in all stands behind its tunnels.
     for words, command in (
         (("routes", shown.node, "--context", shown.context), "show ip route"),
         (("sas", shown.node, "--tunnel", shown.tunnel), f"show tunnel ipsec {shown.tunnel} statistics detail"),

@@ -62,7 +62,7 @@ def test_sas(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(monkeypatch, SAS, "sas", "a") == (0, golden("statistics-detail").rstrip("\n") + "\n")
     status, said = run(monkeypatch, DROPPED, "sas", "a")
     assert status == 1
-    assert said.splitlines()[-2:] == ["ASP 1/1", "  dropped: 4 no tunnel"]
+    assert said.splitlines()[-2:] == ["ASP 1/1 in all", "  dropped: 4 no tunnel"]
     assert json.loads(run(monkeypatch, DROPPED, "sas", "a", "--json")[1].partition("\nasp ")[0]) == DROPPED
 
 
