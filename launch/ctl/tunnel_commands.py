@@ -174,7 +174,7 @@ def sas(lab: RunningLab, node: str, tunnel: str, as_json: bool) -> None:
         lines += tunnels.statistics.lines(rows, Scope({"detail": True}, node=node))
         if reply["drops"]:
             lines += [
-                f"ASP {asp}",
+                f"ASP {asp} in all",
                 *(f"  dropped: {count} {cause}" for cause, count in reply["drops"].items()),
                 "",
             ]
