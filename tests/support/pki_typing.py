@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 LOGIN = ("op", "the lab's own")
 """The lab's own login: user and password."""
 
+HEAD = f'ssh: {{user: {LOGIN[0]}, password: "{LOGIN[1]}"}}\n'
+"""What a lab file says of it."""
+
 CONTEXT, TUNNEL = "vpn", "ipsec_tunnel"
 ADDRESSES = {"a": "30.0.0.1", "b": "20.0.0.2"}
 """What each router's certificate has to say."""

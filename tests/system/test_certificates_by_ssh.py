@@ -17,7 +17,7 @@ from tests.support.key_search import found, private_parts
 from tests.support.pki_typing import (
     ADDRESSES,
     CONTEXT,
-    LOGIN,
+    HEAD,
     TUNNEL,
     Typist,
     judged,
@@ -72,8 +72,7 @@ def test_certificates_that_are_typed_in_bring_up_tunnels_of_both_versions(
         pytest.skip("openssl is not installed: apt-get install openssl")
     authority = Authority()
     imported = authority.issue("b", ADDRESSES["b"]).key
-    head = f'ssh: {{user: {LOGIN[0]}, password: "{LOGIN[1]}"}}\n'
-    lab = lab_factory(written(tmp_path, 2, head))
+    lab = lab_factory(written(tmp_path, 2, HEAD))
     assert lab.run is not None
     monkeypatch.setenv("CHASSIS_RUN", str(lab.run.parent))
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

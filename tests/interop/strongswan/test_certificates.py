@@ -1,8 +1,10 @@
-"""A whole router with certificates in its flash, and strongSwan: a chain that holds, and one that has expired."""
+"""A whole router and strongSwan: certificates typed in over SSH or from the flash, and one that has expired."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +12,11 @@ import pytest
 
 from tests.support.authority import Authority, Issued
 from tests.support.charon import CONFIGURATION, PLUGINS, PROGRAM, Auth, Conn, require, swanctl_conf
+from tests.support.pki_typing import HEAD, judged, openssl_verifies, typist
 from tests.support.strongswan_lab import LAB, LOAD, PEER, ROUTER, RULE, START, US, VICI, Swan
 
 if TYPE_CHECKING:
+    from launch.client.lab_client import LabClient
     from launch.pytest_plugin import LabFactory
 
 pytestmark = pytest.mark.multiprocess
@@ -32,19 +36,23 @@ def router(version: int) -> str:
     return text.replace("    pre-shared-key -\n", "").replace("  dh-group 2\n", f"  dh-group 2\n  {signed}")
 
 
-def started(lab_factory: LabFactory, folder: Path, version: int, authority: Authority, theirs: Issued) -> Swan:
-    """A lab whose router trusts the authority, and whose peer shows a certificate of it."""
+def filled(flash: Path, authority: Authority) -> None:
+    """A folder for the router's flash, with the authority and a certificate of it."""
     ours = authority.issue("router", US)
-    flash = folder / "flash" / "pki" / "outer"
     for name, text in (
         ("trusted/ca", authority.certificate),
         ("self/router", ours.certificate),
         ("keys/router", ours.key),
     ):
-        file = flash / f"{name}.pem"
+        file = flash / "pki" / "outer" / f"{name}.pem"
         file.parent.mkdir(parents=True)
         file.touch(mode=0o600)
         file.write_text(text)
+
+
+def started(lab_factory: LabFactory, folder: Path, version: int, authority: Authority, theirs: Issued) -> Swan:
+    """A lab whose router has what `flash` has, and whose peer shows a certificate of the authority."""
+    (folder / "flash").mkdir(exist_ok=True)
     (folder / "a.cfg").write_text(router(version))
     conn = Conn("t", version, PEER, US, Auth(PEER, "pubkey", "peer.pem"), Auth(US, "pubkey"))
     conf = CONFIGURATION.format(
@@ -61,7 +69,7 @@ def started(lab_factory: LabFactory, folder: Path, version: int, authority: Auth
     pems = {"ca.pem": authority.certificate, "peer.pem": theirs.certificate, "peer-key.pem": theirs.key}
     files = "".join(f"        {name}: {json.dumps(pem)}\n" for name, pem in pems.items())
     text = text.replace("      files:\n", f"      files:\n{files}", 1)
-    (folder / "lab.yaml").write_text(text)
+    (folder / "lab.yaml").write_text(f"{HEAD}{text}")
     return Swan(lab_factory(folder / "lab.yaml"))
 
 
@@ -70,13 +78,23 @@ def authority() -> Authority:
     return Authority()
 
 
+async def certified(lab: LabClient, authority: Authority) -> str:
+    """Give the router a key pair and certificates over SSH; return the request for its own."""
+    async with typist(lab, "a", "outer") as operator:
+        assert "is made" in await operator.run("add pki key-pair own rsa 2048")
+        return await operator.certify("own", US, authority)
+
+
+@pytest.mark.behaviour("B-055", "B-056")
 @pytest.mark.parametrize("version", [1, 2])
-def test_certificates_of_one_authority(
+def test_certificates_of_one_authority_that_were_typed_in(
     lab_factory: LabFactory, tmp_path: Path, authority: Authority, version: int
 ) -> None:
     require(PROGRAM, "swanctl")
     swan = started(lab_factory, tmp_path, version, authority, authority.issue("peer", PEER))
     lab = swan.lab
+    assert lab.node("a").tunnel("T")["reason"] == "certificate: context outer has no trusted certificate"
+    request = asyncio.run(certified(lab, authority))
     lab.wait_until("tunnels up", within=10)
     lab.start("forward", "reverse")
     swan.traffic()
@@ -84,6 +102,9 @@ def test_certificates_of_one_authority(
     lab.stop("forward", "reverse")
     lab.drain("forward", "reverse")
     assert not lab.unexpected()
+    if shutil.which("openssl"):
+        assert f"IP Address:{US}" in judged(request)
+        assert openssl_verifies(lab, "a", "outer")
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -91,6 +112,7 @@ def test_an_expired_certificate_is_refused_by_its_date_until_there_is_another(
     lab_factory: LabFactory, tmp_path: Path, authority: Authority, version: int
 ) -> None:
     require(PROGRAM, "swanctl")
+    filled(tmp_path / "flash", authority)
     swan = started(lab_factory, tmp_path, version, authority, authority.issue("peer", PEER, days=-2))
     lab = swan.lab
 
