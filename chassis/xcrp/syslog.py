@@ -71,7 +71,8 @@ class SyslogSender:
     """Gathers lines and sends them."""
 
     def __init__(self) -> None:
-        self._servers: dict[str, _Server] = {}
+        self._servers: dict[tuple[str, str], _Server] = {}
+        """By context and address."""
         self._due = inf
 
     def add(self, config: Config, entry: LogEntry) -> None:
@@ -82,7 +83,7 @@ class SyslogSender:
             context = config.contexts.get(name)
             if context is None or context.syslog is None:
                 continue
-            server = self._servers.setdefault(name, _Server())
+            server = self._servers.setdefault((name, context.syslog), _Server())
             if len(server.waiting) >= MAX_WAITING:
                 server.left_out += 1
                 continue
@@ -100,12 +101,12 @@ class SyslogSender:
         if now < self._due:
             return []
         outputs: list[Output] = []
-        for name, server in list(self._servers.items()):
+        for (name, syslog), server in list(self._servers.items()):
             context, number = config.contexts.get(name), contexts.get(name)
-            if context is None or context.syslog is None or number is None:
-                del self._servers[name]
+            if context is None or context.syslog != syslog or number is None:
+                del self._servers[name, syslog]
                 continue
-            address = parse_address(context.syslog)
+            address = parse_address(syslog)
             card = leaving(number, address)
             if card is None:
                 continue
@@ -125,6 +126,6 @@ class SyslogSender:
                 }
                 outputs.append(ToCard(card, Request(UNASKED, "send-datagrams", asked)))
             if not server.waiting:
-                del self._servers[name]
+                del self._servers[name, syslog]
         self._due = now + INTERVAL if self._servers else inf
         return outputs

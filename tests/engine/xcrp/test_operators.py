@@ -9,7 +9,7 @@ import pytest
 from chassis.bus.engine import ToCard, ToOperator
 from chassis.bus.messages import LogRecord, Reply, Request, Stamp, TraceStamps
 from tests.support import odd
-from tests.support.xcrp import Node, booted
+from tests.support.xcrp import HIGH_AVAILABILITY, Node, booted
 
 
 @pytest.fixture
@@ -306,3 +306,42 @@ def test_a_record_says_what_it_is_about_and_outlives_its_controller(node: Node) 
     node.start()
     node.run(10.0)
     assert node.ask("log", facility="ike")["records"] == []
+
+
+def test_what_goes_to_a_monitor_and_to_the_console_follows_the_configuration() -> None:
+    node = booted(f"{HIGH_AVAILABILITY}\ncontext L1\n logging console\n!\nlogging filter console 4\n")
+    assert node.controller is not None
+    last = node.ask("log")["number"]
+    for severity, context in (("error", "L1"), ("informational", "L1"), ("error", "C1"), ("warning", "")):
+        values = {"context": context} if context else {}
+        node.perform(
+            node.controller.receive("lc 3", LogRecord(node.now, severity, "t", "", context, values), node.now)
+        )
+
+    def shown(where: str) -> list[str]:
+        return [row["text"] for row in node.ask("log", after=last, facility="t", shown=where)["records"]]
+
+    assert shown("log") == ["L1", "L1", "C1", ""]
+    assert shown("monitor") == ["L1", "C1", ""]
+    assert shown("console") == ["L1"]
+
+
+def test_the_size_of_the_log_and_its_file_follow_the_configuration() -> None:
+    node = booted(HIGH_AVAILABILITY)
+    assert node.controller is not None
+
+    def log(count: int) -> int:
+        assert node.controller is not None
+        for number in range(count):
+            record = LogRecord(node.now, "error", "t", f"k{number}", "said", {})
+            node.perform(node.controller.receive("lc 3", record, node.now))
+        node.run(1.0)
+        return len(node.ask("log", facility="t")["records"])
+
+    assert log(150) == 150
+    written = node.state["log.jsonl"]
+    assert written.count(b'"t"') == 150
+    node.ask("apply", text=f"{HIGH_AVAILABILITY}\nlogging ring-size 100\nno logging file\n")
+    node.run(1.0)
+    assert log(1) <= 100
+    assert node.state["log.jsonl"] == b""

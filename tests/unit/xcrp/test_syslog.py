@@ -96,3 +96,11 @@ def test_what_waits_for_a_server_that_is_removed_is_forgotten() -> None:
     router.sender.add(CONFIG, entry())
     assert router.turn(2.0, parse("", "x").config) == []
     assert router.sender.next_timer() == inf
+
+
+def test_what_waits_for_a_server_goes_to_no_other() -> None:
+    router = Router()
+    router.sender.add(CONFIG, entry())
+    other = parse("context local\n logging syslog 10.0.0.8\n!\n", "x").config
+    assert router.turn(2.0, other) == []
+    assert router.sender.next_timer() == inf
