@@ -7,7 +7,7 @@ with its key. Of each certificate there is a minor alarm while it is not valid, 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,12 +20,19 @@ from chassis.bus.engine import Output, Persist
 from chassis.model.router import Config
 from chassis.xcrp.flash import KEY, SELF, TRUSTED, PkiStore
 from chassis.xcrp.ike_config import methods
+from chassis.xcrp.log import LogEntry
 from chassis.xcrp.node import NodeState
 from chassis.xcrp.plan import Plan
 from chassis.xcrp.show_pki import handle_of
 
 STANDING_FILE: Final = "certificate-alarms"
-"""The file of the state folder with the alarms that stand: another controller does not raise them again."""
+"""The file of the state folder with the alarms that stand and the number of the last record of the log that this
+counts: with the log's records after it another controller knows what was told, and does not tell it again."""
+
+WRITE_DELAY: Final = 0.5
+"""Time (s) until the file is written: the log is on disk before."""
+
+CLEARED: Final = "cleared"
 
 NEAR_EXPIRY: Final = 30 * 86_400.0
 """Time (s) before its end from which a certificate warns; of a short life its last third."""
@@ -40,6 +47,9 @@ RETRY_INTERVAL: Final = 5.0
 """Time (s) until the file of alarms is written again after a failed write."""
 
 
+_AlarmKey = tuple[str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class CertificateAlarm:
     """An alarm of a certificate or context: `place` and `name` tell it from others."""
@@ -50,7 +60,7 @@ class CertificateAlarm:
     text: str
 
     @property
-    def key(self) -> tuple[str, str]:
+    def key(self) -> _AlarmKey:
         return self.place, self.name
 
     @property
@@ -125,18 +135,41 @@ _OF_CONTEXT: Final = (
 )
 
 
+_NAMES: Final = frozenset(
+    (
+        "certificateNotYetValid",
+        "certificateNearExpiry",
+        "certificateExpired",
+        *(name for _, name, _ in _OF_CONTEXT),
+    )
+)
+
+
 class CertificateWatch:
     """The alarms that stand, as they were told last."""
 
-    def __init__(self, node: NodeState, wall_offset: float, file: bytes | None) -> None:
-        """`wall_offset`: what the clock of the day (s since 1970) shows more than the engine's. `file`: what
-        `STANDING_FILE` has; without it no alarm stands, nor does one if it can't be read."""
+    def __init__(self, node: NodeState, wall_offset: float) -> None:
+        """`wall_offset`: what the clock of the day (s since 1970) shows more than the engine's."""
         self._node, self._wall_offset = node, wall_offset
-        self._standing = _read_keys(file or b"[]")
+        self._standing: list[_AlarmKey] = []
         self._store: PkiStore | None = None
         self._validities: tuple[_Validity, ...] = ()
         self._plan: Plan | None = None
         self._check_after, self._turns_at, self._write_at = -inf, inf, inf
+
+    def restore(self, file: bytes | None, log: Iterable[LogEntry]) -> None:
+        """Learn what controllers before this one told: from `STANDING_FILE`, where it can be read, and the log."""
+        number, known = _read_file(file or b"")
+        standing = dict.fromkeys(known)
+        for entry in log:
+            values = entry.record.values
+            key = str(values.get("object")), str(values.get("alarm"))
+            if entry.number > number and key[1] in _NAMES:
+                if values.get("state") == CLEARED:
+                    standing.pop(key, None)
+                else:
+                    standing[key] = None
+        self._standing = list(standing)
 
     def alarms(self, now: float) -> list[CertificateAlarm]:
         """Return the alarms of this moment."""
@@ -164,31 +197,45 @@ class CertificateWatch:
             self._wall_offset, self._plan = wall_offset, None
 
     def next_timer(self) -> float:
-        due = self._turns_at if self._node.plan is self._plan else self._check_after
-        return min(max(due, self._check_after), self._write_at)
+        return min(self._due_at, self._write_at)
 
-    def check(self, now: float) -> tuple[list[CertificateAlarm], list[CertificateAlarm], list[Output]]:
-        """Return the alarms that are new, those that are over, and the file that says which stand now."""
+    @property
+    def _due_at(self) -> float:
+        due = self._turns_at if self._node.plan is self._plan else self._check_after
+        return max(due, self._check_after)
+
+    def check(self, now: float) -> tuple[list[CertificateAlarm], list[CertificateAlarm]]:
+        """Return the alarms that are new and those that are over, where it is time to look."""
+        if now < self._due_at:
+            return [], []
         self._plan, self._check_after = self._node.plan, now + SETTLE
         alarms = {alarm.key: alarm for alarm in self.alarms(now)}
         wall = now + self._wall_offset
         turns = (at for one in self._validities for at in one.turns if at > wall)
         self._turns_at = min(turns, default=inf) - self._wall_offset
         raised = [alarm for key, alarm in alarms.items() if key not in self._standing]
-        cleared = [CertificateAlarm("cleared", *key, "") for key in self._standing if key not in alarms]
-        changed = bool(raised or cleared) or self._write_at <= now
+        over = [CertificateAlarm(CLEARED, *key, "") for key in self._standing if key not in alarms]
+        if raised or over:
+            self._write_at = now + WRITE_DELAY
         self._standing = list(alarms)
+        return raised, over
+
+    def write(self, number: int, now: float) -> list[Output]:
+        """Return the file, where it is time to write it; `number` is that of the last record of the log."""
+        if now < self._write_at:
+            return []
         self._write_at = inf
-        data = json.dumps(self._standing).encode()
-        return raised, cleared, [Persist(STANDING_FILE, data)] if changed else []
+        return [Persist(STANDING_FILE, json.dumps([number, self._standing]).encode())]
 
     def on_unwritten(self, now: float) -> None:
         """The file could not be written."""
         self._write_at = now + RETRY_INTERVAL
 
 
-def _read_keys(data: bytes) -> list[tuple[str, str]]:
+def _read_file(data: bytes) -> tuple[int, list[_AlarmKey]]:
+    """Return the number and the keys of a file; none if it can't be read."""
     try:
-        return [(str(place), str(name)) for place, name in json.loads(data)]
+        number, keys = json.loads(data)
+        return int(number), [(str(place), str(name)) for place, name in keys]
     except (ValueError, TypeError):
-        return []
+        return 0, []

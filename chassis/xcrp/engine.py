@@ -81,9 +81,10 @@ class ControllerEngine:
         journal = Journal(files.get(JOURNAL))
         self.node = NodeState(node, numbers, read, boot << BOOT_SHIFT)
         secret, faults = secret_commands.read_secret(files)
-        watch = CertificateWatch(self.node, wall_offset, files.get(STANDING_FILE))
+        watch = CertificateWatch(self.node, wall_offset)
         self.state = ControllerState(boot, read, self.node, journal, startup, secret, watch)
         self.state.history.restore_log(files.get(LOG_FILE, b""), wall_offset)
+        watch.restore(files.get(STANDING_FILE), self.state.history.log)
         self._problems = problems + faults + journal.problems + numbers.problems
         self._flash: tuple[FlashFile, ...] = ()
         self._read_file = read_flash
@@ -266,9 +267,10 @@ class ControllerEngine:
     def _check_certificates(self, now: float) -> list[Output]:
         """Tell of alarms of certificates that are new or over, where it is time to look."""
         state = self.state
-        if not state.reconciled or now < state.certificates.next_timer():
+        if not state.reconciled:
             return []
-        raised, cleared, outputs = state.certificates.check(now)
+        raised, cleared = state.certificates.check(now)
+        outputs = state.certificates.write(state.history.log.number, now)
         for alarm in (*raised, *cleared):
             text = f"{alarm.place}: alarm {alarm.name} ({alarm.severity})" + (alarm.text and f": {alarm.text}")
             severity = _SEVERITY_OF_ALARM[alarm.severity]

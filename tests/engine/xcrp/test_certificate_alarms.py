@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import pytest
 
 from chassis.xcrp.flash import FlashFile
 from tests.support.ike import pki
-from tests.support.xcrp import Node
+from tests.support.xcrp import Cut, Node
 from tests.support.xcrp_ike import PORTS, STATIC
 
 SIGNS = STATIC.replace("  dh-group 2\nipsec", "  dh-group 2\n  authentication rsa-signature\nipsec", 1)
@@ -127,6 +128,40 @@ def test_no_controller_tells_again_what_one_before_it_told() -> None:
     ]  # fmt: skip
 
 
+def test_two_hundred_kills_lose_no_alarm_and_tell_none_twice() -> None:
+    rng = Random(21)
+    stores = [store(), store(ends=5 * DAY), store(ends=-DAY), store()[:2], store()[1:], store(begins=2 * DAY), ()]
+    node = booted(files=stores[0])
+    kills = 0
+    while kills < 200:
+        assert node.controller is not None
+        try:
+            node.budget = rng.choice((3, 10, 60, 1 << 20))
+            node.flash = rng.choice(stores)
+            node.perform(node.controller.on_flash_changed(node.flash, node.now))
+            node.perform(node.controller.on_operator_command(1, "apply", {"text": SIGNS}, node.now))
+            node.run(rng.choice((0.01, 0.3, 0.9, 1.05, 1.3, 3.0)))
+        except Cut:
+            pass
+        node.budget = 1 << 30
+        node.kill_controller()
+        node.start()
+        kills += 1
+        if rng.random() < 0.5:
+            node.run(rng.choice((0.5, 2.5, 4.0)))
+    node.run(6.0)
+    standing: dict[str, str] = {}
+    for line in told(node):
+        name, state = line.split()
+        assert (name in standing) == (state == "cleared"), told(node)
+        if state == "cleared":
+            del standing[name]
+        else:
+            standing[name] = state
+    assert standing == alarms(node)
+    assert len(told(node)) > 60
+
+
 def test_a_clock_that_is_set_counts() -> None:
     node = booted(files=store())
     assert node.controller is not None
@@ -139,7 +174,7 @@ def test_a_clock_that_is_set_counts() -> None:
     assert told(node)[2:] == ["noValidSelfCertificate cleared", "certificateExpired cleared"]
 
 
-@pytest.mark.parametrize("data", [b"", b"[[1]]", b"\xff", b"3"])
+@pytest.mark.parametrize("data", [b"", b"[[1]]", b"\xff", b"3", b"[1, [2]]"])
 def test_a_file_of_alarms_that_cannot_be_read_has_none(data: bytes) -> None:
     node = Node(SIGNS, flash=store(ends=DAY), state={"certificate-alarms": data})
     node.boot_all(*PORTS)
