@@ -42,7 +42,8 @@ class Rate:
         return 1 if self.packets else (length - HEADROOM) * 8
 
     def __str__(self) -> str:
-        return f"{self.amount:g} {'packets/s' if self.packets else 'bit/s'}"
+        amount = f"{self.amount:.0f}" if self.amount % 1 == 0 else f"{self.amount:g}"
+        return f"{amount} {'packets/s' if self.packets else 'bit/s'}"
 
 
 class TokenBucket:

@@ -186,7 +186,7 @@ def test_a_policy_is_of_its_tunnel_whatever_the_kind(tmp_path: Path, kind: str) 
 def test_a_rate_by_configuration_goes_before_the_labs_word(tmp_path: Path) -> None:
     lab = QosLab("manual", "1M")
     shell = lab.boot(tmp_path, CLASSES)
-    assert "1e+06 bit/s" in shell.show("a", "show asp 1/1")
+    assert "1000000 bit/s" in shell.show("a", "show asp 1/1")
     for line, said in ((" rate 20kpps\n", "20000 packets/s"), (" rate 50000\n", "50000 bit/s"), ("", "none")):
         text = lab.router(first=True).replace(" rate 1M\n", line)
         assert applied(shell, text)

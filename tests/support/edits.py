@@ -54,6 +54,7 @@ class Edits:
             (1, self._pool),
             (1, self._card),
             (1, self._qos),
+            (1, self._mark),
             (1, self._context),
         )
 
@@ -227,6 +228,19 @@ class Edits:
                 ("no card ase 1", "card ase 1", "card ase 1", "no card ether-20-port 4", "card ether-20-port 4")
             )
         ]
+
+    def _mark(self) -> list[str]:
+        name, port = self._pick(("x", "y")), self._pick(PORTS)
+        pool = f"asp pool {self._pick(('P1', 'P2'))} service security"
+        choices = (
+            [f"qos policy {name} policing", f"mark priority {self._chance.randint(0, 7)}"],
+            [f"qos policy {name} policing", "no mark"],
+            [f"no qos policy {name}"],
+            [f"port ethernet {port}", f"qos policy policing {name}"],
+            [f"port ethernet {port}", "no qos policy policing"],
+            [pool, self._pick(("rate 1M", "rate 5kpps", "no rate"))],
+        )
+        return self._chance.choice(choices)
 
     def _qos(self) -> list[str]:
         name = self._pick(("w", "v"))
