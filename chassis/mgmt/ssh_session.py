@@ -23,6 +23,7 @@ import asyncssh
 
 from chassis.bus.arguments import fault
 from chassis.cli.dialogue import Transfer
+from chassis.cli.log_monitor import FIRST_NUMBER
 from chassis.cli.session import INTERRUPT, Action, Ask, Carry, CliSession, Close, Verify, Wake, Write
 from chassis.mgmt import transfers
 from chassis.mgmt.controller_link import ControllerLink
@@ -278,7 +279,9 @@ class SshSession(asyncssh.SSHServerSession[bytes]):
                 case Write(text):
                     await self._write(text)
                 case Ask(number, command, arguments):
-                    self._waiting.add(number)
+                    # What a monitor of the log asks keeps no key waiting.
+                    if number < FIRST_NUMBER:
+                        self._waiting.add(number)
                     # No session of anybody shows a key in clear.
                     if command in self._host.requests and not arguments.get("keys"):
                         self._link.ask(number, command, arguments)

@@ -133,5 +133,15 @@ class Log:
         kinds = (*self._errors.kinds.values(), *self._others.kinds.values())
         return merge(*kinds, key=lambda entry: entry.number)
 
+    def after(self, number: int) -> Iterator[LogEntry]:
+        """Return the entries above a number in order. Sessions ask often, and mostly there is none."""
+        if number >= self.number:
+            return iter(())
+        kinds = (*self._errors.kinds.values(), *self._others.kinds.values())
+        newer = [
+            [entry for entry in lines if entry.number > number] for lines in kinds if lines[-1].number > number
+        ]
+        return merge(*newer, key=lambda entry: entry.number)
+
     def __len__(self) -> int:
         return self._errors.held + self._others.held

@@ -48,8 +48,7 @@ def chosen(entries: Iterable[LogEntry], given: dict[str, Any], wall: float) -> I
     for entry in entries:
         record = entry.record
         if (
-            entry.number > given["after"]
-            and (not given["since"] or record.time >= given["since"])
+            (not given["since"] or record.time >= given["since"])
             and (since is None or entry.wall >= since)
             and entry.level <= given["level"]
             and given["facility"].lower() in ("", record.facility.lower())
@@ -73,7 +72,11 @@ def _shown(operators: Operators, entries: Iterable[LogEntry], where: str) -> Ite
 
 def _log(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
     history = operators.state.history
-    found = list(_shown(operators, chosen(history.log, given, now + history.wall_offset), given["shown"]))
+    found = list(
+        _shown(
+            operators, chosen(history.log.after(given["after"]), given, now + history.wall_offset), given["shown"]
+        )
+    )
     rows: list[Any] = [entry.row() for entry in found[-given["last"] :]]
     left_out = len(found) - len(rows)
     return [ToOperator(number, {"records": rows, "left_out": left_out, "number": history.log.number})]

@@ -32,6 +32,8 @@ class Controller:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.log: list[dict[str, Any]] = []
+        """Records that are answered to `log`."""
         self.held: set[str] = set()
         self.asked: list[dict[str, Any]] = []
         self._writers: list[asyncio.StreamWriter] = []
@@ -72,7 +74,7 @@ class Controller:
     def _answer(self, writer: asyncio.StreamWriter, request: dict[str, Any]) -> None:
         results: dict[str, Any] = {
             "identity": {"hostname": "a", "contexts": ["local"], "version": 1, "system": {}},
-            "log": {"records": []},
+            "log": {"records": self.log, "left_out": 0, "number": len(self.log)},
             "system": SYSTEM,
         }
         answer = {"id": request["id"], "result": results.get(request["command"], {}), "error": "", "last": True}

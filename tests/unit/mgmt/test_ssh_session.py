@@ -56,6 +56,25 @@ def test_keys_wait_while_an_answer_does_and_none_is_lost(tmp_path: Path) -> None
     asyncio.run(run())
 
 
+def test_lines_of_the_log_come_while_nothing_is_typed_and_hold_no_key_back(tmp_path: Path) -> None:
+    row = {"wall": 0.0, "severity": "error", "facility": "ike", "context_id": 0, "circuit": "", "text": "said"}
+
+    async def run() -> None:
+        async with session(tmp_path) as rig:
+            await rig.shows("[local]a#")
+            rig.type("terminal monitor\r")
+            await until(lambda: rig.controller.asked[-1]["command"] == "log")
+            rig.controller.log.append(row)
+            await rig.shows("terminal monitor\r\n[local]a#Jan 01 00:00:00: %IKE-3-ERR: said\r\n")
+            rig.controller.held = {"log"}
+            before = len(rig.controller.asked)
+            await until(lambda: len(rig.controller.asked) > before)
+            rig.type("show foo\r")
+            await rig.shows("% Invalid input")
+
+    asyncio.run(run())
+
+
 def test_an_interrupt_is_not_kept_waiting(tmp_path: Path) -> None:
     async def run() -> None:
         async with session(tmp_path) as rig:

@@ -60,7 +60,6 @@ def made() -> Log:
     [
         ({}, [0, 1, 2, 3]),
         ({"since": 2.0}, [2, 3]),
-        ({"after": 3}, [3]),
         ({"level": 4}, [0, 1]),
         ({"level": 2}, []),
         ({"facility": "IKE"}, [0, 2]),
@@ -72,6 +71,16 @@ def made() -> Log:
 def test_filters(given: dict[str, Any], expected: list[int]) -> None:
     found = chosen(made(), read(CONTROLLER["log"], given), NOW + 10)
     assert [entry.record.text for entry in found] == [f"r{number}" for number in expected]
+
+
+def test_what_came_after_a_number() -> None:
+    log = made()
+    assert [[entry.number for entry in log.after(number)] for number in (0, 2, 4, 9)] == [
+        [1, 2, 3, 4],
+        [3, 4],
+        [],
+        [],
+    ]
 
 
 def test_a_line_has_what_is_known() -> None:
