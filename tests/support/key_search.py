@@ -33,12 +33,13 @@ def forms(key: bytes) -> frozenset[bytes]:
 def found(keys: Mapping[str, bytes], output: bytes) -> list[str]:
     """The names of the keys that an output has in any form."""
     small = output.lower()
-    # Hexadecimal digits may be parted into octets, and base64 into lines.
-    joined = re.sub(rb"[\s:]+|0x|\\n", b"", output)
+    # Hexadecimal digits may be parted into octets, and base64, which may have an 0x of its own, into lines.
+    lines = re.sub(rb"[\s:]+|\\n", b"", output)
+    joined = lines.replace(b"0x", b"")
     return [
         name
         for name, key in keys.items()
-        if any(form in output or form in joined for form in forms(key))
+        if any(form in output or form in lines or form in joined for form in forms(key))
         or key.hex().encode() in small
         or key.hex().encode() in joined.lower()
     ]

@@ -52,3 +52,9 @@ def test_the_parts_of_a_private_key_are_found_in_its_file_and_not_in_its_certifi
     assert len(parts) > 8
     assert set(found(parts, issued.key.encode())) == parts.keys()
     assert found(parts, issued.certificate.encode()) == []
+
+
+def test_a_key_whose_base64_has_what_begins_a_number_is_found_over_two_lines() -> None:
+    text = b"QUJD0xQUJDREVGR0hJSk0xUl"
+    key = base64.b64decode(text)
+    assert found({"key": key}, b"a line\n" + text[:12] + b"\n" + text[12:] + b"\n") == ["key"]
