@@ -14,7 +14,7 @@ from functools import cache
 from chassis.config.secrets import encrypted_octets
 from chassis.model.ike import Identity, PreSharedKey
 from chassis.model.ipsec import Key
-from chassis.model.qos import DSCPS
+from chassis.model.qos import DSCPS, POLICY_KINDS
 from chassis.model.router import MANAGEMENT, NULL0
 from chassis.net.address import format_prefix, network_of
 from chassis.net.rate import Rate
@@ -313,6 +313,12 @@ def _read_card_type(word: str) -> object:
     return word.lower()
 
 
+def _read_policy_name(word: str) -> object:
+    """Read the name of a policy that a port uses. A kind is none: `qos policy p policing` after a port begins the
+    policy p, as `p` here is no short form of `policing`."""
+    return InvalidValue(f"{word} is a kind of policies, not a name") if word.lower() in POLICY_KINDS else word
+
+
 def _read_rate(word: str) -> object:
     try:
         rate = Rate.parse(word)
@@ -372,6 +378,7 @@ TYPES: dict[str, ValueType] = {
         ValueType("asp", "slot/asp", lambda word: _read_pair(word, 2, "an ASP such as 1/2")),
         ValueType("port", "slot/port, or management", _read_port),
         ValueType("card-type", "type of card", _read_card_type),
+        ValueType("policy-name", "a name", _read_policy_name),
         ValueType("rate", "rate such as 50M in bits a second, or 20kpps in packets", _read_rate),
         ValueType("dscp", "DSCP such as ef, af21, cs5, or 0 to 63", _read_dscp, _show_dscp),
         ValueType(

@@ -21,6 +21,9 @@ DSCPS: Final[Mapping[str, int]] = {
 }
 """Values of the DSCP by name (RFC 4594); the first name of a value is printed."""
 
+POLICY_KINDS: Final = frozenset({"policing", "metering", "queuing", "pq", "pwfq", "edrr", "mdrr", "atmwfq"})
+"""Words after the name of a policy, which say what it is."""
+
 MAX_PRIORITY: Final = 7
 """The lowest priority of `mark priority`; 0 is the highest."""
 

@@ -98,6 +98,37 @@ def test_the_number_of_queues_changes_in_a_running_router(lab_factory: LabFactor
     assert (ledger.residual, ledger.unexplained) == (0, {})
 
 
+@pytest.mark.behaviour("B-136", "B-137")
+def test_a_rate_and_a_mark_come_by_a_commit(lab_factory: LabFactory) -> None:
+    lab = lab_factory(LAB, settings=PATIENT)
+    lab.wait_until("tunnels up")
+    lab.wait_until("flow control received >= 100", within=60)
+    assert seen(lab)["rate"] == "1000 packets/s", "the lab's word"
+    text = (ROOT / "configs/priority/a.cfg").read_text()
+    paced = text.replace("  asp 1/1\n", "  asp 1/1\n  rate 5kpps\n")
+    marked = paced.replace(
+        "  bind interface private lan\n", "  bind interface private lan\n  qos policy policing low\n"
+    )
+    assert len(text) < len(paced) < len(marked)
+    lab.apply("a", f"{marked}\nqos policy low policing\n  mark dscp af21\n")
+    lab.wait_until(lambda: seen(lab)["rate"] == "5000 packets/s")
+    before: list[dict[str, int]] = []
+
+    def all_in_queue_2() -> bool:
+        """Whether since the look before some hundred packets passed, all by queue 2, whatever they say."""
+        before.append({number: row["dequeued"] for number, row in seen(lab)["queues"].items()})
+        if len(before) == 1 or before[-1]["2"] < before[0]["2"] + 500:
+            before[1:] = []
+            return False
+        first, last = before.pop(0), before[-1]
+        return {number for number in last if last[number] != first[number]} == {"2"}
+
+    lab.wait_until(all_in_queue_2)
+    rest(lab)
+    ledger = lab.accounting()
+    assert (ledger.residual, ledger.unexplained) == (0, {})
+
+
 def test_what_waits_goes_with_a_killed_asp_and_no_more(lab_factory: LabFactory) -> None:
     lab = lab_factory(LAB, settings=PATIENT)
     lab.wait_until("tunnels up")

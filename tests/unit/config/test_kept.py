@@ -95,7 +95,8 @@ def test_a_script_without_indentation_reads_like_the_file_with_it() -> None:
 
 
 OPENERS = (
-    "router ospf 1", "subscriber name s", "link-group g access", "qos policy up policing", "bridge b",
+    "router ospf 1", "subscriber name s", "link-group g access", "qos policy p policing", "bridge b",
+    "qos policy pol metering",
     "dot1q pvc 5", "tunnel gre g", "port atm 4/1", "dot1q profile p", "interface i multibind",
     "route-map m permit 10",
     "ip access-list l", "nat policy n", "forward policy f", "dhcp server policy", "key-chain k key-id 1",

@@ -80,6 +80,27 @@ def test_policies_of_other_kinds_are_kept_whole() -> None:
     assert text in render(parsed.config)
 
 
+def test_a_policy_after_a_port_is_not_a_line_of_the_port() -> None:
+    """`qos policy pol policing` of a file without indentation, where `pol` could be short for `policing`."""
+    parsed = parse("card ether-12-port 3\nport ethernet 3/1\nqos policy pol policing\nmark dscp ef\n")
+    assert parsed.diagnostics == ()
+    assert parsed.config.ports["3/1"].policing_policy is None
+    assert parsed.config.policing_policies["pol"].descriptor == 46
+    bound = parse("card ether-12-port 3\nport ethernet 3/1\n qos policy pol up\nqos policy up policing\n").config
+    assert bound.ports["3/1"].policing_policy == "up"
+
+
+@pytest.mark.behaviour("B-139")
+@pytest.mark.parametrize("kind", ["", " economical", " on-demand", " on-demand economical", " manual"])
+def test_each_kind_of_tunnel_takes_a_policy_of_queues(kind: str) -> None:
+    """On-demand tunnels stay down; their policy is kept with them."""
+    text = f"ipsec qos policy four pq\n num-queues 4\ntunnel ipsec t{kind}\n qos policy queuing four\n"
+    parsed = parse(text)
+    assert [one.code for one in parsed.diagnostics if one.severity == "error"] == []
+    assert parsed.config.tunnels["t"].qos_policy == "four"
+    assert " qos policy queuing four\n" in render(parsed.config)
+
+
 def test_a_policy_that_does_not_exist_is_warned_of_until_it_does() -> None:
     lines = "card ether-12-port 3\nport ethernet 3/1\n qos policy policing up acl-counters\n"
     before = parse(lines)
