@@ -14,6 +14,8 @@ from launch.client.lab_client import LabClient
 from launch.pytest_plugin import LabFactory
 from launch.supervisor.namespaces import available
 from tests.support import CONFIGS
+from tests.support.chassisctl import ending
+from tests.support.terminal import TerminalRig
 
 pytestmark = pytest.mark.multiprocess
 
@@ -57,6 +59,14 @@ topology:
 FORM = re.compile(
     r"<(\d+)>([A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d) (\S+) (?:\[[0-9A-F]{4}\]: )?%[A-Z]+-(\d)-[A-Z]+: .+"
 )
+
+
+PLAIN = """\
+name: console
+topology:
+  nodes:
+    a: {kind: smartedge, config: a.cfg}
+"""
 
 
 def lab_text() -> str:
@@ -134,6 +144,24 @@ def test_the_log_is_there_after_its_controller_was_killed(lab: LabClient) -> Non
         lab.wait_until(lambda: lab.ask("a", "status", {}))
         assert numbers_and_texts(lab)[: len(before)] == before
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_lines_come_to_the_console_as_the_configuration_says(lab_factory: LabFactory) -> None:
+    text = config("a") + "context local\n  logging console\n!\nlogging filter console 4\n"
+    lab = lab_factory.text(PLAIN, {"a.cfg": text})
+    rig = TerminalRig(lab)
+    with ending(rig.process):
+        rig.until("[local]a#")
+        # The console shows what comes after it has asked where the log ends.
+        lab.wait_until(partial(shown_at, lab, rig))
+        rig.type("exit\r")
+
+
+def shown_at(lab: LabClient, rig: TerminalRig) -> bool:
+    log_a_line(lab)
+    rig.type("\r")
+    seen = rig.until("[local]a#")
+    return "%CONFIGURATION-4-WARN: the configuration was printed with clear keys\r\n" in seen
 
 
 def holds(path: Path, line: bytes) -> bool:
