@@ -49,6 +49,10 @@ class Killed:
     def wait(self, seconds: float) -> None:
         self.world.run(self.world.now + seconds)
 
+    def wait_until(self, deadline: float, before: float) -> None:
+        """Wait until so many seconds before a time of the day."""
+        self.wait(deadline - self.controller.engine.state.history.wall_offset - self.world.now - before)
+
     @property
     def controller(self) -> Any:
         assert self.b.controller is not None
@@ -144,7 +148,7 @@ class Killed:
     def while_it_is_undone(self, moment: int) -> None:
         old, _ = self.begin_confirmed()
         waiting = self.controller.engine.state.journal.waiting
-        self.wait(waiting.deadline - self.world.now - 0.003 * self.draw.random())
+        self.wait_until(waiting.deadline, 0.003 * self.draw.random())
         self.kill_soon(moment)
         assert self.found() == old
         self.wait(MINUTE)
@@ -154,7 +158,7 @@ class Killed:
         """Killed before, and not back in time."""
         old, new = self.begin_confirmed()
         waiting = self.controller.engine.state.journal.waiting
-        self.wait(waiting.deadline - self.world.now - 0.01 * (moment + 1))
+        self.wait_until(waiting.deadline, 0.01 * (moment + 1))
         assert self.found() == new
         self.controller.kill()
         self.wait(BACK)
