@@ -48,9 +48,22 @@ def requests_of(operators: Operators, tunnel: str, what: str, *, negotiated: boo
 
 
 def _clear(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
-    what = given["what"]
-    requests = requests_of(operators, given["tunnel"], what, negotiated=what == "ike")
-    return operators.request_cards(number, requests, "clear", now)
+    what, tunnel = given["what"], given["tunnel"]
+    requests = requests_of(operators, tunnel, what, negotiated=what == "ike")
+    node, state = operators.node, operators.state
+    waited = {one for one in node.waiting if what != "ike" or node.plan.tunnels[one].config.kind == "static"}
+    if tunnel:
+        waited &= {node.plan.by_name[tunnel]}
+    if not waited:
+        return operators.request_cards(number, requests, "clear", now)
+    lines = node.let_go(waited, now)
+    outputs = state.publish() + state.events(lines, now)
+    try:
+        requests = requests_of(operators, tunnel, what, negotiated=what == "ike")
+    except ArgumentError:
+        # It has no ASP at its new end points: with its move its SAs are gone.
+        requests = []
+    return outputs + operators.request_cards(number, requests, "clear", now)
 
 
 def _rekey(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:

@@ -13,7 +13,7 @@ from chassis.bus.messages import PeerNetworks, TunnelEvent
 from chassis.bus.replication import Publisher
 from chassis.model.router import Config
 from chassis.xcrp import planner as planning
-from chassis.xcrp import record_builder, routes, tunnels
+from chassis.xcrp import record_builder, routes, tunnels, waiting_changes
 from chassis.xcrp.cards import AdmissionState, CardEntry, HeartbeatMonitor
 from chassis.xcrp.flash import PkiStore
 from chassis.xcrp.id_allocator import IdAllocator
@@ -37,7 +37,11 @@ class NodeState:
         self.name = name
         self.numbers = numbers
         self.settings = settings
-        self.plan = Plan(Config())
+        self.configured = Config()
+        """The configuration in force. The plan's differs from it by the changes that wait."""
+        self.plan = Plan(self.configured)
+        self.waiting: set[int] = set()
+        """Tunnels of which a change waits."""
         self.flash = PkiStore()
         """The certificates for the next plan."""
         self.heartbeats = HeartbeatMonitor(settings.silence, settings.kill_after)
@@ -85,10 +89,38 @@ class NodeState:
     # what happens
 
     def commit(self, config: Config, now: float) -> list[str]:
-        """Put a configuration into force. Cards that it no longer has are removed. Return history lines."""
+        """Put a configuration into force. Cards that it no longer has are removed. Return history lines.
+
+        Some changes of tunnels that are up wait: see `chassis.xcrp.waiting_changes`.
+        """
+        return self._put_into_force(config, set(), now)
+
+    def let_go(self, numbers: Iterable[int], now: float) -> list[str]:
+        """Put into force the changes of these tunnels that wait. Return history lines."""
+        ended = self.waiting.intersection(numbers)
+        if not ended:
+            return []
+        names = [self.plan.tunnels[number].config.name for number in sorted(ended)]
+        lines = [f"tunnel {name}: the change that waited is in force" for name in names]
+        return lines + self._put_into_force(self.configured, set(names), now)
+
+    def _put_into_force(self, config: Config, ended: set[str], now: float) -> list[str]:
+        """Make the plan, and the records that it changes. Of the tunnels named in `ended` nothing waits."""
         before = self.plan
-        change = planning.make_plan(config, self.numbers, self.name, self.flash, before)
-        self.plan = plan = change.plan
+
+        def stays(name: str) -> bool:
+            number = before.by_name.get(name, 0)
+            if name in ended or not self.tunnel_up(number):
+                return False
+            entries = before.tunnels[number].config.entries
+            # An SA that may not be used where it is carries nothing, and may need another SPI.
+            return not any(self.numbers.hold(number, entry.seq) for entry in entries)
+
+        wanted_config = waiting_changes.planned(config, before.config, stays)
+        change = planning.make_plan(wanted_config, self.numbers, self.name, self.flash, before)
+        self.configured, self.plan = config, change.plan
+        plan = change.plan
+        self.waiting = {plan.by_name[name] for name in waiting_changes.waiting(config, wanted_config)}
         # Whether nothing of the plan before could be taken over.
         whole = change.before is not before
         self.releasing.clear()
@@ -142,7 +174,11 @@ class NodeState:
             self.publisher.replace(record for _, record in wanted if record is not None)
         else:
             self.publisher.update(wanted)
-        return lines
+        return lines + self._let_go_of_ended(now)
+
+    def _let_go_of_ended(self, now: float) -> list[str]:
+        """Put into force the changes of tunnels that waited for their end, and have gone down."""
+        return self.let_go([number for number in self.waiting if not self.tunnel_up(number)], now)
 
     def publish_card(self, card: CardEntry) -> None:
         """Publish the card's own record, which tells other cards at once whether they may send to it."""
@@ -160,7 +196,7 @@ class NodeState:
                 self._conditions_met(self.plan.tunnels[number], self.tunnels[number]), now
             )
         ]
-        return self._on_tunnels_changed(flipped, set())
+        return self._on_tunnels_changed(flipped, set(), now)
 
     def update_ports(self, ports: Iterable[str], now: float) -> list[str]:
         """Update what depends on ports that may have come up or gone down. Return history lines."""
@@ -177,7 +213,7 @@ class NodeState:
                     self._peer_routes[context, remote] = way
                     touched.update(dict.fromkeys(numbers))
         flipped, lines = self._evaluate_all(touched, now)
-        return lines + self._on_tunnels_changed(flipped, keys)
+        return lines + self._on_tunnels_changed(flipped, keys, now)
 
     def on_held_tunnels(
         self, asp: str, numbers: Iterable[int], now: float, networks: Iterable[PeerNetworks] = ()
@@ -198,7 +234,7 @@ class NodeState:
             for number in self.plan.tunnels_by_asp.get(asp, ())
             if self.tunnels[number].set_sas(number in held, now)
         ]
-        return self._on_tunnels_changed(flipped, keys)
+        return self._on_tunnels_changed(flipped, keys, now)
 
     def on_tunnel_reports(self, reports: Mapping[int, TunnelEvent], now: float) -> list[str]:
         """ASPs report of some tunnels whether their SAs can carry packets, and if not, why. Return history
@@ -217,7 +253,7 @@ class NodeState:
                 keys |= self.selectors.replace(self.plan, number, report.selectors)
             if state.set_sas(report.up, now):
                 flipped.append(number)
-        return self._on_tunnels_changed(flipped, keys)
+        return self._on_tunnels_changed(flipped, keys, now)
 
     def on_sas_released(self, asp: str) -> None:
         """An ASP has released the SAs that are no longer its own: give them to the ASPs that wait for them."""
@@ -368,7 +404,7 @@ class NodeState:
                 flipped.append(number)
         return flipped, lines
 
-    def _on_tunnels_changed(self, numbers: list[int], keys: set[PrefixKey]) -> list[str]:
+    def _on_tunnels_changed(self, numbers: list[int], keys: set[PrefixKey], now: float) -> list[str]:
         """Update the routes into tunnels that came up or went down, and the routes `keys`. Return history
         lines."""
         for number in numbers:
@@ -380,7 +416,7 @@ class NodeState:
                 self.publisher.put(route)
             else:
                 self.publisher.delete(route.key)
-        return self._history_lines(numbers)
+        return self._history_lines(numbers) + self._let_go_of_ended(now)
 
     def _history_lines(self, numbers: Iterable[int]) -> list[str]:
         """Return what the history tells of tunnels that came up or went down."""

@@ -159,6 +159,10 @@ class Reports:
             )
             about: dict[str, Value] = {"card": entry.card, "tunnel": planned.config.name}
             state.record(LogRecord(now, "informational", "ipsec", f"sa-{message.event}", text, about))
+            if message.event == "rekeyed" and planned.number in node.waiting:
+                # New SAs were negotiated: what waited for that counts from now on.
+                lines = self.process_gathered(now) + node.let_go([planned.number], now)
+                return state.publish() + state.events(lines, now)
             return state.event(text, now) if message.event == "exhausted" else []
         lease = node.numbers.leases.get((planned.number, message.sa.serial))
         # An ASP that has more than half of the lease left sent this before it saw the last extension.

@@ -8,7 +8,7 @@ from chassis.bus.messages import Attributes
 from chassis.bus.records import CircuitRecord, NextHop, RouteRecord
 from chassis.model.router import Tunnel
 from chassis.net.address import format_address, format_mac, format_prefix
-from chassis.xcrp import ike_config
+from chassis.xcrp import ike_config, waiting_changes
 from chassis.xcrp.events import History
 from chassis.xcrp.node import NodeState
 from chassis.xcrp.state import ControllerState
@@ -107,8 +107,17 @@ def tunnel(node: NodeState, number: int, *, detail: bool = True) -> Row:
         "state": state.status.value,
         "reason": state.reason(tunnel_plan.asp, node.asp_usable(tunnel_plan.asp)),
         "since": state.since,
+        "waiting": _waiting(node, number),
         **(_negotiated(node, number) if detail and state.negotiated else {}),
     }
+
+
+def _waiting(node: NodeState, number: int) -> list[str]:
+    """Return the lines of a tunnel that wait for its end or a `clear`."""
+    if number not in node.waiting:
+        return []
+    held = node.plan.tunnels[number].config
+    return waiting_changes.changes(node.configured.tunnels[held.name], held)
 
 
 def on_demand(config: Tunnel) -> Row:

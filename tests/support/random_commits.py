@@ -199,7 +199,13 @@ class RandomCommits:
             (f"context inner\nipsec access-list acl-{number}\nseq 10 {rule}\n", False),
         ]
         if is_manual(number):
-            changes.append((many_tunnels.manual_sa("a", number, draw.randrange(16)), False))
+            ends = f"local 1.1.1.{draw.randrange(1, 3)} remote {many_tunnels.end_point('b', number)} context outer"
+            spi = 20000 + 16 * number + draw.randrange(16)
+            changes += [
+                (many_tunnels.manual_sa("a", number, draw.randrange(16)), True),
+                (f"tunnel ipsec t-{number} manual\npeer-end-point {ends}\n", True),
+                (f"ipsec security-association sa-{number}\n{draw.choice(('in', 'out'))}\nesp spi {spi}\n", True),
+            ]
         else:
             changes += [
                 (f"{name}seq 10 ipsec-policy {draw.choice(('light', 'heavy'))} access-group acl-{number}\n", True),
@@ -364,7 +370,8 @@ class RandomCommits:
             return _of_address(what.address)
         else:
             name = ""
-        found = re.fullmatch(r"[a-z]+-(\d+)", name)
+        # A manual SA that stays while another is configured has the name of that one, and more.
+        found = re.fullmatch(r"[a-z]+-(\d+)", name.partition(" ")[0])
         return int(found.group(1)) if found else None
 
     def _begin(self) -> None:
@@ -419,13 +426,13 @@ class RandomCommits:
         return made
 
     def same_as(self, other: RandomCommits) -> None:
-        """The plan, the records and, after a `clear`, the SAs are those of a chassis that began with this text."""
+        """After a `clear` the plan, the records and the SAs are those of a chassis that began with this text."""
+        self.ask("clear")
+        self.wait(6.0)
         mine, its = self.engine.node.plan, other.engine.node.plan
         for item in fields(mine):
             one, two = getattr(mine, item.name), getattr(its, item.name)
             assert _plain(one) == _plain(two), item.name
-        self.ask("clear")
-        self.wait(6.0)
         self.same_records(self.records(), other.records())
         assert self.described() == other.described()
 

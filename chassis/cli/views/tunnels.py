@@ -78,6 +78,7 @@ def _detail(row: Mapping[str, Any], scope: Scope) -> list[str]:
         if row.get(name):
             values[title] = _asp(row) if name == "asp" else row[name]
     lines = [f"Tunnel {row['name']}", *pairs(values, "  ")]
+    lines += [f"  Waits for a clear: {line}" for line in row.get("waiting", ())]
     lines += [f"  Network {network}" for network in row.get("networks", ())]
     lines += [
         f"  SA {sa['direction']:<3} {sa['protocol']} spi {sa['spi']:#010x} {sa['algorithms']}"

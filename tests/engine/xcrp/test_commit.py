@@ -105,11 +105,13 @@ def test_an_sa_that_a_second_asp_begins_to_use() -> None:
     node = booted()
     text = HIGH_AVAILABILITY.replace("security-association sa-2 access", "security-association sa-1 access")
     node.ask("apply", text=text)
+    node.ask("clear", tunnel="Tun-2")
     node.run(0.2)
     assert node.keys_of("asp 2/1") == {"sa-1"}
     assert node.keys_of("asp 2/2") == {"sa-1"}
     assert node.tunnel("Tun-2")["up"]
     node.ask("apply", text=HIGH_AVAILABILITY)
+    node.ask("clear", tunnel="Tun-2")
     node.run(0.2)
     assert node.keys_of("asp 2/2") == {"sa-2"}
 
