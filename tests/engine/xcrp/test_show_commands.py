@@ -127,7 +127,7 @@ def test_asps_know_their_pools_groups_and_roles(node: Node) -> None:
     }
     assert [(row["tunnels"], row["up"]) for row in rows.values()] == [(1, 1), (1, 1)]
     assert shown(node, "show asp pool P1") == [
-        {"pool": "P1", "service": "security", "asps": ["2/1"], "up": 1, "spare": 0}
+        {"pool": "P1", "service": "security", "asps": ["2/1"], "up": 1, "spare": 0, "rate": ""}
     ]
     assert shown(node, "show asp group")[1]["active"] == ["2/2"]
     assert run(node, "show asp 9/1") == "% Error: no asp '9/1'\n"
