@@ -363,13 +363,18 @@ def test_clients_that_do_not_read_or_type_without_end_harm_nobody(lab: LabClient
 
 def test_the_log_has_logins_and_no_password(lab: LabClient) -> None:
     async def run() -> None:
-        assert await refused(lab, "intruder", password="a wrong one")
+        # Of many failed logins in a short time, as in tests before this one, some are only counted.
+        for _ in range(60):
+            assert await refused(lab, "intruder", password="a wrong one")
+            if "login of 'intruder' from 127.0.0.1:" in await asyncio.to_thread(told, lab, ""):
+                break
+        else:
+            raise AssertionError("no failed login is told")
         assert await refused(lab, "low", client_keys=[KEY])
         await asyncio.to_thread(told, lab, "failed: none of its keys lets in")
         async with connected(lab, "admin", password=PASSWORD) as connection:
             await Shell.open(connection)
-            found = await asyncio.to_thread(told, lab, "admin@local logged in from 127.0.0.1:")
-            assert "login of 'intruder' from 127.0.0.1:" in found
+            await asyncio.to_thread(told, lab, "admin@local logged in from 127.0.0.1:")
             rows = lab.node("a").call("administrators")
             assert [row["user"] for row in rows["sessions"]][-1] == "admin"
             assert {row["name"] for row in rows["administrators"]} == {"admin", "low", "test", "other", "limited"}
