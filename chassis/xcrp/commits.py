@@ -24,6 +24,9 @@ from chassis.xcrp.state import ControllerState
 WRITE_RETRY_INTERVAL = 0.25
 """Time after a failed write until the next try (s)."""
 
+CHECKPOINT_DELAY = 2.0
+"""Time without a commit before a checkpoint is begun (s): a commit begins its text anew."""
+
 CHECKPOINT_PART = 2000
 """Lines of a checkpoint's text that are made at once (count): some milliseconds of work."""
 
@@ -70,7 +73,7 @@ class Commits:
         self._undo_after, self._undo_before = 0.0, inf
         """When what is not confirmed is undone at the earliest, because the last try failed, and at the latest,
         because the clock of the day may have been set back while no controller ran."""
-        self._checkpoint_due = False
+        self._checkpoint_at = inf
         self._rendering: tuple[int, Iterator[str]] | None = None
         """The number of a commit, and its configuration as text while that is made."""
         self.write_errors: dict[str, str] = {}
@@ -142,7 +145,7 @@ class Commits:
             self._undo_before = inf
             if commit.deadline is not None and commit.back_to == before[0]:
                 self._before = before
-            self._checkpoint_due = self.journal.needs_checkpoint
+            self._call_checkpoint(now)
             return self._force(checked, _called(commit), now)
 
         write = _JournalWrite(done, self.journal.undo_append, answer, _called(commit))
@@ -157,7 +160,7 @@ class Commits:
         number = self.journal.version
 
         def done(now: float) -> list[Output]:
-            self._checkpoint_due = self.journal.needs_checkpoint
+            self._call_checkpoint(now)
             return self.state.event(f"commit {number} confirmed", now)
 
         write = _JournalWrite(done, self.journal.undo_confirm, answer, f"the confirmation of commit {number}")
@@ -176,7 +179,7 @@ class Commits:
     # time
 
     def next_timer(self) -> float:
-        return min(self.retry_at, 0.0 if self._checkpoint_due and not self.busy else inf, self._undo_at())
+        return min(self.retry_at, inf if self.busy else self._checkpoint_at, self._undo_at())
 
     def on_timer(self, now: float) -> list[Output]:
         """Repeat failed writes, undo what was not confirmed, and write a checkpoint, where it is time."""
@@ -184,15 +187,21 @@ class Commits:
         waiting = self.journal.waiting
         if waiting is not None and now >= self._undo_at():
             outputs += self._undo(waiting, now)
-        elif self._checkpoint_due and not self.busy:
+        elif now >= self._checkpoint_at and not self.busy:
             outputs += self._checkpoint()
         return outputs
+
+    def _call_checkpoint(self, now: float) -> None:
+        """A commit was written: say when the next checkpoint is begun."""
+        overdue = self.journal.differences >= 2 * MAX_JOURNAL_COMMITS
+        delay = 0.0 if overdue else CHECKPOINT_DELAY
+        self._checkpoint_at = now + delay if self.journal.needs_checkpoint else inf
 
     def _checkpoint(self) -> list[Output]:
         """Go on with the next checkpoint: a part of its text, or the write of the whole."""
         journal = self.journal
         if not journal.needs_checkpoint:
-            self._checkpoint_due, self._rendering = False, None
+            self._checkpoint_at, self._rendering = inf, None
             return []
         if self._rendering is None or self._rendering[0] != journal.version:
             # Where one commit follows the other, no text would ever be ready in time.
@@ -201,7 +210,7 @@ class Commits:
         text = next(self._rendering[1])
         if not text:
             return []
-        self._checkpoint_due, self._rendering = False, None
+        self._checkpoint_at, self._rendering = inf, None
         return [self._written(journal.checkpoint(text))]
 
     def _undo_at(self) -> float:

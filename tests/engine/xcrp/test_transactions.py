@@ -481,6 +481,7 @@ def test_an_earlier_commit_comes_back_as_a_new_one() -> None:
 def test_the_journal_has_a_whole_configuration_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journals, "MAX_JOURNAL_COMMITS", 5)
     monkeypatch.setattr(journals, "CUT_BACK_COMMITS", 12)
+    monkeypatch.setattr(commits, "CHECKPOINT_DELAY", 0.0)
     node = booted()
     texts: dict[int, str] = {}
     for number in range(2, 60):
@@ -503,7 +504,8 @@ def test_the_journal_has_a_whole_configuration_now_and_then(monkeypatch: pytest.
         assert text(node) == texts[held.version]
 
 
-def test_many_differences_call_for_a_whole_one_by_their_size() -> None:
+def test_many_differences_call_for_a_whole_one_by_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commits, "CHECKPOINT_DELAY", 0.0)
     node = booted()
     description = "x" * 200
     for number in range(40):
@@ -530,6 +532,9 @@ def test_a_whole_configuration_is_made_in_parts_between_other_work(monkeypatch: 
 
     for number in range(2, 7):
         mtu(node, 1000 + number)
+    # Commits that follow each other are not delayed by it: it is begun when none came for a while.
+    assert controller.next_timer() > node.now
+    node.now += commits.CHECKPOINT_DELAY
     parts = 0
     while controller.next_timer() <= node.now:
         outputs = controller.on_timer(node.now)
@@ -540,6 +545,7 @@ def test_a_whole_configuration_is_made_in_parts_between_other_work(monkeypatch: 
             # A commit in between: the text begins anew, for that one.
             mtu(node, 1300)
             assert wholes() == [1]
+            node.now += commits.CHECKPOINT_DELAY
     assert parts > 4
     assert controller.state.journal.commits[-1].text == text(node, keys=True)
     # Where commits never rest, it is made at once at last.
