@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chassis.bus.operator import OperatorError
+from tests.support import failures
 from tests.support.chassisctl import chassisctl
 from tests.support.cli import CliRig
 from tests.support.cli_shows import LABS, ShownLab, masked
@@ -124,7 +125,7 @@ def test_a_running_router_shows_what_happens(lab_factory: LabFactory, shown: Sho
     after = Figures(lab, data, shown)
     counted = after.less(before)
 
-    accounting = lab.accounting()
+    accounting = failures.at_rest(lab)
     assert (accounting.unexplained, accounting.residual) == ({}, 0)
     assert (counted["forward sent"], counted["reverse sent"]) == (PACKETS, PACKETS)
     # A crowded machine loses packets, each of them before or after it is counted here.

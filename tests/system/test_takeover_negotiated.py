@@ -24,7 +24,7 @@ pytestmark = pytest.mark.multiprocess
 def test_the_second_tunnel_takes_over_until_the_first_is_negotiated_anew(
     lab_factory: LabFactory, tmp_path: Path
 ) -> None:
-    lab = lab_factory(LAB, settings={"restart-delay": "300ms"})
+    lab = lab_factory(LAB, settings={"restart-delay": "300ms", "heartbeat-misses": 30})
     captures = [lab.capture("ha", f"port 3/{port}", tmp_path / f"{port}.pcapng") for port in (11, 12)]
     failures.flowing(lab)
     failures.negotiated_asp_killed(lab, ROUNDS, RESTART)
