@@ -48,7 +48,9 @@ from chassis.bus.messages import (
     Heartbeat,
     Hello,
     LogRecord,
+    PeerDropped,
     PeerNetworks,
+    PeerQuestion,
     Reply,
     Request,
     SaEvent,
@@ -272,6 +274,8 @@ class AspEngine(CardBase):
                 outputs = self.negotiated.on_tunnel_state(message)
             case IkeLog():
                 return [ToController(message.record)]
+            case PeerQuestion() | PeerDropped():
+                return [ToController(message)]
             case IkeReply():
                 return self.ike.on_reply(message)
             case IkeHeartbeat():

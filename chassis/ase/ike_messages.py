@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from chassis.bus.messages import Attributes, LogRecord, Value
+from chassis.bus.messages import Attributes, LogRecord, PeerAnswer, PeerDropped, PeerQuestion, Value
 from chassis.bus.records import Key, Record
 from chassis.model.acl import AclRule
 from chassis.model.ipsec import SaKeys
@@ -227,7 +227,17 @@ class MessageDropped:
     number: int = 0
 
 
-ToIke = Configure | IkePacket | SaExpire | PeerUsesSa | PeerAlive | NatMappingChanged | Acquire | IkeRequest
+ToIke = (
+    Configure
+    | IkePacket
+    | SaExpire
+    | PeerUsesSa
+    | PeerAlive
+    | NatMappingChanged
+    | Acquire
+    | IkeRequest
+    | PeerAnswer
+)
 FromIke = (
     SaInstall
     | SaActivateOutbound
@@ -237,6 +247,8 @@ FromIke = (
     | IkePacket
     | IkeTunnelState
     | IkeLog
+    | PeerQuestion
+    | PeerDropped
     | IkeReply
     | IkeHeartbeat
 )

@@ -6,11 +6,12 @@ Other types do not decode. Times are in seconds of the machine's monotonic clock
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from chassis.bus.records import Key, Record
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Version of the control protocol, sent in the `Hello`; a controller refuses another one with `Goodbye`."""
 
 Value = str | int | float | bool | bytes | None
@@ -113,6 +114,40 @@ class TunnelEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerQuestion:
+    """An ASP asks about a peer of an on-demand tunnel (guide 7, 9.3); answered by the `PeerAnswer` of that number.
+
+    `step` "key": the peer claims `identity` and is not authenticated; AAA has its preshared key. `step`
+    "admit": the peer is authenticated; it asks for its tunnel. `after` is then the number of the question about
+    its key, 0 for none. `on_demand` is the number of the on-demand tunnel; `peer` and `peer_port` are the
+    peer's as seen from here. `wants_address`: the peer asks for an inner address (RFC 7296 2.19). Numbers begin
+    at 1 with each boot of the ASP.
+    """
+
+    number: int
+    step: Literal["key", "admit"]
+    on_demand: int
+    identity: str
+    local: int
+    peer: int
+    peer_port: int
+    after: int = 0
+    wants_address: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PeerDropped:
+    """The peer of a question is gone before it was answered, or its last IKE SA and SAs are.
+
+    `question` is that of the question, 0 for none; `tunnel` the number of the instance, 0 for none.
+    """
+
+    question: int
+    tunnel: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class SaEvent:
     """`event`: installed, rekeyed, deleted, expiring, exhausted or lease (more sequence numbers are wanted)."""
 
@@ -162,6 +197,24 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerAnswer:
+    """Answer to a `PeerQuestion`. `error` is empty if the peer may go on, else the reason for the log.
+
+    To "key": `key` is the preshared key. To "admit": `tunnel` is the number of the instance, whose
+    `TunnelRecord` the controller has sent before; `address`, `netmask` and `dns` are for the peer, 0 and empty
+    without.
+    """
+
+    number: int
+    error: str = ""
+    key: bytes = field(default=b"", repr=False)
+    tunnel: int = 0
+    address: int = 0
+    netmask: int = 0
+    dns: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Welcome:
     """Admits a card with an epoch. The interval is in seconds; after `misses` intervals without a heartbeat it
     fails."""
@@ -205,6 +258,18 @@ class Goodbye:
     reason: str
 
 
-FromCard = Hello | Heartbeat | PortEvent | NeighbourEvent | TunnelEvent | SaEvent | LogRecord | TraceStamps | Reply
-ToCardMessage = Welcome | Snapshot | Delta | Request | Goodbye
+FromCard = (
+    Hello
+    | Heartbeat
+    | PortEvent
+    | NeighbourEvent
+    | TunnelEvent
+    | SaEvent
+    | PeerQuestion
+    | PeerDropped
+    | LogRecord
+    | TraceStamps
+    | Reply
+)
+ToCardMessage = PeerAnswer | Welcome | Snapshot | Delta | Request | Goodbye
 Message = FromCard | ToCardMessage

@@ -202,6 +202,51 @@ class LeaseRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """What makes a tunnel an instance of an on-demand tunnel (guide 9.3): one authenticated peer.
+
+    `on_demand` is the number of the on-demand tunnel, `identity` the authenticated identity of the peer,
+    `profile` the name of the IPsec profile. `address` and `prefix_length` were assigned to the peer (0: none),
+    `pool` is the address pool that gave them, empty if AAA did. `session` is the Acct-Session-Id (RFC 2866
+    5.5), `since` the Unix time (s) at which the peer came up.
+    """
+
+    on_demand: int
+    identity: str
+    profile: str
+    address: int = 0
+    prefix_length: int = 0
+    pool: str = ""
+    session: str = ""
+    since: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnDemandRecord:
+    """An on-demand tunnel of the configuration for the ASP at which its peers arrive (guide 9.3).
+
+    `config` is as configured; its peers' tunnels are `TunnelRecord`s with an `instance`. `context` is that of the
+    bound interface, `outer_context` that of `local`. `wanted`: the configuration is complete and not shut down;
+    `reason` is the first thing that it lacks.
+    """
+
+    number: int
+    config: Tunnel
+    asp: str
+    context: int
+    outer_context: int
+    local: int
+    wanted: bool = True
+    reason: str = ""
+
+    TYPE: ClassVar[str] = "on-demand"
+
+    @property
+    def key(self) -> Key:
+        return (self.TYPE, self.number)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TunnelRecord:
     """A tunnel for line cards and ASPs: its configuration, its cards, and whether it can be used.
 
@@ -212,6 +257,10 @@ class TunnelRecord:
 
     `wanted`: the configuration is complete and not shut down. The SAs of a static tunnel are kept while the peer
     has no route (`up` false), and deleted when the tunnel is no longer wanted.
+
+    `instance` is set for one peer of an on-demand tunnel: `config` is then that tunnel's with the entries, DF
+    bit and MTU of the profile, `remote` the address from which the peer came, and `config.remote_id` its
+    identity.
     """
 
     number: int
@@ -228,6 +277,7 @@ class TunnelRecord:
     up: bool
     reason: str = ""
     wanted: bool = True
+    instance: Instance | None = None
 
     def lease(self, seq: int) -> LeaseRecord:
         """Return the lease of an entry; the default one if the entry has none, as with negotiated SAs."""
@@ -315,6 +365,7 @@ Record = (
     | RouteRecord
     | LocalAddressRecord
     | TunnelRecord
+    | OnDemandRecord
     | PolicyRecord
     | AspRateRecord
     | CertificateRecord

@@ -90,13 +90,13 @@ def _types_within(*hints: Any) -> set[type]:
 
 
 def test_every_secret_on_the_bus_is_known_here() -> None:
-    """What a `repr` hides is what a record hides: these three types, and bytes in each case."""
+    """What a `repr` hides is what a record hides: these four types, and bytes in each case."""
     hiding = {
         kind.__name__: [item.type for item in fields(kind) if on_wire(item) and not item.repr]
         for kind in _types_within(*codec.MESSAGE_TYPES, *codec.RECORD_TYPES)
         if any(on_wire(item) and not item.repr for item in fields(kind))
     }
-    assert set(hiding) == {"Key", "PreSharedKey", "CertificateRecord"}
+    assert set(hiding) == {"Key", "PreSharedKey", "CertificateRecord", "PeerAnswer"}
     assert {kind for kinds in hiding.values() for kind in kinds} == {"bytes"}
 
 
