@@ -7,29 +7,23 @@ violation of the router's rules is an error, and its line is removed (docs/decis
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
 from operator import is_
 from typing import Any, TypeVar
 
-from chassis.config.affected import Affected, affected_by, route_key, sharing
-from chassis.config.diagnostics import Diagnostic, Severity, in_order
+from chassis.config.affected import affected_by, route_key
+from chassis.config.diagnostics import Diagnostic, in_order
 from chassis.config.drafts import Path, SourcePosition
+from chassis.config.validate_tunnels import TunnelChecks
 from chassis.config.values import address_number
-from chassis.model.acl import MAX_IKEV1_RULES
 from chassis.model.ike import IkePolicy, ProposalRef
-from chassis.model.ipsec import IpsecProposal, ManualSa, Spi, TunnelEntry
-from chassis.model.router import NULL0, AspPool, Config, Context, Interface, StaticRoute, Tunnel
+from chassis.model.ipsec import IpsecProposal, ManualSa, Spi
+from chassis.model.router import NULL0, AspPool, Config, Context, Interface, StaticRoute
 
 _QUOTES = (b'"', b"'")
 
-_NOWHERE = SourcePosition(0, 1, "", "", 0)
 _V = TypeVar("_V")
-
-_MANY = 64
-"""Number of names above which the nearest one is searched only among those with the same beginning."""
 
 AUTHENTICATING = ("aes-128-gcm", "aes-192-gcm", "aes-256-gcm")
 """Ciphers that include integrity protection (RFC 4106)."""
@@ -46,20 +40,6 @@ class CheckedChange:
     config: Config
     found: tuple[Diagnostic, ...]
     owners: frozenset[Path]
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """Return the defined name that is most similar to an undefined one; "" if none is similar."""
-    names = list(names)
-    if len(names) > _MANY:
-        # Comparing letter by letter is slow: of thousands of names, compare only those with the same beginning.
-        alike = (other for other in names if other[:2] == name[:2] and abs(len(other) - len(name)) < 2)
-        names = list(islice(alike, _MANY))
-    near = difflib.get_close_matches(name, names, 1, 0.75)
-    if near:
-        return near[0]
-    folded = {other.lower(): other for other in names}
-    return folded.get(name.lower(), "")
 
 
 def check(
@@ -90,88 +70,7 @@ def check_change(
     return CheckedChange(checks.run(), in_order(checks.found), frozenset(checks.owners))
 
 
-class _Checks:
-    def __init__(
-        self,
-        config: Config,
-        places: Mapping[Path, SourcePosition],
-        broken: Collection[Path],
-        file: str,
-        affected: Affected | None = None,
-    ) -> None:
-        """`affected`: check only this; None for the whole."""
-        self.config = config
-        self.positions = places
-        self.broken = broken
-        self.file = file
-        self.affected = affected
-        self.found: list[Diagnostic] = []
-        self.owners: set[Path] = set() if affected is None else affected.removed()
-        """The objects that were checked, or are no longer there."""
-        self._owner: Path = ()
-        self._silent = False
-        self._held: dict[str, dict[str, list[Interface]]] = {}
-        self._networks: dict[str, dict[int, set[int]]] = {}
-
-    # --- reporting ---
-
-    def position(self, *path: str | int) -> SourcePosition:
-        return self.positions.get(path, _NOWHERE)
-
-    def report(
-        self, severity: Severity, code: str, place: SourcePosition, name: str, message: str, repaired: str = ""
-    ) -> None:
-        """Add a diagnostic; `repaired` is the correct word, if known."""
-        hint = place.repaired(repaired) if repaired and place.word else ""
-        self._add(severity, code, place, name, message, hint)
-
-    def _add(
-        self, severity: Severity, code: str, place: SourcePosition, name: str, message: str, hint: str
-    ) -> None:
-        if not self._silent:
-            line, column = place.line, place.column
-            self.found.append(
-                Diagnostic(severity, code, name, self.file, line, column, message, hint, self._owner)
-            )
-
-    def own(self, *path: str | int) -> None:
-        """Begin the checks of an object."""
-        self._owner = path
-        self.owners.add(path)
-
-    def refer(
-        self, name: str, defined: Mapping[str, _V], path: Path, what: str, where: str = "", code: str = "S-039"
-    ) -> _V | None:
-        """Return the object of a name; warn and return None if it is not defined."""
-        target = defined.get(name)
-        if target is None:
-            near = nearest(name, defined)
-            also = f"; did you mean {near}?" if near else ""
-            self.report("warning", code, self.position(*path), name, f"no {what} {name}{where}{also}", near)
-        return target
-
-    def holders(self, context: Context, address: str) -> list[Interface]:
-        """Return the interfaces of a context with an address."""
-        held = self._held.get(context.name)
-        if held is None:
-            held = self._held[context.name] = {}
-            for interface in context.interfaces.values():
-                for one, _ in interface.addresses:
-                    held.setdefault(one, []).append(interface)
-        return held.get(address, [])
-
-    def networks(self, context: Context) -> dict[int, set[int]]:
-        """Return the networks of a context's interfaces: the leading bits of each, by prefix length."""
-        found = self._networks.get(context.name)
-        if found is None:
-            found = self._networks[context.name] = {}
-            for interface in context.interfaces.values():
-                for address, length in interface.addresses:
-                    found.setdefault(length, set()).add((address_number(address) or 0) >> (32 - length))
-        return found
-
-    # --- the whole ---
-
+class _Checks(TunnelChecks):
     def run(self) -> Config:
         config, only = self.config, self.affected
         pools = self._pools()
@@ -186,7 +85,7 @@ class _Checks:
         for sa in config.manual_sas.values():
             if only is None or sa.name in only.manual_sas.touched:
                 self._manual_sa(sa)
-        tunnels = self._tunnels()
+        tunnels = self.tunnels()
         self._ports()
         parts: dict[str, Any] = {
             "pools": pools,
@@ -258,7 +157,7 @@ class _Checks:
         sizes = [size for size in (12, 20, 40, 60) if size >= number] or [number]
         hint = f"card ether-{sizes[0]}-port {card.slot}" if card.is_line_card else ""
         message = f"card {card.type} in slot {card.slot} has {card.ports or 'no'} ports"
-        self._add("warning", "S-082", here, name, message, hint)
+        self.add("warning", "S-082", here, name, message, hint)
 
     # --- contexts ---
 
@@ -292,7 +191,7 @@ class _Checks:
             self.own(*path, "ipsec-profile", profile.name)
             for entry in profile.entries:
                 at = (*path, "ipsec-profile", profile.name, "seq", entry.seq)
-                self._entry(entry, at, context)
+                self.entry(entry, at, context)
         routes = context.routes
         if only is None or touched is not None:
             affected = None if touched is None else touched.routes()
@@ -492,206 +391,6 @@ class _Checks:
         elif spi.has_ah and spi.ah is None:
             place = self.position(*path, "ah_spi")
             self.report("warning", "S-109", place, place.word, "AH has an SPI but no key")
-
-    # --- tunnels ---
-
-    def _entry(self, entry: TunnelEntry, at: Path, acl_context: Context | None) -> None:
-        config = self.config
-        if entry.sa is not None:
-            self.refer(entry.sa, config.manual_sas, (*at, "sa"), "manual SA")
-        elif entry.policy is not None:
-            self.refer(entry.policy, config.ipsec_policies, (*at, "policy"), "IPsec policy")
-        if entry.acl is not None and acl_context is not None:
-            where = f" in context {acl_context.name}"
-            self.refer(entry.acl, acl_context.acls, (*at, "acl"), "IPsec ACL", where)
-
-    def _tunnels(self) -> dict[str, Tunnel]:
-        tunnels: dict[str, Tunnel] = {}
-        static_ids: dict[tuple[str, str], str] = {}
-        demand_ids: dict[tuple[str, str], str] = {}
-        policies: dict[tuple[str, str, str], tuple[str, str]] = {}
-        bound: dict[tuple[str, str], str] = {}
-        inbound: dict[tuple[str, str, str, int], str] = {}
-        only = self.affected
-        # What another tunnel claims before is known only if that one is checked too.
-        others = sharing(only.old, only.new, only.tunnels) - only.tunnels if only is not None else ()
-        for tunnel in self.config.tunnels.values():
-            path: Path = ("tunnel", tunnel.name)
-            if only is not None and tunnel.name not in only.tunnels:
-                if tunnel.name not in others:
-                    tunnels[tunnel.name] = tunnel
-                    continue
-                self._silent = True
-            else:
-                self._silent = False
-                self.own(*path)
-            self._ends(tunnel, path)
-            self._binding(tunnel, path, bound)
-            self._ike(tunnel, path, policies)
-            if tunnel.qos_policy is not None:
-                self.refer(tunnel.qos_policy, self.config.qos_policies, (*path, "qos_policy"), "QoS policy")
-            if tunnel.remote_id is not None:
-                tunnel = self._remote_id(tunnel, path, static_ids, demand_ids)
-            if tunnel.kind == "manual":
-                tunnel = self._manual_entries(tunnel, path, inbound)
-            tunnels[tunnel.name] = tunnel
-        self._silent = False
-        return tunnels
-
-    def _ends(self, tunnel: Tunnel, path: Path) -> None:
-        if tunnel.local is None:
-            return
-        at = self.position(*path, "local")
-        context = self.config.contexts.get(tunnel.context)
-        if context is None:
-            self.refer(tunnel.context, self.config.contexts, (*path, "context"), "context", code="S-047")
-            return
-        if context.asp_group is None:
-            place = self.position(*path, "context") if tunnel.context_written else at
-            name = tunnel.context if tunnel.context_written else tunnel.local
-            self.report("warning", "S-106", place, name, f"context {context.name} has no Security service")
-        holders = self.holders(context, tunnel.local)
-        if not holders:
-            message = f"no interface of context {context.name} has address {tunnel.local}"
-            self.report("warning", "S-105", at, tunnel.local, message)
-        elif all(item.kind != "loopback" for item in holders):
-            message = f"{tunnel.local} is not the address of a loopback: the tunnel goes down with interface"
-            self.report("warning", "S-105", at, tunnel.local, f"{message} {holders[0].name}")
-
-    def _binding(self, tunnel: Tunnel, path: Path, bound: dict[tuple[str, str], str]) -> None:
-        config, name = self.config, tunnel.interface
-        context = config.contexts.get(tunnel.interface_context)
-        if name is not None and context is None:
-            at = self.position(*path, "interface_context")
-            missing = tunnel.interface_context
-            holders = [other.name for other in config.contexts.values() if name in other.interfaces]
-            near = nearest(missing, holders) or (holders[0] if holders else nearest(missing, config.contexts))
-            also = f"; interface {name} is in {', '.join(holders)}" if holders else ""
-            self.report("warning", "S-047", at, missing, f"no context {missing}{also}", near)
-        elif name is not None and context is not None:
-            where = f" in context {context.name}"
-            interface = self.refer(name, context.interfaces, (*path, "interface"), "interface", where)
-            if interface is not None:
-                self._bound(tunnel, interface, context, path, bound)
-        if tunnel.kind == "on-demand" and (name is None or context is not None):
-            profiles = config.contexts[tunnel.interface_context].profiles if name is not None else {}
-            if name is not None and tunnel.name not in profiles:
-                at = self.position(*path, "name")
-                only = next(iter(profiles)) if len(profiles) == 1 else nearest(tunnel.name, profiles)
-                message = f"no IPsec profile {tunnel.name} in context {tunnel.interface_context}"
-                self.report("warning", "S-045", at, tunnel.name, message, only)
-        for entry in tunnel.entries:
-            # A missing context is reported once, at the binding.
-            self._entry(entry, (*path, "seq", entry.seq), context)
-
-    def _bound(
-        self,
-        tunnel: Tunnel,
-        interface: Interface,
-        context: Context,
-        path: Path,
-        bound: dict[tuple[str, str], str],
-    ) -> None:
-        at = self.position(*path, "interface")
-        if (interface.kind == "multibind") != (tunnel.kind == "on-demand"):
-            wanted = "a multibind" if tunnel.kind == "on-demand" else "an ordinary tunnel"
-            message = f"a tunnel that is {tunnel.kind} binds to {wanted} interface, {interface.name} is none"
-            self.report("warning", "binding", at, interface.name, message)
-        elif interface.kind != "multibind":
-            other = bound.setdefault((context.name, interface.name), tunnel.name)
-            if other != tunnel.name:
-                message = f"interface {interface.name} carries tunnel {other} already, and takes only one"
-                self.report("warning", "binding", at, interface.name, message)
-
-    def _ike(self, tunnel: Tunnel, path: Path, policies: dict[tuple[str, str, str], tuple[str, str]]) -> None:
-        context = self.config.contexts.get(tunnel.context)
-        if tunnel.ike_policy is None or context is None:
-            return
-        at = (*path, "ike_policy")
-        where = f" in context {context.name}"
-        policy = self.refer(tunnel.ike_policy, context.ike_policies, at, "IKE policy", where, "S-048")
-        if policy is None:
-            return
-        place = self.position(*at)
-        if tunnel.kind == "on-demand":
-            if policy.version == 1 and policy.mode != "aggressive":
-                message = "an on-demand tunnel with IKEv1 needs `mode aggressive` in its policy"
-                self.report("warning", "S-093", place, policy.name, message)
-        elif policy.pre_shared_key is not None and policy.pre_shared_key.form == "aaa":
-            message = "use-aaa is for on-demand tunnels only"
-            self.report("warning", "use-aaa", place, policy.name, message)
-        if policy.version == 1:
-            self._many_rules(tunnel, path)
-        identity = policy.identity_remote
-        remote = tunnel.remote_id or (identity.value if identity else "")
-        if identity is not None and tunnel.remote_id not in (None, identity.value):
-            message = f"remote-id decides; identity remote {identity.value} of policy {policy.name} differs"
-            self.report("warning", "S-006", self.position(*path, "remote_id"), tunnel.remote_id or "", message)
-        if remote and tunnel.local is not None:
-            other = policies.setdefault((context.name, tunnel.local, remote), (policy.name, tunnel.name))
-            if other[0] != policy.name:
-                message = f"{remote} at {tunnel.local} is also in policy {other[0]} of tunnel {other[1]}"
-                self.report("warning", "S-036", place, policy.name, message)
-
-    def _many_rules(self, tunnel: Tunnel, path: Path) -> None:
-        """Warn if an access list has more rules than IKEv1 negotiates; each rule has SAs of its own."""
-        context = self.config.contexts.get(tunnel.interface_context)
-        for entry in tunnel.entries:
-            acl = context.acls.get(entry.acl) if context is not None and entry.acl is not None else None
-            if acl is not None and len(acl.rules) > MAX_IKEV1_RULES:
-                message = (
-                    f"IKEv1 negotiates each rule by itself, and the first {MAX_IKEV1_RULES} of a line: "
-                    f"what only the others of the {len(acl.rules)} rules select is dropped"
-                )
-                self.report("warning", "S-080", self.position(*path, "seq", entry.seq, "acl"), acl.name, message)
-
-    def _remote_id(
-        self,
-        tunnel: Tunnel,
-        path: Path,
-        static_ids: dict[tuple[str, str], str],
-        demand_ids: dict[tuple[str, str], str],
-    ) -> Tunnel:
-        assert tunnel.remote_id is not None
-        at = self.position(*path, "remote_id")
-        if tunnel.kind == "manual":
-            # Point at the command word, which is one blank before its value in every form of the line.
-            word = at._replace(column=max(1, at.column - at.offset), word="remote-id", offset=0)
-            self.report("warning", "S-021", word, "remote-id", "a manual tunnel has no IKE identity to check")
-            return tunnel
-        key = (tunnel.context, tunnel.remote_id)
-        mine, others = (demand_ids, static_ids) if tunnel.kind == "on-demand" else (static_ids, demand_ids)
-        other = others.get(key)
-        if other is not None:
-            message = f"context {tunnel.context} and this identity are those of tunnel {other} of another kind"
-            self.report("error", "S-094", at, tunnel.remote_id, message)
-            return replace(tunnel, remote_id=None)
-        mine.setdefault(key, tunnel.name)
-        return tunnel
-
-    def _manual_entries(self, tunnel: Tunnel, path: Path, inbound: dict[tuple[str, str, str, int], str]) -> Tunnel:
-        """Return the tunnel without SAs whose inbound (destination, protocol, SPI) another tunnel has already."""
-        kept: list[TunnelEntry] = []
-        for entry in tunnel.entries:
-            sa = self.config.manual_sas.get(entry.sa or "")
-            receive = sa.receive if sa is not None else None
-            if receive is None or tunnel.local is None:
-                kept.append(entry)
-                continue
-            keys = [
-                (tunnel.context, tunnel.local, protocol, spi)
-                for protocol, spi in (("ESP", receive.esp_spi), ("AH", receive.ah_spi))
-                if spi is not None
-            ]
-            clash = next((key for key in keys if inbound.get(key, tunnel.name) != tunnel.name), None)
-            if clash is None:
-                inbound.update(dict.fromkeys(keys, tunnel.name))
-                kept.append(entry)
-                continue
-            place = self.position(*path, "seq", entry.seq, "sa")
-            message = f"{clash[2]} SPI {clash[3]} to {tunnel.local} belongs to tunnel {inbound[clash]} already"
-            self.report("error", "S-109", place, entry.sa or "", message)
-        return tunnel if len(kept) == len(tunnel.entries) else replace(tunnel, entries=tuple(kept))
 
 
 def _same(made: Mapping[str, _V], held: Mapping[str, _V]) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from chassis.config.checking import nearest
 from chassis.config.diagnostics import Diagnostic, has_errors, in_order
 from chassis.config.parser import parse
-from chassis.config.validate import nearest
 
 SERVED = """\
 asp pool pool service security
