@@ -34,7 +34,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return folded.get(name.lower(), "")
 
 
-class Checks:
+class CommitChecks:
     """A configuration under its checks, what was found so far, and which objects were checked."""
 
     def __init__(

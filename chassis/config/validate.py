@@ -53,7 +53,7 @@ def check(
     `positions` has the positions of words, from the parser; without it all diagnostics are at line 0, column 1.
     `broken` has the paths of objects with a wrong line: warnings that only follow from that line are left out.
     """
-    checks = _Checks(config, positions or {}, broken, file)
+    checks = _WholeChecks(config, positions or {}, broken, file)
     checked = checks.run()
     return checked, in_order(checks.found)
 
@@ -66,11 +66,11 @@ def check_change(
     file: str = "",
 ) -> CheckedChange:
     """Check what a commit on top of a checked configuration affects; what it leaves alone is not checked again."""
-    checks = _Checks(config, positions or {}, broken, file, affected_by(before, config))
+    checks = _WholeChecks(config, positions or {}, broken, file, affected_by(before, config))
     return CheckedChange(checks.run(), in_order(checks.found), frozenset(checks.owners))
 
 
-class _Checks(TunnelChecks):
+class _WholeChecks(TunnelChecks):
     def run(self) -> Config:
         config, only = self.config, self.affected
         pools = self._pools()

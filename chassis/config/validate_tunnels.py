@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from chassis.config.affected import sharing
-from chassis.config.checking import Checks, nearest
+from chassis.config.checking import CommitChecks, nearest
 from chassis.config.drafts import Path
 from chassis.model.acl import MAX_IKEV1_RULES
 from chassis.model.ipsec import TunnelEntry
 from chassis.model.router import Context, Interface, Tunnel
 
 
-class TunnelChecks(Checks):
+class TunnelChecks(CommitChecks):
     """Checks of tunnels, and of the `seq` lines that they and profiles have."""
 
     def entry(self, entry: TunnelEntry, at: Path, acl_context: Context | None) -> None:
