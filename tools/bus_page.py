@@ -114,11 +114,12 @@ def describe() -> str:
     lines = [INTRODUCTION, "## Card to controller"]
     lines += _table(typing.get_args(messages.FromCard))
     lines.append("\n## Controller to card")
-    lines += _table(typing.get_args(messages.ToCardMessage))
+    both = typing.get_args(messages.FromCard)
+    lines += _table(tuple(kind for kind in typing.get_args(messages.ToCardMessage) if kind not in both))
     lines.append("\n## Records\n\nSnapshots and deltas consist of records. Each has a key and is replaced whole.")
     lines += _table(codec.RECORD_TYPES)
     lines.append("\n## Values inside them")
-    inner = (messages.SaReport, messages.PeerNetworks, messages.Stamp)
+    inner = (messages.SaReport, messages.PeerNetworks, messages.Stamp, messages.Datagram)
     lines += _table((*_values_of(codec.RECORD_TYPES), *inner))
     lines.append(f"\n## Fabric: Batch\n\n{_summary(batch.Batch)}\n")
     lines += ["| field | type |", "| --- | --- |"]

@@ -234,25 +234,6 @@ class EitherType:
 
 
 @dataclass(frozen=True, slots=True)
-class OctetsListType:
-    """A list of `most` texts of octets at most, none longer than `longest`."""
-
-    most: int
-    longest: int
-
-    @property
-    def expected(self) -> str:
-        return f"a list of up to {self.most} octet strings of up to {self.longest} octets"
-
-    def read(self, value: Any) -> list[bytes]:
-        if not isinstance(value, list | tuple) or len(value) > self.most:
-            raise ValueError
-        if not all(isinstance(one, bytes) and len(one) <= self.longest for one in value):
-            raise ValueError
-        return [*value]
-
-
-@dataclass(frozen=True, slots=True)
 class ValuesType:
     """A map of names to plain values, as in a lab file."""
 

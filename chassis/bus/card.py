@@ -16,6 +16,7 @@ from chassis.bus.engine import Connect, Disconnect, Exit, Output, Perform, ToCon
 from chassis.bus.messages import (
     PROTOCOL,
     Attributes,
+    Datagrams,
     Delta,
     Goodbye,
     Heartbeat,
@@ -98,6 +99,10 @@ class CardBase:
         """
         return None
 
+    def on_datagrams(self, message: Datagrams, now: float) -> list[Output]:
+        """Send datagrams of the router's own; only a line card can."""
+        return [self.log(now, "error", "bus", f"{len(message.datagrams)} datagrams are for a line card")]
+
     def on_cards_changed(self, now: float) -> list[Output]:
         """The `up` flag of some card changed."""
         return []
@@ -118,7 +123,7 @@ class CardBase:
         return []
 
     def receive(self, message: ToCardMessage, now: float) -> list[Output]:
-        """Act on a message of the controller, one of the five types that go to cards."""
+        """Act on a message of the controller, one of the types that go to cards."""
         if isinstance(message, Delta):
             if not self._admitted:
                 return []
@@ -141,6 +146,8 @@ class CardBase:
             return [self._heartbeat(now)]
         if isinstance(message, Request):
             return self._on_request(message, now)
+        if isinstance(message, Datagrams):
+            return self.on_datagrams(message, now)
         assert isinstance(message, Goodbye)
         return [Exit(message.reason)]
 
@@ -181,6 +188,11 @@ class CardBase:
         return hello if hello < beat else beat
 
     # for subclasses
+
+    @property
+    def admitted(self) -> bool:
+        """Return whether a controller has admitted this process on the present connection."""
+        return self._admitted
 
     def is_current_sender(self, batch: Batch) -> bool:
         """Return whether a batch comes from the current process of its card; if not, count it as dropped."""

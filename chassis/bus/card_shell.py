@@ -31,7 +31,7 @@ from chassis.bus.engine import (
 from chassis.bus.environment import Environment
 from chassis.bus.fabric import Fabric, connect, connection_events
 from chassis.bus.loop import Loop
-from chassis.bus.messages import Attributes, Delta, FromCard, Goodbye, Reply, Request, Snapshot, Welcome
+from chassis.bus.messages import Attributes, FromCard, Reply, Request, ToCardMessage
 from chassis.bus.scheduling import PACKET_SLICE, ask_for_slice
 from chassis.net.errors import DecodeError
 from chassis.net.ethernet import HEADROOM
@@ -181,7 +181,7 @@ class CardShell:
         except DecodeError:
             self.counters.add("drop undecodable message")
             return
-        if isinstance(message, Welcome | Snapshot | Delta | Request | Goodbye):
+        if isinstance(message, ToCardMessage):
             self.perform(self.engine.receive(message, now))
         else:
             self.counters.add("drop undecodable message")

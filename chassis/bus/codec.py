@@ -268,7 +268,7 @@ def carrier(union: Any) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]
 _pack_message, _unpack_message = _codec.of(Message)
 _pack_record, _unpack_record = _codec.of(Record)
 
-MESSAGE_TYPES: tuple[type, ...] = get_args(messages.FromCard) + get_args(messages.ToCardMessage)
+MESSAGE_TYPES: tuple[type, ...] = get_args(messages.Message)
 RECORD_TYPES: tuple[type, ...] = get_args(records.Record)
 
 

@@ -40,6 +40,42 @@ class PeerNetworks:
     networks: tuple[int, ...]
 
 
+# both ways
+
+MAX_DATAGRAM = 4096
+"""Octets (count) of the longest payload of a `Datagram`: that of RADIUS."""
+
+MAX_DATAGRAMS = 64
+"""Most datagrams in one message (count)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Datagram:
+    """A UDP datagram (RFC 768) of the router itself, sent or received in a context.
+
+    `source` is 0 if the line card is to choose the address. The payload may hold secrets of the service.
+    """
+
+    context: int
+    source: int
+    destination: int
+    source_port: int
+    destination_port: int
+    payload: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Datagrams:
+    """From the controller, datagrams that a line card is to send; from a line card, those that came in for a port
+    of `UdpPortRecord`.
+
+    At most 64, with at most 4,096 octets each. Nobody acknowledges them: like any datagram they may be lost, with
+    their card too.
+    """
+
+    datagrams: tuple[Datagram, ...]
+
+
 # card to controller
 
 
@@ -270,6 +306,7 @@ FromCard = (
     | LogRecord
     | TraceStamps
     | Reply
+    | Datagrams
 )
-ToCardMessage = PeerAnswer | Welcome | Snapshot | Delta | Request | Goodbye
+ToCardMessage = PeerAnswer | Welcome | Snapshot | Delta | Request | Goodbye | Datagrams
 Message = FromCard | ToCardMessage

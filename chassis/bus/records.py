@@ -356,6 +356,30 @@ class CertificateRecord:
         return (self.TYPE, self.context, self.kind, self.name)
 
 
+@dataclass(frozen=True, slots=True)
+class UdpPeer:
+    """An address and port in a context, from which datagrams of one of the router's services come."""
+
+    context: int
+    address: int
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class UdpPortRecord:
+    """A UDP port that a service of the router listens to, at every address of the router. Line cards give the
+    controller only datagrams for such ports. `peers` are the only ones who may send; none: anybody may."""
+
+    port: int
+    peers: tuple[UdpPeer, ...] = ()
+
+    TYPE: ClassVar[str] = "udp-port"
+
+    @property
+    def key(self) -> Key:
+        return (self.TYPE, self.port)
+
+
 Record = (
     CardStateRecord
     | ContextRecord
@@ -369,4 +393,5 @@ Record = (
     | PolicyRecord
     | AspRateRecord
     | CertificateRecord
+    | UdpPortRecord
 )

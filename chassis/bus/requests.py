@@ -18,7 +18,6 @@ from chassis.bus.arguments import (
     FlagType,
     IntType,
     NumberType,
-    OctetsListType,
     PathType,
     QuantityType,
     Spec,
@@ -527,19 +526,6 @@ LINE_CARD: Final[Mapping[str, Spec]] = {
             "size": Argument(IntType(0, MAX_PING), "octets of data in each", 56),
             "ttl": Argument(IntType(1, 255), "time to live", 64),
             "trace": Argument(IntType(0, 2**62), "number of the first one's trace; 0 for none", 0),
-        },
-    ),
-    "send-datagrams": Spec(
-        "Send UDP datagrams of the router's own.",
-        {
-            "context": Argument(
-                EitherType((IntType(), TextType())), "number or name of the context", required=True
-            ),
-            "address": Argument(AddressType(), "address to send to", required=True),
-            "source": Argument(AddressType(), "address to send from", 0),
-            "source_port": Argument(IntType(1, 65_535), "port to send from", required=True),
-            "port": Argument(IntType(1, 65_535), "port to send to", required=True),
-            "datagrams": Argument(OctetsListType(64, 1400), "what they hold", required=True),
         },
     ),
     "trace": Spec(

@@ -42,6 +42,10 @@ class DropCause(StrEnum):
     LOCAL_PORT = "port unreachable"
     LOCAL_FRAGMENT = "reassembly timeout"
     LOCAL_MESSAGE = "malformed icmp"
+    LOCAL_DATAGRAM = "malformed udp"
+    LOCAL_RATE = "udp rate limit"
+    LOCAL_CONTROLLER = "no controller"
+    LOCAL_SOURCE = "no source address"
     # the card
     FENCED = "fenced"
     OLD_EPOCH = "stale epoch"

@@ -15,7 +15,7 @@ from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.forwarder import Forwarder, Origin
 from chassis.fwd.tables import ForwardingTables
 from chassis.linecard.counters import PacketCounters
-from chassis.linecard.datagrams import DatagramSender
+from chassis.linecard.datagrams import RouterDatagrams
 from chassis.linecard.egress import UNKNOWN_ORIGIN, Egress
 from chassis.linecard.local_stack import LocalStack
 from chassis.linecard.ping import PingSessions
@@ -32,8 +32,8 @@ class LineCardDelivery:
         self.egress = Egress(card, self.forwarder, packets)
         self.arp = self.egress.arp
         self.pings = PingSessions(card.card, self.forwarder, self.tables)
-        self.datagrams = DatagramSender(self.forwarder, self.tables)
-        self.local_stack = LocalStack(card, self.forwarder, self.pings, packets)
+        self.datagrams = RouterDatagrams(card, self.forwarder, self.tables, packets)
+        self.local_stack = LocalStack(card, self.forwarder, self.pings, self.datagrams, packets)
         self._card = card
         self._ports = ports
         self._packets = packets

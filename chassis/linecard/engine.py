@@ -10,7 +10,7 @@ from chassis.bus.batch import Batch, Step
 from chassis.bus.card import CardBase
 from chassis.bus.counters import Counters
 from chassis.bus.engine import Output, ToController, ToFabric, ToWire
-from chassis.bus.messages import Hello, Reply, Request, ToCardMessage, Value, Welcome
+from chassis.bus.messages import Datagrams, Hello, Reply, Request, ToCardMessage, Value, Welcome
 from chassis.bus.records import ContextRecord
 from chassis.bus.replication import RecordChange
 from chassis.fwd.drop_causes import DropCause
@@ -69,6 +69,7 @@ class LineCardEngine(CardBase):
         self.circuits.apply(change)
         new, void = self.ports.apply(change)
         self.delivery.tables.apply(change)
+        self.delivery.datagrams.apply(change)
         for port in void:
             out += self.delivery.arp.on_port_down(port, now)
         for port in new:
@@ -79,11 +80,12 @@ class LineCardEngine(CardBase):
         self.delivery.tables.decider.invalidate()
         return []
 
+    def on_datagrams(self, message: Datagrams, now: float) -> list[Output]:
+        return self.delivery.datagrams.send(message, now)
+
     def on_request(self, request: Request, now: float) -> list[Output] | None:
         if request.name == "ping":
             return self.delivery.pings.start(request, self._context(request), now)
-        if request.name == "send-datagrams":
-            return self.delivery.datagrams.send(request, self._context(request), now)
         if request.name == "trace":
             self.tracer.arm(request.arguments)
             return [ToController(Reply(request.number, {}))]

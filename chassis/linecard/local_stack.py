@@ -1,7 +1,7 @@
 """The local stack: what a line card answers for the router's own addresses (RFC 1122 3.2.2, RFC 1812 4.3).
 
-In: packets to an address of the router. Out: echo replies, ICMP errors, and answers to another card's echo
-requests, for that card. There is no other service.
+In: packets to an address of the router. Out: echo replies, ICMP errors, answers to another card's echo requests,
+for that card, and datagrams for the controller.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.forwarder import Forwarder
 from chassis.fwd.reassembly import Reassembler
 from chassis.linecard.counters import PacketCounters
+from chassis.linecard.datagrams import RouterDatagrams
 from chassis.linecard.egress import UNKNOWN_ORIGIN
 from chassis.linecard.ping import PingSessions, card_of
 from chassis.net import icmp
@@ -29,12 +30,21 @@ TTL = 64
 
 
 class LocalStack:
-    """ICMP echo, and messages about our own echo requests. Fragments wait for the rest of their packet."""
+    """ICMP echo, messages about our own echo requests, and datagrams of the router's services. Fragments wait for
+    the rest of their packet."""
 
-    def __init__(self, card: CardBase, forwarder: Forwarder, pings: PingSessions, packets: PacketCounters) -> None:
+    def __init__(
+        self,
+        card: CardBase,
+        forwarder: Forwarder,
+        pings: PingSessions,
+        datagrams: RouterDatagrams,
+        packets: PacketCounters,
+    ) -> None:
         self._card = card
         self._forwarder = forwarder
         self._pings = pings
+        self._datagrams = datagrams
         self._packets = packets
         self._fragments = Reassembler()
         self._waiting = 0
@@ -56,7 +66,7 @@ class LocalStack:
         out: list[Output] = []
         for packet in batch.packets():
             out += self._deliver(batch.context, packet, now)
-        return out
+        return out + self._datagrams.taken()
 
     def _deliver(self, context: int, frame: memoryview, now: float) -> list[Output]:
         try:
@@ -76,7 +86,12 @@ class LocalStack:
             frame = memoryview(HEADROOM_FILL + packet.emit())
         if packet.protocol == PROTOCOL_ICMP:
             return self._receive_icmp(context, packet, frame, now)
-        cause = DropCause.LOCAL_PORT if packet.protocol == PROTOCOL_UDP else DropCause.LOCAL_PROTOCOL
+        cause: DropCause | None = DropCause.LOCAL_PROTOCOL
+        if packet.protocol == PROTOCOL_UDP:
+            cause = self._datagrams.receive(context, packet, now)
+        if cause is None:
+            self._count_delivered()
+            return []
         batch = Batch(Step.LOCAL, bytearray(frame), array("H", (len(frame),)), context=context)
         return self._forwarder.drop(cause, batch, UNKNOWN_ORIGIN, now)
 

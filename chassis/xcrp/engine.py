@@ -12,7 +12,7 @@ from math import inf
 from typing import Any, Final
 
 from chassis.bus.engine import Output, ToCard, ToLauncher
-from chassis.bus.messages import Goodbye, Heartbeat, Hello, Message, Reply
+from chassis.bus.messages import Datagrams, Goodbye, Heartbeat, Hello, Message, Reply
 from chassis.xcrp import (
     access_commands,
     boot_file,
@@ -114,6 +114,7 @@ class ControllerEngine:
         self._receivers: dict[type, Callable[[CardEntry, Any, float], list[Output]]] = {
             **self._reports.receivers,
             Heartbeat: self._admission.on_heartbeat,
+            Datagrams: self.state.udp.receive,
             Reply: lambda entry, message, now: self._operators.on_reply(entry.card, message, now),
         }
 
@@ -141,10 +142,7 @@ class ControllerEngine:
         if not self.state.reconciled:
             return []
         contexts, wall = self.node.plan.contexts, now + self.state.history.wall_offset
-        return self.state.syslog.on_timer(self.state.config, contexts, self._leaving_card, now, wall)
-
-    def _leaving_card(self, context: int, address: int) -> str | None:
-        return self._operators.leaving_card(context, address) if self._operators.line_cards() else None
+        return self.state.syslog.on_timer(self.state.config, contexts, self.state.udp.send, now, wall)
 
     def end(self) -> list[Output]:
         """The process ends in good order: write what was logged last."""

@@ -56,6 +56,7 @@ class NodeState:
         self.releasing: dict[str, int] = {}
         """By ASP: the version with which it has released the SAs that are no longer its own."""
         self._peer_routes: dict[tuple[int, int], Candidate | str] = {}
+        self._udp_ports: dict[int, bus.UdpPortRecord] = {}
 
     # what is asked
 
@@ -87,6 +88,16 @@ class NodeState:
         return outputs
 
     # what happens
+
+    def open_udp_port(self, record: bus.UdpPortRecord) -> None:
+        """A service of the router listens to a UDP port."""
+        self._udp_ports[record.port] = record
+        self.publisher.put(record)
+
+    def close_udp_port(self, port: int) -> None:
+        """No service listens to a UDP port any longer."""
+        record = self._udp_ports.pop(port)
+        self.publisher.delete(record.key)
 
     def commit(self, config: Config, now: float) -> list[str]:
         """Put a configuration into force. Cards that it no longer has are removed. Return history lines.
@@ -150,6 +161,7 @@ class NodeState:
                 self.publisher.reconsider((bus.TunnelRecord.TYPE, number))
         cards = (record_builder.card_state(card) for card in self.cards.values() if card.epoch)
         wanted += ((record.key, record) for record in cards)
+        wanted += ((record.key, record) for record in self._udp_ports.values())
         wanted += record_builder.fixed(change, discard=self.settings.discard, esn=self.settings.esn)
         flipped, lines = [], []
         ordered = sorted(number for number in touched if number in plan.tunnels)

@@ -18,10 +18,9 @@ from chassis.bus.engine import Output, ToCard, ToOperator
 from chassis.bus.messages import Attributes, Reply, Request, Value
 from chassis.config.portion import portion, render_portion, used_by
 from chassis.config.render import render
-from chassis.net.address import MASKS
 from chassis.xcrp import show
 from chassis.xcrp.commits import Commits
-from chassis.xcrp.inventory import LINE_CARD
+from chassis.xcrp.leaving_card import UnreachableError, leaving_card, usable_line_cards
 from chassis.xcrp.state import ControllerState
 
 CARD_REPLY_TIMEOUT = 10.0
@@ -227,7 +226,7 @@ class Operators:
         return self.usable(f"lc {slot}")
 
     def line_cards(self) -> list[str]:
-        return [name for name, entry in self.node.cards.items() if entry.kind == LINE_CARD and entry.usable]
+        return usable_line_cards(self.node)
 
     def context_number(self, name: str) -> int:
         number = self.node.plan.contexts.get(name)
@@ -338,29 +337,23 @@ class Operators:
             ask["source"] = arguments["source"]
         if arguments["trace"]:
             ask["trace"] = self._traces_of(1)
-        card = self.leaving_card(context, address)
+        card = self._pinging_card(context, address)
         patience = count * interval + timeout + CARD_REPLY_TIMEOUT
         return self.request_cards(number, [(card, ask)], "ping", now, single=True, patience=patience)
 
-    def leaving_card(self, context: int, address: int) -> str:
-        """Return the line card by which a packet to the address leaves, if it is usable; otherwise any.
+    def _pinging_card(self, context: int, address: int) -> str:
+        """Return the line card by which a packet to the address leaves; any usable one if none can leave.
 
         Raises:
             ArgumentError: no line card is usable.
         """
-        usable = self.line_cards()
-        if not usable:
-            raise ArgumentError("no line card is usable")
-        for length in range(32, -1, -1):
-            record = self.node.publisher.records.get(("route", context, address & MASKS[length], length))
-            for hop in getattr(record, "next_hops", ()):
-                state = self.node.tunnels.get(hop.tunnel)
-                card = state.home if hop.kind == "tunnel" and state is not None else hop.card
-                if card in usable:
-                    return str(card)
-            if record is not None:
-                break
-        return usable[0]
+        try:
+            return leaving_card(self.node, context, address)
+        except UnreachableError as error:
+            usable = self.line_cards()
+            if not usable:
+                raise ArgumentError(str(error)) from None
+            return usable[0]
 
     @_command("link")
     def _link(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:

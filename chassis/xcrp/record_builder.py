@@ -35,6 +35,8 @@ def needs_record(plan: Plan, card: str, record: Record) -> bool:
         return record.key in plan.records_by_asp.get(card, ())
     if isinstance(record, bus.TunnelRecord):
         return record.asp == card or card in plan.asps_with_fib or not card.startswith(ASP)
+    if isinstance(record, bus.UdpPortRecord):
+        return not card.startswith(ASP)
     if isinstance(record, bus.CircuitRecord | bus.AspRateRecord):
         return record.card == card
     return True

@@ -17,6 +17,7 @@ from chassis.xcrp.flash_operations import FlashOperations
 from chassis.xcrp.journal import Journal
 from chassis.xcrp.log_places import placed
 from chassis.xcrp.node import NodeState
+from chassis.xcrp.router_udp import RouterUdp
 from chassis.xcrp.settings import ControllerSettings
 from chassis.xcrp.syslog import SyslogSender
 
@@ -46,6 +47,10 @@ class ControllerState:
     bases: CounterBases = field(default_factory=CounterBases)
     syslog: SyslogSender = field(default_factory=SyslogSender)
     sessions: Mapping[str, dict[str, Value]] = field(default_factory=dict)
+    udp: RouterUdp = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.udp = RouterUdp(self.node, self.count_ignored)
 
     @property
     def running(self) -> CheckedConfig:

@@ -9,16 +9,17 @@ the server is told how many were left out, in a line of their own.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from math import inf
 from typing import Final
 
-from chassis.bus.engine import Output, ToCard
+from chassis.bus.engine import Output
 from chassis.bus.log_lines import body, date
-from chassis.bus.messages import Attributes, Request, Value
 from chassis.model.router import LOCAL, Config
 from chassis.net.address import parse_address
+from chassis.xcrp.leaving_card import UnreachableError
 from chassis.xcrp.log import LogEntry
 
 PORT: Final = 514
@@ -33,17 +34,14 @@ MAX_AT_ONCE: Final = 50
 INTERVAL: Final = 0.1
 """Time (s) for which lines are gathered."""
 
-UNASKED: Final = 0
-"""Number of requests whose reply nobody waits for."""
-
 FACILITIES: Final = {"user": 1, "daemon": 3, "syslog": 5} | {f"local{number}": 16 + number for number in range(8)}
 """Codes of RFC 3164 4.1.1."""
 
 OWN_LEVEL: Final = 4
 """Level of the line that says how many were left out."""
 
-LeavingCard = Callable[[int, int], str | None]
-"""Returns the line card by which packets to an address leave a context, None if none is usable."""
+Send = Callable[[int, int, int, int, Sequence[bytes], float], list[Output]]
+"""Sends datagrams: `chassis.xcrp.router_udp.RouterUdp.send`."""
 
 
 def datagram(entry: LogEntry, facility: str, hostname: str) -> bytes:
@@ -94,10 +92,10 @@ class SyslogSender:
         return self._due
 
     def on_timer(
-        self, config: Config, contexts: dict[str, int], leaving: LeavingCard, now: float, wall: float
+        self, config: Config, contexts: dict[str, int], send: Send, now: float, wall: float
     ) -> list[Output]:
-        """Send what waits; `contexts` are the numbers of the contexts, `wall` is the Unix time (s). Without a line
-        card that is usable lines wait on."""
+        """Send what waits; `contexts` are the numbers of the contexts, `wall` is the Unix time (s). Lines
+        for a server that cannot be reached wait on."""
         if now < self._due:
             return []
         outputs: list[Output] = []
@@ -106,26 +104,20 @@ class SyslogSender:
             if context is None or context.syslog != syslog or number is None:
                 del self._servers[name, syslog]
                 continue
-            address = parse_address(syslog)
-            card = leaving(number, address)
-            if card is None:
-                continue
-            lines: list[Value] = [server.waiting.popleft() for _ in range(min(MAX_AT_ONCE, len(server.waiting)))]
-            if server.left_out and not server.waiting:
+            lines = list(islice(server.waiting, MAX_AT_ONCE))
+            all_told = len(lines) == len(server.waiting)
+            if server.left_out and all_told:
                 said = f"%LOG-4-WARN: {server.left_out} lines of the log were not sent: there were too many"
                 facility = FACILITIES[context.syslog_facility or "local7"]
                 lines.append(_datagram(facility * 8 + OWN_LEVEL, wall, config.hostname, said))
-                server.left_out = 0
-            if lines:
-                asked: Attributes = {
-                    "context": number,
-                    "address": address,
-                    "source_port": PORT,
-                    "port": PORT,
-                    "datagrams": lines,
-                }
-                outputs.append(ToCard(card, Request(UNASKED, "send-datagrams", asked)))
-            if not server.waiting:
+            try:
+                outputs += send(number, parse_address(syslog), PORT, PORT, lines, now)
+            except UnreachableError:
+                continue
+            if all_told:
                 del self._servers[name, syslog]
+            else:
+                for _ in lines:
+                    server.waiting.popleft()
         self._due = now + INTERVAL if self._servers else inf
         return outputs

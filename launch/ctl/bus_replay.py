@@ -19,17 +19,13 @@ from chassis.ase.engine import AspEngine
 from chassis.ase.ipsec.state import octets_for
 from chassis.bus.engine import CardEngine, Exit, Output, ToController
 from chassis.bus.messages import (
-    Delta,
-    Goodbye,
     Heartbeat,
     Hello,
     LogRecord,
     Message,
     PortEvent,
-    Request,
-    Snapshot,
+    ToCardMessage,
     TraceStamps,
-    Welcome,
 )
 from chassis.bus.recording import RecordedMessage
 from chassis.linecard.engine import LineCardEngine
@@ -125,7 +121,7 @@ class _Replay:
         if self._boot < 0 and not self._said:
             self._said = True
             self.lines.append(Answer(entry.time, "note", None, UNADMITTED))
-        if self._engine is not None and isinstance(message, Welcome | Snapshot | Delta | Request | Goodbye):
+        if self._engine is not None and isinstance(message, ToCardMessage):
             self._put(self._engine.receive(message, self._now))
 
     def _hello(self, hello: Hello, following: Iterable[RecordedMessage]) -> None:

@@ -64,7 +64,6 @@ def example(kind: Any, random: Random) -> Any:
         "TextType": ("", "a", "3/11", "1", "t1", "lc 3", "asp 1/1", "port 3/11", "forward", "local"),
         "PathType": ("/tmp/x.pcapng", "/", "/nowhere/at/all"),
         "FlagType": (True, False),
-        "OctetsListType": ([], [b""], [b"<14>a line"], [b"x" * 1400] * 64),
         "TextListType": ([], ["TunnelEvent"]),
         "AddressType": ("10.0.0.1", 0, 0xFFFFFFFF),
         "ValuesType": ({}, {"from": "t1:1", "to": "t2:1", "source": "10.0.0.1", "destination": "10.0.0.2"}),

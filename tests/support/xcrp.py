@@ -23,7 +23,17 @@ from chassis.bus.engine import (
     ToOperator,
     WriteLog,
 )
-from chassis.bus.messages import Delta, Hello, PortEvent, Reply, Request, SaReport, TunnelEvent
+from chassis.bus.messages import (
+    Datagram,
+    Datagrams,
+    Delta,
+    Hello,
+    PortEvent,
+    Reply,
+    Request,
+    SaReport,
+    TunnelEvent,
+)
 from chassis.bus.records import CardStateRecord, CircuitRecord, RouteRecord, TunnelRecord
 from chassis.bus.replication import RecordChange
 from chassis.config.secrets import SECRET_FILE
@@ -43,12 +53,18 @@ class FakeLineCard(CardBase):
         super().__init__(card, pid=pid, boot=boot)
         self.ports = set(ports)
         self.changes: list[RecordChange] = []
+        self.datagrams: list[Datagram] = []
+        """What the controller gave it to send."""
 
     def hello_state(self, hello: Hello) -> Hello:
         return replace(hello, ports=tuple(sorted(self.ports)))
 
     def on_records_changed(self, change: RecordChange, now: float) -> list[Output]:
         self.changes.append(change)
+        return []
+
+    def on_datagrams(self, message: Datagrams, now: float) -> list[Output]:
+        self.datagrams += message.datagrams
         return []
 
     def on_request(self, request: Request, now: float) -> list[Output] | None:

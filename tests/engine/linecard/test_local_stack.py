@@ -15,7 +15,6 @@ from chassis.net.address import parse_address as ip
 from chassis.net.fragments import fragment
 from chassis.net.icmp import Icmp
 from chassis.net.ipv4 import Ipv4
-from chassis.net.udp import Udp
 from tests.support import odd
 from tests.support.linecard import CIRCUIT, ECONOMICAL, GATEWAY, HOST, INNER, MAC, OUTER, Rig, packet, packets_of
 
@@ -338,36 +337,3 @@ def test_headless_it_goes_on() -> None:
     rig.frames("3/1", packet())
     assert [card for card, _ in rig.fabric()] == ["asp 1/1"]
     assert MAC["3/1"] == rig.card.ports.own["3/1"].mac
-
-
-# datagrams
-
-
-def test_datagrams_leave_by_the_route_from_the_address_there() -> None:
-    rig = Rig().knows("3/1", "10.0.0.5", HOST)
-    rig.request(
-        "send-datagrams", context="vpn", address="10.0.0.5", source_port=514, port=514, datagrams=[b"a", b"b"]
-    )
-    sent = rig.sent()
-    assert [(name, link[:6]) for name, link, _ in sent] == [("3/1", HOST)] * 2
-    addresses = ip("10.0.0.1"), ip("10.0.0.5")
-    for data, (_, _, packet_sent) in zip((b"a", b"b"), sent, strict=True):
-        assert (packet_sent.source, packet_sent.destination) == addresses
-        assert Udp.parse(packet_sent.payload, addresses) == Udp(514, 514, data)
-    assert rig.told(Reply)[0].result == {"sent": 2, "source": "10.0.0.1"}
-
-
-def test_datagrams_leave_through_a_tunnel() -> None:
-    rig = Rig()
-    rig.request("send-datagrams", context="vpn", address="30.0.0.1", source_port=514, port=514, datagrams=[b"a"])
-    ((card, batch),) = rig.fabric()
-    (sent,) = packets_of(batch)
-    assert (card, batch.step, sent.source) == ("asp 1/1", Step.ENCAPSULATE, ip("172.16.0.1"))
-
-
-@pytest.mark.parametrize("datagrams", [[b"a"] * 65, [b"a" * 1401], ["a"], b"a", None])
-def test_bad_datagrams_are_refused(datagrams: Any) -> None:
-    rig = Rig().knows("3/1", "10.0.0.5", HOST)
-    rig.request("send-datagrams", context="vpn", address="10.0.0.5", source_port=1, port=1, datagrams=datagrams)
-    assert rig.sent() == []
-    assert "datagrams" in rig.told(Reply)[0].error

@@ -13,7 +13,7 @@ from tests.support.linecard import HOST, Rig
 
 def test_the_table_names_every_request() -> None:
     assert LINE_CARD.keys() == {
-        "ping", "trace", "neighbours", "clear-arp", "counters", "send-datagrams", "stamps", *Rig().card.performs
+        "ping", "trace", "neighbours", "clear-arp", "counters", "stamps", *Rig().card.performs
     }  # fmt: skip
 
 

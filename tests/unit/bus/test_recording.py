@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 
 from chassis.bus import codec, recording, records
-from chassis.bus.messages import Delta, Goodbye, Message, Reply, Snapshot
+from chassis.bus.messages import Datagram, Datagrams, Delta, Goodbye, Message, Reply, Snapshot
 from chassis.bus.recording import RecordError
 from chassis.model.ike import IkePolicy, PreSharedKey
 from chassis.model.ipsec import Key, Keyed, ManualSa, Spi
@@ -61,6 +61,16 @@ def test_no_secret_of_a_record_gets_into_a_line(record: records.Record) -> None:
         assert SECRET.decode() not in json.dumps(line)
 
 
+@pytest.mark.parametrize("direction", recording.DIRECTIONS)
+def test_no_payload_of_a_datagram_gets_into_a_line(direction: str) -> None:
+    message = Datagrams((Datagram(1, 0, 7, 1812, 1812, SECRET),))
+    assert SECRET in codec.encode(message)
+    line = recording.describe_message(0.0, "a", "lc 3", direction, message)
+    assert SECRET not in base64.b64decode(line["data"])
+    assert SECRET.decode() not in json.dumps(line)
+    assert recording.entry(line).message == Datagrams((Datagram(1, 0, 7, 1812, 1812, b""),))
+
+
 def test_keys_that_an_asp_was_asked_for_are_in_no_line() -> None:
     line = recording.describe_message(
         0.0, "a", "asp 1/1", "to-controller", Reply(1, {"keys": [{"sk_ei": SECRET.hex()}]})
@@ -90,13 +100,13 @@ def _types_within(*hints: Any) -> set[type]:
 
 
 def test_every_secret_on_the_bus_is_known_here() -> None:
-    """What a `repr` hides is what a record hides: these four types, and bytes in each case."""
+    """What a `repr` hides is what a record hides: these five types, and bytes in each case."""
     hiding = {
         kind.__name__: [item.type for item in fields(kind) if on_wire(item) and not item.repr]
         for kind in _types_within(*codec.MESSAGE_TYPES, *codec.RECORD_TYPES)
         if any(on_wire(item) and not item.repr for item in fields(kind))
     }
-    assert set(hiding) == {"Key", "PreSharedKey", "CertificateRecord", "PeerAnswer"}
+    assert set(hiding) == {"Key", "PreSharedKey", "CertificateRecord", "PeerAnswer", "Datagram"}
     assert {kind for kinds in hiding.values() for kind in kinds} == {"bytes"}
 
 

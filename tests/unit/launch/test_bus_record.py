@@ -95,7 +95,7 @@ def test_a_record_is_printed_without_any_lab(recorder: Recorder, tmp_path: Path)
     file = recorder.write(tmp_path / "seen.jsonl")
     result = bus("--replay", file)
     assert (result.exit_code, len(result.output.splitlines())) == (0, len(recorder.lines) - 1)
-    assert result.output.splitlines()[0].startswith("a lc 3     -> Hello(protocol=2, card='lc 3'")
+    assert result.output.splitlines()[0].startswith("a lc 3     -> Hello(protocol=3, card='lc 3'")
     result = bus("--replay", file, "--type", "Reply", "--json")
     assert [json.loads(line)["type"] for line in result.output.splitlines()] == ["Reply", "Reply"]
     assert len(bus("--replay", file, "--count", "2").output.splitlines()) == 2

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from math import inf
 from typing import Any
 
-from chassis.bus.engine import ToCard
-from chassis.bus.messages import LogRecord, Request
+from chassis.bus.engine import Output
+from chassis.bus.messages import LogRecord
 from chassis.config.parser import parse
 from chassis.net.address import parse_address
+from chassis.xcrp.leaving_card import UnreachableError
 from chassis.xcrp.log import LogEntry
 from chassis.xcrp.syslog import INTERVAL, MAX_AT_ONCE, MAX_OCTETS, MAX_WAITING, SyslogSender, datagram
 
@@ -29,19 +31,23 @@ def entry(text: str = "said", severity: str = "error", time: float = 1.0, **valu
 class Router:
     def __init__(self) -> None:
         self.sender = SyslogSender()
-        self.card: str | None = "lc 3"
+        self.unreachable = False
+        self.sent: list[tuple[int, int, list[str]]] = []
 
-    def turn(self, now: float, config: Any = CONFIG) -> list[tuple[int, str, list[str]]]:
-        """Return context, address and lines of each request that leaves."""
-        found = []
-        for output in self.sender.on_timer(config, CONTEXTS, lambda context, address: self.card, now, WALL):
-            assert isinstance(output, ToCard)
-            assert isinstance(output.message, Request)
-            assert (output.card, output.message.name) == ("lc 3", "send-datagrams")
-            asked: dict[str, Any] = dict(output.message.arguments)
-            assert (asked["source_port"], asked["port"]) == (514, 514)
-            found.append((asked["context"], asked["address"], [line.decode() for line in asked["datagrams"]]))
-        return found
+    def turn(self, now: float, config: Any = CONFIG) -> list[tuple[int, int, list[str]]]:
+        """Return context, address and lines of what leaves."""
+        self.sent = []
+        assert self.sender.on_timer(config, CONTEXTS, self.send, now, WALL) == []
+        return self.sent
+
+    def send(
+        self, context: int, address: int, port: int, source_port: int, lines: Sequence[bytes], now: float
+    ) -> list[Output]:
+        if self.unreachable:
+            raise UnreachableError("no line card is usable")
+        assert (source_port, port) == (514, 514)
+        self.sent.append((context, address, [line.decode() for line in lines]))
+        return []
 
 
 def test_a_line_has_priority_date_and_name() -> None:
@@ -82,13 +88,16 @@ def test_a_flood_is_bounded_and_the_server_is_told() -> None:
     assert "500 lines of the log were not sent" in lines[-1]
 
 
-def test_lines_wait_for_a_line_card() -> None:
+def test_lines_wait_for_a_way_to_the_server() -> None:
     router = Router()
-    router.card = None
-    router.sender.add(CONFIG, entry())
+    router.unreachable = True
+    for number in range(MAX_AT_ONCE + 1):
+        router.sender.add(CONFIG, entry(f"line {number}"))
     assert router.turn(2.0) == []
-    router.card = "lc 3"
-    assert len(router.turn(2.0 + INTERVAL)) == 1
+    router.unreachable = False
+    said = [lines for now in (1, 2) for _, _, lines in router.turn(2.0 + now * INTERVAL)]
+    assert [len(lines) for lines in said] == [MAX_AT_ONCE, 1]
+    assert said[1][0].endswith(f"line {MAX_AT_ONCE}")
 
 
 def test_what_waits_for_a_server_that_is_removed_is_forgotten() -> None:
