@@ -15,6 +15,7 @@ from chassis.config.drafts import Path
 from chassis.config.values import address_number
 from chassis.model.ike import IkePolicy
 from chassis.model.ipsec import Profile, TunnelEntry
+from chassis.model.remote_identity import RemoteIdentity
 from chassis.model.router import AspGroup, AspPool, Config, Context, Port, StaticRoute, Tunnel
 
 RouteKey = tuple[str, str, str]
@@ -233,12 +234,24 @@ class Affected:
         if context is not None:
             if context.exists_anew or context.interfaces.affect(tunnel.interface):
                 return True
-            if tunnel.kind == "on-demand" and context.profiles and context.profiles.affect(tunnel.name):
-                return True
         elif self.contexts and tunnel.interface_context not in self.new.contexts:
             # What is said of the missing context names other contexts with such an interface.
             return True
-        return self.qos_policies.affect(tunnel.qos_policy) or self._entries(tunnel.entries, context)
+        if self.qos_policies.affect(tunnel.qos_policy):
+            return True
+        return self._entries(tunnel.entries, context) or (tunnel.kind == "on-demand" and self._profiles(tunnel))
+
+    def _profiles(self, tunnel: Tunnel) -> bool:
+        """Return whether a profile is affected that the peers of an on-demand tunnel may have: that of the
+        tunnel's name, and each of the context where AAA names them (S-044)."""
+        name = tunnel.interface_context
+        touched, context = self.contexts.get(name), self.new.contexts.get(name)
+        profiles = context.profiles if context is not None else {}
+        if asks_aaa(self.new, tunnel):
+            return bool(touched and touched.profiles) or any(self.profile(name, one) for one in profiles.values())
+        if touched is not None and touched.profiles.affect(tunnel.name):
+            return True
+        return tunnel.name in profiles and self.profile(name, profiles[tunnel.name])
 
     def _entries(self, entries: Iterable[TunnelEntry], context: TouchedContext | None) -> bool:
         """Return whether `seq` lines, with access lists in this context, refer to something touched."""
@@ -264,27 +277,50 @@ def _add_removed(found: set[Path], kind: Path, names: TouchedNames) -> None:
     found.update((*kind, name) for name in names.touched if name not in names.new)
 
 
+def asks_aaa(config: Config, tunnel: Tunnel) -> bool:
+    """Return whether the IKE policy of a tunnel says `use-aaa`."""
+    context = config.contexts.get(tunnel.context)
+    policy = context.ike_policies.get(tunnel.ike_policy or "") if context is not None else None
+    return policy is not None and policy.pre_shared_key is not None and policy.pre_shared_key.form == "aaa"
+
+
+def expected_identity(config: Config, tunnel: Tunnel) -> str:
+    """Return the identity that a tunnel expects of its peer, in one spelling; empty for any (S-006)."""
+    context = config.contexts.get(tunnel.context)
+    policy = context.ike_policies.get(tunnel.ike_policy or "") if context is not None else None
+    identity = policy.identity_remote if policy is not None else None
+    text = tunnel.remote_id or (identity.value if identity is not None else "")
+    return canonical_identity(text)
+
+
+def canonical_identity(text: str) -> str:
+    """Return the one spelling of an identity; one that is in no right form as it is."""
+    try:
+        return RemoteIdentity.of(text).canonical
+    except ValueError:
+        return text
+
+
 def route_key(route: StaticRoute) -> RouteKey:
     """Return the key of a static route in its context."""
     return route.prefix, route.next_hop or route.interface or "", route.context or ""
 
 
 def claims(config: Config, tunnel: Tunnel) -> Iterator[Claim]:
-    """Return what only one tunnel may have: its interface, its peer's identity, its inbound SPIs."""
-    if tunnel.interface is not None:
+    """Return what only one tunnel may have: its interface, its peer's identity, its inbound SPIs. On-demand
+    tunnels share their multibind interface."""
+    if tunnel.interface is not None and tunnel.kind != "on-demand":
         yield "interface", tunnel.interface_context, tunnel.interface
     if tunnel.kind == "manual":
         if tunnel.local is not None:
             yield from _spis(config, tunnel)
         return
     if tunnel.remote_id is not None:
-        yield "remote-id", tunnel.context, tunnel.remote_id
+        yield "remote-id", tunnel.context, canonical_identity(tunnel.remote_id)
     context = config.contexts.get(tunnel.context) if tunnel.ike_policy is not None else None
     policy = context.ike_policies.get(tunnel.ike_policy or "") if context is not None else None
     if policy is not None and tunnel.local is not None:
-        identity = policy.identity_remote
-        remote = tunnel.remote_id or (identity.value if identity is not None else "")
-        yield "identity", tunnel.context, tunnel.local, remote
+        yield "identity", tunnel.context, tunnel.local, expected_identity(config, tunnel)
 
 
 def _spis(config: Config, tunnel: Tunnel) -> Iterator[Claim]:
@@ -310,12 +346,16 @@ def sharing(old: Config, new: Config, names: Collection[str]) -> set[str]:
             wanted.update(claims(config, tunnel))
             interfaces.add(tunnel.interface)
             ends.add(tunnel.local)
-            identities.add(tunnel.remote_id)
+            identities.add(tunnel.remote_id and canonical_identity(tunnel.remote_id))
     for unset in (interfaces, ends, identities):
         unset.discard(None)
     return {
         name
         for name, tunnel in new.tunnels.items()
-        if (tunnel.interface in interfaces or tunnel.local in ends or tunnel.remote_id in identities)
+        if (
+            tunnel.interface in interfaces
+            or tunnel.local in ends
+            or (tunnel.remote_id is not None and canonical_identity(tunnel.remote_id) in identities)
+        )
         and not wanted.isdisjoint(claims(new, tunnel))
     }

@@ -230,7 +230,7 @@ _TUNNEL: tuple[Command, ...] = (
     Command("tunnel.ip-route-tsg", ("tunnel",), "ip route traffic-selector-guided",
             "add routes for the negotiated networks", does="flag", target="traffic_selector_routes",
             variants=_AUTO, guide="9"),
-    Command("tunnel.remote-id", ("tunnel",), "remote-id <remote_id:name>", "IKE identity of the peer",
+    Command("tunnel.remote-id", ("tunnel",), "remote-id <remote_id:remote-id>", "IKE identity of the peer",
             guide="9.2.1"),
     Command("tunnel.mtu", ("tunnel",), "mtu <mtu:256-16384>", "longest inner packet in bytes",
             variants=_FIXED, code="S-085", guide="9.2.1"),

@@ -172,12 +172,12 @@ class _WholeChecks(TunnelChecks):
         if only is None or touched is not None:
             interfaces = None if touched is None else touched.interfaces
             for interface in context.interfaces.values():
-                if interface.unnumbered is not None and (
+                if (interface.unnumbered is not None or interface.kind == "multibind") and (
                     interfaces is None
                     or interface.name in interfaces.touched
                     or interfaces.affect(interface.unnumbered)
                 ):
-                    self._unnumbered(interface, interface.unnumbered, context, path)
+                    self._unnumbered(interface, context, path)
         policies = context.ike_policies
         chosen = None if only is None else only.ike_policies.get(context.name, ())
         if chosen is None or chosen:
@@ -205,8 +205,14 @@ class _WholeChecks(TunnelChecks):
             return context
         return replace(context, routes=routes, ike_policies=policies)
 
-    def _unnumbered(self, interface: Interface, lending: str, context: Context, path: Path) -> None:
+    def _unnumbered(self, interface: Interface, context: Context, path: Path) -> None:
         self.own(*path, "interface", interface.name)
+        lending = interface.unnumbered
+        if lending is None:
+            place = self.position(*path, "interface", interface.name, "name")
+            message = f"multibind interface {interface.name} borrows an address: `ip unnumbered` is missing"
+            self.report("warning", "multibind", place, interface.name, message)
+            return
         at = (*path, "interface", interface.name, "unnumbered")
         where = f" in context {context.name}"
         lender = self.refer(lending, context.interfaces, at, "interface", where)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from chassis.config.affected import sharing
+from chassis.config.affected import asks_aaa, canonical_identity, expected_identity, sharing
 from chassis.config.checking import CommitChecks, nearest
 from chassis.config.drafts import Path
 from chassis.model.acl import MAX_IKEV1_RULES
 from chassis.model.ipsec import TunnelEntry
+from chassis.model.remote_identity import Precision, RemoteIdentity
 from chassis.model.router import Context, Interface, Tunnel
 
 
@@ -99,6 +100,8 @@ class TunnelChecks(CommitChecks):
                 at = self.position(*path, "name")
                 only = next(iter(profiles)) if len(profiles) == 1 else nearest(tunnel.name, profiles)
                 message = f"no IPsec profile {tunnel.name} in context {tunnel.interface_context}"
+                if asks_aaa(config, tunnel):
+                    message += ": each peer needs one that AAA names"
                 self.report("warning", "S-045", at, tunnel.name, message, only)
         for entry in tunnel.entries:
             # A missing context is reported once, at the binding.
@@ -137,20 +140,24 @@ class TunnelChecks(CommitChecks):
             if policy.version == 1 and policy.mode != "aggressive":
                 message = "an on-demand tunnel with IKEv1 needs `mode aggressive` in its policy"
                 self.report("warning", "S-093", place, policy.name, message)
+            if policy.connection_type == "initiator-only":
+                message = "an on-demand tunnel only answers, and its policy says `connection-type initiator-only`"
+                self.report("warning", "on-demand", place, policy.name, message)
         elif policy.pre_shared_key is not None and policy.pre_shared_key.form == "aaa":
             message = "use-aaa is for on-demand tunnels only"
             self.report("warning", "use-aaa", place, policy.name, message)
         if policy.version == 1:
             self._many_rules(tunnel, path)
         identity = policy.identity_remote
-        remote = tunnel.remote_id or (identity.value if identity else "")
-        if identity is not None and tunnel.remote_id not in (None, identity.value):
+        remote = expected_identity(self.config, tunnel)
+        given = tunnel.remote_id
+        if identity is not None and given is not None and remote != canonical_identity(identity.value):
             message = f"remote-id decides; identity remote {identity.value} of policy {policy.name} differs"
-            self.report("warning", "S-006", self.position(*path, "remote_id"), tunnel.remote_id or "", message)
+            self.report("warning", "S-006", self.position(*path, "remote_id"), given, message)
         if remote and tunnel.local is not None:
             other = policies.setdefault((context.name, tunnel.local, remote), (policy.name, tunnel.name))
             if other[0] != policy.name:
-                message = f"{remote} at {tunnel.local} is also in policy {other[0]} of tunnel {other[1]}"
+                message = f"{given or remote} at {tunnel.local} is also in policy {other[0]} of tunnel {other[1]}"
                 self.report("warning", "S-036", place, policy.name, message)
 
     def _many_rules(self, tunnel: Tunnel, path: Path) -> None:
@@ -179,7 +186,11 @@ class TunnelChecks(CommitChecks):
             word = at._replace(column=max(1, at.column - at.offset), word="remote-id", offset=0)
             self.report("warning", "S-021", word, "remote-id", "a manual tunnel has no IKE identity to check")
             return tunnel
-        key = (tunnel.context, tunnel.remote_id)
+        expected = RemoteIdentity.of(tunnel.remote_id)
+        if tunnel.kind == "static" and expected.precision is not Precision.EXACT:
+            message = "a static tunnel has one peer: no identity of a peer is equal to this one"
+            self.report("warning", "S-021", at, tunnel.remote_id, message)
+        key = (tunnel.context, expected.canonical)
         mine, others = (demand_ids, static_ids) if tunnel.kind == "on-demand" else (static_ids, demand_ids)
         other = others.get(key)
         if other is not None:

@@ -15,6 +15,7 @@ from chassis.config.secrets import encrypted_octets
 from chassis.model.ike import Identity, PreSharedKey
 from chassis.model.ipsec import Key
 from chassis.model.qos import DSCPS, POLICY_KINDS
+from chassis.model.remote_identity import RemoteIdentity
 from chassis.model.router import MANAGEMENT, NULL0
 from chassis.net.address import format_prefix, network_of
 from chassis.net.rate import Rate
@@ -301,6 +302,14 @@ def _show_identity(value: object) -> str:
     return value.value
 
 
+def _read_remote_identity(word: str) -> object:
+    try:
+        RemoteIdentity.of(word)
+    except ValueError as error:
+        return InvalidValue(str(error), "S-021")
+    return word
+
+
 def _read_public_key(text: str) -> object:
     if not public_key(text):
         return InvalidValue("expected a public key of SSH such as ssh-ed25519 AAAA...")
@@ -413,6 +422,9 @@ TYPES: dict[str, ValueType] = {
             lambda word: Identity("fqdn", word),
             _show_identity,
             _identity_kind("fqdn"),
+        ),
+        ValueType(
+            "remote-id", "address or name; *.example or * for those of many on-demand peers", _read_remote_identity
         ),
     )
 }

@@ -54,6 +54,11 @@ class RemoteIdentity:
         return cls(Precision.PARTIAL, text.lower(), labels)
 
     @property
+    def canonical(self) -> str:
+        """One text for all spellings of this identity."""
+        return ANY_ADDRESS[0] if self.precision is Precision.WILDCARD else self.text
+
+    @property
     def rank(self) -> tuple[int, int]:
         """Sort key: exact first, then partial with the fewest `*`, then the wildcard."""
         return (self.precision, self.labels.count("*"))

@@ -15,6 +15,7 @@ SAS = ("manual-1", "manual-2", "manual-3")
 TUNNELS = ("t1", "t2", "t3", "t4", "t5", "m1", "m2", "m3", "d1", "d2")
 ADDRESSES = ("10.1.1.1", "10.1.1.5", "10.2.0.1", "10.3.0.1", "20.0.0.1")
 PEERS = ("20.0.0.2", "20.0.0.3", "30.0.0.2", "10.1.1.2")
+IDENTITIES = (*PEERS, "*", "0.0.0.0", "*.b.example", "*.*.example", "B.example", "b.example", "*b.example")
 PREFIXES = ("50.0.0.0/8", "50.1.0.0/16", "60.0.0.0/8", "20.0.0.0/8", "30.0.0.0/24")
 PORTS = ("3/1", "3/2", "4/1", "3/30")
 SUITES = ("hmac-sha1-96", "hmac-md5-96")
@@ -83,7 +84,7 @@ class Edits:
             return self._inside([f"no interface {name}"])
         body = f"ip address {self._pick(ADDRESSES)}/{32 if kind else self._pick(('24', '30', '8'))}"
         if name == "mb" or not self._often(0.8):
-            body = f"ip unnumbered {self._pick(INTERFACES)}"
+            body = f"ip unnumbered {self._pick(INTERFACES)}" if self._often(0.9) else "no ip unnumbered"
         return self._inside([f"interface {name}{kind}", body])
 
     def _route(self) -> list[str]:
@@ -96,7 +97,7 @@ class Edits:
         version = "2" if name.startswith("q") else ""
         if not self._often(0.8):
             return self._inside([f"no ike{version} policy {name}"])
-        lines = [f"ike{version} policy {name}", f"pre-shared-key {self._pick(('one', 'two'))}"]
+        lines = [f"ike{version} policy {name}", f"pre-shared-key {self._pick(('one', 'two', 'use-aaa'))}"]
         lines.append(
             f"{'' if self._often() else 'no '}seq {self._pick(('10', '20'))} proposal {self._pick(PROPOSALS)}"
         )
@@ -125,7 +126,7 @@ class Edits:
         name = self._pick(("d1", "d2"))
         if not self._often():
             return self._inside([f"no ipsec profile {name}"])
-        return self._inside([f"ipsec profile {name}", f"seq 10 ipsec-policy {self._pick(IPSEC)}"])
+        return self._inside([f"ipsec profile {name}", f"seq 10 {self._entry('')}"])
 
     def _context(self) -> list[str]:
         return [
@@ -138,25 +139,27 @@ class Edits:
             return [f"no tunnel ipsec {name}"]
         kind = {"m": " manual", "d": " on-demand"}.get(name[0], "")
         lines = [f"tunnel ipsec {name}{kind}{' economical' if name in ('t5', 'm3') else ''}"]
-        interfaces = INTERFACES[:3] if kind else INTERFACES
+        interfaces = INTERFACES if kind != " manual" else INTERFACES[:3]
         makers: list[Callable[[], str]] = [
             lambda: f"bind interface {self._pick(interfaces)} {self._pick(CONTEXTS)}",
         ]
         if kind != " on-demand":
             makers.append(self._ends)
             makers.append(lambda: f"seq {self._pick(('10', '20'))} {self._entry(kind)}")
+        else:
+            makers.append(lambda: f"peer-end-point local {self._pick(ADDRESSES)} context {self._pick(CONTEXTS)}")
         if kind != " manual":
             makers.append(lambda: f"ike-policy {self._pick(POLICIES)}")
         lines += [make() for make in makers if self._often(0.8)]
         if self._often(0.15):
-            lines.append("no seq 10" if kind != " on-demand" else f"peer-end-point context {self._pick(CONTEXTS)}")
+            lines.append("no seq 10" if kind != " on-demand" else "no peer-end-point")
         if self._often(0.15) and kind != " on-demand":
             lines.append(self._pick(("shutdown", "no shutdown", "mtu 1400", "no mtu")))
         if self._often(0.25):
             lines.append(
                 self._pick(
                     (
-                        f"remote-id {self._pick(PEERS)}",
+                        f"remote-id {self._pick(IDENTITIES if kind == ' on-demand' else IDENTITIES[:6])}",
                         "no remote-id",
                         f"qos policy queuing {self._pick(('w', 'v'))}",
                     )

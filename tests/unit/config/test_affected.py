@@ -96,6 +96,57 @@ def test_only_what_refers_to_it_is_affected(text: str, tunnels: set[str]) -> Non
     assert Affected(config, edited(config, text).config()).tunnels == tunnels
 
 
+ON_DEMAND = """
+context A
+  interface mb ipsec multibind
+    ip unnumbered lo1
+  ike2 policy own
+    pre-shared-key k
+  ike2 policy asks
+    pre-shared-key use-aaa
+  ipsec access-list first
+    seq 10 any any
+  ipsec access-list second
+    seq 10 any any
+  ipsec profile d1
+    seq 10 ipsec-policy own-esp access-group first
+  ipsec profile other
+    seq 10 ipsec-policy other-esp access-group second
+ipsec proposal other-p
+ipsec policy own-esp
+ipsec policy other-esp
+  seq 10 proposal other-p
+""" + "".join(
+    f"tunnel ipsec d{number} on-demand\n bind interface mb A\n peer-end-point local 9.0.0.{number} context A\n"
+    f" ike-policy {policy}\n"
+    for number, policy in ((1, "own"), (2, "asks"))
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "tunnels"),
+    [
+        ("context A\n ipsec profile d1\n mtu 1400", {"d1", "d2"}),
+        ("context A\n ipsec profile other\n mtu 1400", {"d2"}),
+        ("context A\n ipsec profile new\n mtu 1400", {"d2"}),
+        ("context A\n no ipsec profile d1", {"d1", "d2"}),
+        ("context A\n no ipsec profile other", {"d2"}),
+        ("context A\n ipsec access-list first\n seq 20 any any", {"d1", "d2"}),
+        ("context A\n ipsec access-list second\n seq 20 any any", {"d2"}),
+        ("ipsec policy own-esp\n anti-replay-window 128", {"d1", "d2"}),
+        ("ipsec policy other-esp\n anti-replay-window 128", {"d2"}),
+        ("ipsec proposal other-p\n ip-comp", {"d2"}),
+        ("context A\n ike2 policy own\n pre-shared-key use-aaa", {"d1"}),
+        ("context B\n ipsec profile d1\n mtu 1400", set()),
+    ],
+)
+def test_on_demand_tunnels_are_affected_by_the_profiles_that_their_peers_may_have(
+    text: str, tunnels: set[str]
+) -> None:
+    config = parse(MANY + ON_DEMAND).config
+    assert Affected(config, edited(config, text).config()).tunnels & {"d1", "d2"} == tunnels
+
+
 def test_untouched_objects_are_the_same_ones() -> None:
     """Nothing is copied or compared: a commit's cost grows with what it changes."""
     config = parse(MANY).config

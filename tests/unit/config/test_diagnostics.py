@@ -247,6 +247,12 @@ DEMAND = (
     (ike(more=DEMAND + " ike-policy q\n"), []),
     (ike(more=DEMAND + " ike-policy q\n remote-id 2.2.2.2"), [("error", "S-094", "2.2.2.2")]),
     (ike(more=DEMAND + " ike-policy q\n remote-id *.2.2"), []),
+    (ike(remote="B.x", more=DEMAND + " ike-policy q\n remote-id b.x"), [("error", "S-094", "b.x")]),
+    (ike(remote="*.example"), [("warning", "S-021", "*.example")]),
+    (ike(more=DEMAND + " ike-policy q\n remote-id *.a.*"), [("error", "S-021", "*.a.*")]),
+    (ike("identity remote fqdn B.example", remote="b.example"), []),
+    (ike(line2="connection-type initiator-only", more=DEMAND + " ike-policy q"), [("warning", "on-demand", "q")]),
+    (ike(line2="pre-shared-key use-aaa", more=DEMAND + " ike-policy q\n"), []),
 ])  # fmt: skip
 def test_checks_of_ike_at_commit(found: list[tuple[str, str, str]], expected: list[tuple[str, str, str]]) -> None:
     assert found == expected

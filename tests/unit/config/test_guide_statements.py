@@ -396,3 +396,118 @@ def test_one_keyword_names_policies_of_both_versions() -> None:
         parsed = right(*lines)
         assert warned(parsed) == []
         assert parsed.config.tunnels["t"].ike_policy == "p"
+
+
+# --- on-demand tunnels (9.3) ---
+
+DEMANDING = """\
+context inside
+ interface mb ipsec multibind
+  ip unnumbered t1
+ ipsec access-list in-list
+  seq 10 any any
+ ipsec profile d1
+  seq 10 ipsec-policy e access-group in-list
+ ipsec profile d2
+  seq 10 ipsec-policy e
+context outside
+ ipsec access-list out-list
+  seq 10 any any
+ ike2 policy p
+  seq 1 proposal x
+ike2 proposal x
+ipsec proposal x
+ipsec policy e
+ seq 1 proposal x
+"""
+
+
+def demanding(*lines: str, bind: str = "mb inside", name: str = "d1") -> list[str]:
+    """The lines of an on-demand tunnel, and what it needs, with nothing wrong; and further lines of the tunnel."""
+    return [SERVED + DEMANDING, f"tunnel ipsec {name} on-demand", f"bind interface {bind}",
+            "peer-end-point local 10.0.0.1 context outside", "ike-policy p", *lines]  # fmt: skip
+
+
+@NUMBERED("B-160")
+def test_forms_of_a_remote_identity() -> None:
+    for form in ("20.0.0.1", "b.example", "*.branch.example", "*.*.example", "*", "0.0.0.0"):
+        parsed = right(*demanding(f"remote-id {form}"))
+        assert parsed.config.tunnels["d1"].remote_id == form
+        assert warned(parsed) == []
+    for form in ("b.*.example", "b*.example", "*.", "*.*", "20.0.0.*", "*.b..example"):
+        wrong = [d for d in read(*demanding(f"remote-id {form}")).diagnostics if d.severity == "error"]
+        assert [(d.code, d.column, d.name) for d in wrong] == [("S-021", 11, form)]
+
+
+@NUMBERED("B-162")
+def test_an_identity_stands_in_several_on_demand_tunnels() -> None:
+    second = ["tunnel ipsec d2 on-demand", "bind interface mb inside",
+              "peer-end-point local 10.0.0.1 context outside", "remote-id *.b.example"]  # fmt: skip
+    parsed = right(*demanding("remote-id *.b.example"), *second, "ike-policy p")
+    assert warned(parsed) == []
+    assert [tunnel.remote_id for tunnel in parsed.config.tunnels.values()] == ["*.b.example"] * 2
+    # With another IKE policy that is legal, but not as the guide advises.
+    parsed = right(*demanding("remote-id *.b.example"), *second, "ike-policy q", "context outside",
+                   "ike2 policy q", "seq 1 proposal x")  # fmt: skip
+    assert warned(parsed) == [("S-036", "q")]
+
+
+@NUMBERED("B-165")
+def test_no_static_route_leads_to_a_multibind_interface() -> None:
+    lines = [*demanding(), "context inside", "ip route 60.0.0.0/8 t2", "ip route 60.0.0.0/8 mb"]
+    parsed = read(*lines)
+    assert refused(parsed) == ["\n".join(lines).count("\n") + 1]
+    assert [route.interface for route in parsed.config.contexts["inside"].routes] == ["t2"]
+
+
+@NUMBERED("B-174")
+def test_a_multibind_interface_without_a_borrowed_address_is_reported() -> None:
+    lines = ["context c", "interface a", "ip address 10.0.0.1/24", "interface m ipsec multibind"]
+    assert warned(read(*lines)) == [("multibind", "m")]
+    assert warned(read(*lines, "ip unnumbered a")) == []
+
+
+@NUMBERED("B-175")
+def test_a_multibind_interface_takes_many_tunnels_and_another_one_takes_one() -> None:
+    second = ["tunnel ipsec d2 on-demand", "peer-end-point local 10.0.0.1 context outside", "ike-policy p"]
+    assert warned(read(*demanding(), *second, "bind interface mb inside")) == []
+    assert ("binding", "t1") in warned(read(*demanding(), *second, "bind interface t1 inside"))
+    assert ("binding", "mb") in warned(read(*demanding(), "tunnel ipsec s", "bind interface mb inside"))
+
+
+@NUMBERED("B-176")
+def test_a_multibind_interface_may_be_in_any_context() -> None:
+    for context in ("inside", "outside", "local", "third"):
+        lines = [f"context {context}", "interface lo2 loopback", "ip address 10.0.0.9/32",
+                 "interface mb2 ipsec multibind", "ip unnumbered lo2",
+                 "ipsec profile d1", "seq 10 ipsec-policy e"]  # fmt: skip
+        parsed = right(*demanding(bind=f"mb2 {context}"), *lines)
+        assert warned(parsed) == []
+        assert parsed.config.tunnels["d1"].interface_context == context
+
+
+@NUMBERED("B-177")
+@NUMBERED("B-178")
+def test_the_profile_has_the_tunnels_name_and_is_in_the_interfaces_context() -> None:
+    def said(*lines: str, name: str) -> list[tuple[str, str]]:
+        return warned(right(*demanding(name=name), *lines))
+
+    assert said(name="d2") == []
+    assert said(name="d3") == [("S-045", "d3")]
+    assert said("context outside", "ipsec profile d3", "seq 10 ipsec-policy e", name="d3") == [("S-045", "d3")]
+    assert said("context inside", "ipsec profile d3", "seq 10 ipsec-policy e", name="d3") == []
+    # AAA may name one, which is not known before a peer comes.
+    said_of_aaa = [d.message for d in read(*demanding(name="d3"), "context outside", "ike2 policy p",
+                                           "pre-shared-key use-aaa").diagnostics if d.code == "S-045"]  # fmt: skip
+    assert said_of_aaa == ["no IPsec profile d3 in context inside: each peer needs one that AAA names"]
+
+
+@NUMBERED("B-179")
+def test_an_access_list_of_a_profile_is_in_the_profiles_context() -> None:
+    def said(acl: str) -> list[tuple[str, str]]:
+        return warned(
+            right(*demanding(), "context inside", "ipsec profile d1", f"seq 20 ipsec-policy e access-group {acl}")
+        )
+
+    assert said("in-list") == []
+    assert said("out-list") == [("S-039", "out-list")]

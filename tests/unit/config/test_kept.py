@@ -70,10 +70,10 @@ def test_after_a_line_that_is_not_printed() -> None:
 
 def test_a_line_that_a_check_takes_out_leaves_what_followed_it() -> None:
     text = (
-        "context a\n interface m ipsec multibind\n interface x\n"
+        "context a\n interface x\n interface m ipsec multibind\n  ip unnumbered x\n"
         " ip route 9.0.0.0/8 m\n frob\n ip route 9.0.0.0/8 x\n"
     )
-    assert codes(text) == [("error", "S-090", "m"), ("warning", "unknown", "frob")]
+    assert codes(text) == [("warning", "unnumbered", "x"), ("error", "S-090", "m"), ("warning", "unknown", "frob")]
     assert "frob" in printed(text)
 
 
