@@ -99,9 +99,19 @@ class ForwardingTables:
             port = self.ports.get(decision.port)
             if port is not None and port.address:
                 return port.address_towards(decision.address)
-        elif decision.kind is DecisionKind.TUNNEL and decision.tunnel in self._tunnel_addresses:
-            return self._tunnel_addresses[decision.tunnel]
+        elif decision.kind is DecisionKind.TUNNEL:
+            address = self._tunnel_addresses.get(decision.tunnel) or self._borrowed(decision.tunnel)
+            if address:
+                return address
         return self._router_ids.get(context, 0)
+
+    def _borrowed(self, number: int) -> int:
+        """Return the address that the interface of an on-demand peer's tunnel borrows; 0 for other tunnels."""
+        tunnel = self.tunnels.get(number)
+        if tunnel is None or tunnel.instance is None:
+            return 0
+        interface = self._interfaces.get((tunnel.context, tunnel.config.interface or ""))
+        return 0 if interface is None else interface.address
 
     def line_card(self, context: int, address: int) -> str:
         """Return the card whose local stack answers for an address: that of its port, else the first usable one.

@@ -40,6 +40,7 @@ from chassis.xcrp.id_allocator import IdAllocator
 from chassis.xcrp.journal import JOURNAL, Journal
 from chassis.xcrp.log_file import LOG_FILE
 from chassis.xcrp.node import NodeState
+from chassis.xcrp.on_demand import OnDemand
 from chassis.xcrp.operators import Operators
 from chassis.xcrp.reports import Reports
 from chassis.xcrp.settings import ControllerSettings
@@ -90,6 +91,7 @@ class ControllerEngine:
         self._read_file = read_flash
         self._problems += self._read_flash(flash)
         self._reports = Reports(self.state)
+        self._on_demand = OnDemand(self.state)
         self._commits = Commits(
             self.state, numbers, self._force, lambda: self._admission.welcome_all(), wall_offset
         )
@@ -113,6 +115,7 @@ class ControllerEngine:
         """Commands that wait for the end of the reconcile window, or for a commit before them."""
         self._receivers: dict[type, Callable[[CardEntry, Any, float], list[Output]]] = {
             **self._reports.receivers,
+            **self._on_demand.receivers,
             Heartbeat: self._admission.on_heartbeat,
             Datagrams: self.state.udp.receive,
             Reply: lambda entry, message, now: self._operators.on_reply(entry.card, message, now),

@@ -29,6 +29,10 @@ LEASES, COPY, NUMBERS, CARDS = "leases.json", "leases.copy.json", "numbers.json"
 
 CONTEXT, CIRCUIT, TUNNEL = "context", "circuit", "tunnel"
 
+BLOCK = 1024
+"""Numbers that one write sets aside for instances of on-demand tunnels (count). What a controller does not use of
+them is lost with it."""
+
 
 @dataclass(frozen=True, slots=True)
 class LeaseGrant:
@@ -76,6 +80,8 @@ class IdAllocator:
         self._used: dict[str, int] = {}
         self._last: dict[str, int] = {}
         self._floor: dict[str, int] = {}
+        self._block: dict[str, range] = {}
+        """Numbers set aside and not used yet, by kind."""
         self._dirty: set[str] = set()
         self._assigned = boot << 24
         self._leased = False
@@ -152,6 +158,17 @@ class IdAllocator:
         number = self._new(CIRCUIT)
         self.tunnel_circuits[tunnel] = (number, home)
         return number
+
+    def temporary(self, kind: str) -> int:
+        """Return a number for what ends with its peer or its ASP. It has no name and is in no file, but the file
+        says that the block of numbers that it is from is used."""
+        block = self._block.get(kind) or range(0)
+        if not block:
+            first = self._new(kind)
+            self._last[kind] = first + BLOCK - 1
+            block = range(first, first + BLOCK)
+        self._block[kind] = block[1:]
+        return block[0]
 
     def set_placement(self, placement: dict[Place, str]) -> None:
         if placement != self.placement:

@@ -14,35 +14,44 @@ from chassis.bus.engine import Output
 from chassis.bus.messages import Attributes
 from chassis.xcrp.operators import Method, Operators
 from chassis.xcrp.plan import TunnelPlan
-from chassis.xcrp.tunnels import ON_DEMAND
+from chassis.xcrp.tunnels import NO_PEER
 
 
-def _tunnel_plan(operators: Operators, name: str) -> TunnelPlan:
+def _tunnel_plans(operators: Operators, name: str) -> list[TunnelPlan]:
+    """Return the tunnel of a name; the instances of an on-demand one.
+
+    Raises:
+        ArgumentError: there is no such tunnel, or it has no peer.
+    """
     plan = operators.node.plan
+    number = plan.on_demand_by_name.get(name)
+    if number is not None:
+        if number not in plan.instances:
+            raise ArgumentError(f"tunnel {name}: {plan.on_demand[number].config_error or NO_PEER}")
+        return [plan.tunnels[one] for one in plan.instances[number]]
     number = plan.by_name.get(name)
-    if number is None and name in plan.config.tunnels:
-        raise ArgumentError(f"tunnel {name}: {ON_DEMAND}")
     if number is None:
-        known = ", ".join(list(plan.by_name)[:8]) or "none"
+        known = ", ".join([*plan.by_name, *plan.on_demand_by_name][:8]) or "none"
         raise ArgumentError(f"no tunnel {name!r}; there are: {known}")
-    return plan.tunnels[number]
+    return [plan.tunnels[number]]
 
 
 def requests_of(operators: Operators, tunnel: str, what: str, *, negotiated: bool) -> list[tuple[str, Attributes]]:
     """Return (ASP, arguments) for one tunnel, or for all; `what` is empty for a request without that argument."""
     more: Attributes = {"what": what} if what else {}
     if tunnel:
-        tunnel_plan = _tunnel_plan(operators, tunnel)
-        if negotiated and tunnel_plan.config.kind != "static":
+        plans = _tunnel_plans(operators, tunnel)
+        if negotiated and plans[0].config.kind == "manual":
             raise ArgumentError(f"tunnel {tunnel} has manual keys: it has no IKE SA")
-        if not tunnel_plan.asp:
-            raise ArgumentError(f"tunnel {tunnel} has no ASP: {tunnel_plan.config_error}")
-        return [(operators.usable(tunnel_plan.asp), {"tunnel": tunnel_plan.number, **more})]
+        if not plans[0].asp:
+            raise ArgumentError(f"tunnel {tunnel} has no ASP: {plans[0].config_error}")
+        asp = operators.usable(plans[0].asp)
+        return [(asp, {"tunnel": one.number, **more}) for one in plans]
     node = operators.node
     asps = {
         tunnel_plan.asp: None
         for tunnel_plan in node.plan.tunnels.values()
-        if tunnel_plan.asp and (tunnel_plan.config.kind == "static" or not negotiated)
+        if tunnel_plan.asp and (tunnel_plan.config.kind != "manual" or not negotiated)
     }
     return [(asp, dict(more)) for asp in sorted(asps) if node.asp_usable(asp)]
 
@@ -51,9 +60,9 @@ def _clear(operators: Operators, number: int, given: dict[str, Any], now: float)
     what, tunnel = given["what"], given["tunnel"]
     requests = requests_of(operators, tunnel, what, negotiated=what == "ike")
     node, state = operators.node, operators.state
-    waited = {one for one in node.waiting if what != "ike" or node.plan.tunnels[one].config.kind == "static"}
+    waited = {one for one in node.waiting if what != "ike" or node.plan.tunnels[one].config.kind != "manual"}
     if tunnel:
-        waited &= {node.plan.by_name[tunnel]}
+        waited &= {node.plan.by_name.get(tunnel, 0)}
     if not waited:
         return operators.request_cards(number, requests, "clear", now)
     lines = node.let_go(waited, now)

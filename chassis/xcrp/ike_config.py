@@ -6,12 +6,12 @@ the bound interface, all other names in the whole router.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from chassis.bus.records import CertificateRecord, Key, policy_key
 from chassis.model.acl import Acl
 from chassis.model.ike import IkePolicy, IkeProposal, ProposalRef
-from chassis.model.ipsec import IpsecPolicy, IpsecProposal
+from chassis.model.ipsec import IpsecPolicy, IpsecProposal, Profile, TunnelEntry
 from chassis.model.router import Config, Tunnel
 from chassis.xcrp.flash import TRUSTED, PkiStore
 
@@ -51,27 +51,30 @@ def config_error(config: Config, tunnel: Tunnel, flash: PkiStore) -> str:
     policy = policy_of(config, tunnel)
     if policy is None:
         return f"{IKE_POLICY}: no {tunnel.ike_policy} in context {tunnel.context}"
-    return _policy_error(config, policy, tunnel.context, flash) or _entries_error(config, tunnel)
+    fault = _policy_error(config, policy, tunnel, flash)
+    # The entries of an on-demand tunnel are those of a profile, which is found when a peer comes (S-044).
+    return fault if fault or tunnel.kind == "on-demand" else entries_error(config, tunnel)
 
 
-def _policy_error(config: Config, policy: IkePolicy, context: str, flash: PkiStore) -> str:
+def _policy_error(config: Config, policy: IkePolicy, tunnel: Tunnel, flash: PkiStore) -> str:
     if not proposals_of(config, policy):
         return f"{IKE_PROPOSAL}: {_none(policy.name, policy.proposals)}"
     key = policy.pre_shared_key
-    if key is not None and key.form == "aaa":
+    if key is not None and key.form == "aaa" and tunnel.kind != "on-demand":
         # B-092: AAA has the keys of on-demand peers only.
         return f"{AAA}: policy {policy.name} has its pre-shared key from AAA"
     wanted = methods(config, policy)
     if "pre-shared-key" in wanted and key is None:
         return f"{KEY}: policy {policy.name} has none"
     if "rsa-signature" in wanted:
-        lacks = flash.first_missing(context)
+        lacks = flash.first_missing(tunnel.context)
         if lacks:
             return f"{CERTIFICATE}: {lacks}"
     return ""
 
 
-def _entries_error(config: Config, tunnel: Tunnel) -> str:
+def entries_error(config: Config, tunnel: Tunnel) -> str:
+    """Return what the `seq` lines of a negotiated tunnel, or those that it has of a profile, lack first."""
     if not tunnel.entries:
         return IPSEC_POLICY
     acls = config.contexts[tunnel.interface_context].acls
@@ -93,8 +96,27 @@ def _none(policy: str, lines: Sequence[ProposalRef]) -> str:
     return f"none of policy {policy} is there ({', '.join(line.name for line in lines)})"
 
 
+def asks_aaa(policy: IkePolicy) -> bool:
+    """Return whether AAA is asked about the peers of an on-demand tunnel with this policy."""
+    key = policy.pre_shared_key
+    return policy.address_allocation or (key is not None and key.form == "aaa")
+
+
+def profiles_of(config: Config, tunnel: Tunnel) -> list[Profile]:
+    """Return the profiles that peers of an on-demand tunnel may get: that of its name, and where AAA is asked
+    every one of the context of its interface."""
+    context = config.contexts.get(tunnel.interface_context)
+    policy = policy_of(config, tunnel)
+    if context is None:
+        return []
+    if policy is not None and asks_aaa(policy):
+        return list(context.profiles.values())
+    own = context.profiles.get(tunnel.name)
+    return [] if own is None else [own]
+
+
 def needed(config: Config, tunnel: Tunnel, numbers: dict[str, int], flash: PkiStore) -> Iterator[Key]:
-    """Return the keys of the records that only ASPs with this negotiated tunnel get."""
+    """Return the keys of the records that only ASPs with this negotiated or on-demand tunnel get."""
     policy = policy_of(config, tunnel)
     outer = numbers.get(tunnel.context, 0)
     if policy is not None:
@@ -107,7 +129,16 @@ def needed(config: Config, tunnel: Tunnel, numbers: dict[str, int], flash: PkiSt
             if own or (policy.version == 2 and item.kind == TRUSTED):
                 yield (CertificateRecord.TYPE, outer, item.kind, item.name)
     inner = numbers.get(tunnel.interface_context, 0)
-    for entry in tunnel.entries:
+    if tunnel.kind == "on-demand":
+        for profile in profiles_of(config, tunnel):
+            yield from of_entries(config, profile.entries, inner)
+    else:
+        yield from of_entries(config, tunnel.entries, inner)
+
+
+def of_entries(config: Config, entries: Iterable[TunnelEntry], inner: int) -> Iterator[Key]:
+    """Return the keys of the records that these `seq` lines need; access lists are those of context `inner`."""
+    for entry in entries:
         ipsec = config.ipsec_policies.get(entry.policy) if entry.policy else None
         if ipsec is not None:
             yield policy_key(IpsecPolicy, ipsec.name)

@@ -1,15 +1,15 @@
 """The operators' request `tunnels`: a slice of the list of tunnels, and the key of the slice after it.
 
-Tunnels are listed in the order of their numbers, which is the order in which they were configured; on-demand
-tunnels, which have none, follow by name. A number is never used again, so a slice goes on where the one before it
-ended, whatever commits were between the two. Only the rows of the slice are made.
+Tunnels are listed in the order of their numbers, which is the order in which they were configured or their peers
+came. A number is never used again, so a slice goes on where the one before it ended, whatever commits were between
+the two. Only the rows of the slice are made.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from itertools import chain, islice
+from itertools import islice
 from typing import Any, Final
 
 from chassis.bus.arguments import ArgumentError
@@ -20,7 +20,7 @@ from chassis.xcrp.node import NodeState
 from chassis.xcrp.operators import Method, Operators
 
 _Item = tuple[int, Tunnel, str]
-"""A tunnel's number (0: on-demand), configuration and ASP."""
+"""A tunnel's number, configuration and ASP."""
 
 
 def tunnels(node: NodeState, given: dict[str, Any]) -> dict[str, Any]:
@@ -35,15 +35,21 @@ def tunnels(node: NodeState, given: dict[str, Any]) -> dict[str, Any]:
     chosen = _filter(given)
     found = list(islice(filter(chosen, _after(node, given["after"])), given["limit"] + 1))
     shown = found[: given["limit"]]
-    rows = [
-        show.tunnel(node, number, detail=given["detail"]) if number else show.on_demand(config)
-        for number, config, _ in shown
-    ]
+    rows = [_row(node, number, given["detail"]) for number, _, _ in shown]
     if len(found) > len(shown):
-        number, config, _ = shown[-1]
-        return {"tunnels": rows, "next": str(number) if number else f"0 {config.name}"}
+        return {"tunnels": rows, "next": str(shown[-1][0])}
     numbers = [number for number, _, _ in filter(chosen, _after(node, ""))]
-    return {"tunnels": rows, "next": "", "total": len(numbers), "up": sum(map(node.tunnel_up, numbers))}
+    return {"tunnels": rows, "next": "", "total": len(numbers), "up": sum(_up(node, one) for one in numbers)}
+
+
+def _row(node: NodeState, number: int, detail: bool) -> show.Row:
+    if number in node.plan.on_demand:
+        return show.on_demand(node, number)
+    return show.tunnel(node, number, detail=detail)
+
+
+def _up(node: NodeState, number: int) -> bool:
+    return any(map(node.tunnel_up, node.plan.instances.get(number, (number,))))
 
 
 def _refuse_unknown(node: NodeState, given: dict[str, Any]) -> None:
@@ -78,17 +84,12 @@ def _after(node: NodeState, key: str) -> Iterator[_Item]:
     Raises:
         ArgumentError: no slice ends with such a key.
     """
-    number, _, name = key.partition(" ")
-    if key and not number.isdecimal():
+    if key and not key.isdecimal():
         raise ArgumentError(f"after: {key!r} is not the `next` of a slice")
-    plans = node.plan.tunnels
-    demanded = sorted(node.plan.on_demand(), key=lambda config: config.name)
-    if key and int(number) == 0:
-        return ((0, config, "") for config in demanded if config.name > name)
-    numbers = list(plans)
-    begin = bisect_right(numbers, int(number)) if key else 0
-    numbered = ((one, plans[one].config, plans[one].asp) for one in numbers[begin:])
-    return chain(numbered, ((0, config, "") for config in demanded))
+    plans = {**node.plan.tunnels, **node.plan.on_demand}
+    numbers = sorted(plans)
+    begin = bisect_right(numbers, int(key)) if key else 0
+    return ((one, plans[one].config, plans[one].asp) for one in numbers[begin:])
 
 
 def _tunnels(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:

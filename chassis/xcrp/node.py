@@ -12,11 +12,12 @@ from chassis.bus.engine import Output, ToCard
 from chassis.bus.messages import PeerNetworks, TunnelEvent
 from chassis.bus.replication import Publisher
 from chassis.model.router import Config
+from chassis.xcrp import instance_plans, record_builder, routes, tunnels, waiting_changes
 from chassis.xcrp import planner as planning
-from chassis.xcrp import record_builder, routes, tunnels, waiting_changes
 from chassis.xcrp.cards import AdmissionState, CardEntry, HeartbeatMonitor
 from chassis.xcrp.flash import PkiStore
-from chassis.xcrp.id_allocator import IdAllocator
+from chassis.xcrp.id_allocator import CIRCUIT, IdAllocator
+from chassis.xcrp.instances import InstanceTable
 from chassis.xcrp.inventory import ASP, MANAGEMENT_PORTS
 from chassis.xcrp.plan import Plan, TunnelPlan
 from chassis.xcrp.planner import PlanChange
@@ -57,6 +58,11 @@ class NodeState:
         """By ASP: the version with which it has released the SAs that are no longer its own."""
         self._peer_routes: dict[tuple[int, int], Candidate | str] = {}
         self._udp_ports: dict[int, bus.UdpPortRecord] = {}
+        self.instances = InstanceTable()
+        self.ended: list[tuple[TunnelPlan, str]] = []
+        """Instances that have ended, with the reason: whoever acts on that takes them out."""
+        self._held: dict[int, bus.TunnelRecord] = {}
+        """Instances that ASPs hold from the controller before, until the next plan."""
 
     # what is asked
 
@@ -128,7 +134,8 @@ class NodeState:
             return not any(self.numbers.hold(number, entry.seq) for entry in entries)
 
         wanted_config = waiting_changes.planned(config, before.config, stays)
-        change = planning.make_plan(wanted_config, self.numbers, self.name, self.flash, before)
+        held = [instance_plans.held_plan(record) for record in self._held.values()]
+        change = planning.make_plan(wanted_config, self.numbers, self.name, self.flash, before, held)
         self.configured, self.plan = config, change.plan
         plan = change.plan
         self.waiting = {plan.by_name[name] for name in waiting_changes.waiting(config, wanted_config)}
@@ -163,7 +170,7 @@ class NodeState:
         wanted += ((record.key, record) for record in cards)
         wanted += ((record.key, record) for record in self._udp_ports.values())
         wanted += record_builder.fixed(change, discard=self.settings.discard, esn=self.settings.esn)
-        flipped, lines = [], []
+        flipped, lines = [], self._instances_of(change, before, held)
         ordered = sorted(number for number in touched if number in plan.tunnels)
         for number in ordered:
             tunnel_plan, state = plan.tunnels[number], self.tunnels[number]
@@ -267,6 +274,64 @@ class NodeState:
                 flipped.append(number)
         return self._on_tunnels_changed(flipped, keys, now)
 
+    # instances of on-demand tunnels
+
+    def add_instance(self, tunnel_plan: TunnelPlan, now: float) -> list[str]:
+        """Add an instance to the plan in force, and publish its records. Return history lines."""
+        number = tunnel_plan.number
+        self.plan.tunnels[number] = tunnel_plan
+        self.plan.index(tunnel_plan)
+        self._count_needs(tunnel_plan, 1)
+        self.instances.add(tunnel_plan)
+        state = self.tunnels[number] = self._new_state(tunnel_plan)
+        state.negotiated = True
+        peer = (tunnel_plan.outer, tunnel_plan.remote)
+        if peer not in self._peer_routes:
+            self._peer_routes[peer] = self._route_to_peer(*peer)
+        flipped, lines = self._evaluate_all([number], now)
+        return lines + self._on_tunnels_changed(flipped, set(), now)
+
+    def end_instances(self, numbers: Iterable[int], reason: str, now: float) -> list[str]:
+        """Take instances out of the plan in force, and delete their records. Return history lines."""
+        keys: set[PrefixKey] = set()
+        ended = []
+        for number in numbers:
+            gone = self.plan.remove_instance(number)
+            self._count_needs(gone, -1)
+            self.instances.remove(gone)
+            keys.update(self.selectors.remove(number))
+            self.sas.remove(number)
+            state = self.tunnels.pop(number)
+            self.publisher.delete((bus.TunnelRecord.TYPE, number))
+            if state.circuit:
+                self.publisher.delete((bus.CircuitRecord.TYPE, state.circuit))
+            if gone.remote not in self.plan.tunnels_by_peer.get(gone.outer, ()):
+                self._peer_routes.pop((gone.outer, gone.remote), None)
+            ended.append((gone, reason))
+        self.ended += ended
+        return instance_plans.ended_lines(ended) + self._on_tunnels_changed([], keys, now)
+
+    def hold_instances(self, records: Iterable[bus.TunnelRecord]) -> None:
+        """An ASP holds these instances from the controller before: the first plan takes them over."""
+        self._held.update((record.number, record) for record in records if record.instance is not None)
+
+    def _count_needs(self, tunnel_plan: TunnelPlan, sign: int) -> None:
+        """Count the records that an instance needs at its ASP; publish what that begins or ceases to need."""
+        held = self.plan.records_by_asp.setdefault(tunnel_plan.asp, {})
+        changed = []
+        for key in planning.needed(self.plan, tunnel_plan):
+            count = held.get(key, 0)
+            if count == 0 or count + sign == 0:
+                changed.append(key)
+            held[key] = count + sign
+            if not held[key]:
+                del held[key]
+        if not held:
+            del self.plan.records_by_asp[tunnel_plan.asp]
+        for key, record in record_builder.needs(self.plan, changed, self.settings.esn):
+            self.publisher.update([(key, record)])
+            self.publisher.reconsider(key)
+
     def on_sas_released(self, asp: str) -> None:
         """An ASP has released the SAs that are no longer its own: give them to the ASPs that wait for them."""
         self.releasing.pop(asp, None)
@@ -312,13 +377,37 @@ class NodeState:
                 state.set_sas(False, state.since)
                 self.sas.remove(number)
             if state is None:
-                held = self.numbers.tunnel_circuits.get(tunnel_plan.config.name)
-                state = ControllerTunnel(circuit=held[0], home=held[1]) if held is not None else ControllerTunnel()
+                state = self._new_state(tunnel_plan)
             elif before.tunnels[number].asp != tunnel_plan.asp:
                 state.set_sas(False, state.since)
                 self.sas.remove(number)
-            state.negotiated = tunnel_plan.config.kind == "static"
+            state.negotiated = tunnel_plan.config.kind != "manual"
             self.tunnels[number] = state
+
+    def _new_state(self, tunnel_plan: TunnelPlan) -> ControllerTunnel:
+        """Return the state of a tunnel that had none, with the circuit that is known of it."""
+        if tunnel_plan.instance is not None:
+            record = self._held.get(tunnel_plan.number)
+            held = (record.circuit, record.home) if record is not None else None
+        else:
+            held = self.numbers.tunnel_circuits.get(tunnel_plan.config.name)
+        return ControllerTunnel(circuit=held[0], home=held[1]) if held is not None else ControllerTunnel()
+
+    def _instances_of(self, change: PlanChange, before: Plan, held: Iterable[TunnelPlan]) -> list[str]:
+        """Take over the instances that ASPs hold, and let go of those that a commit ends. Return history lines."""
+        self._held.clear()
+        plans = {one.number: one for one in held}
+        for number in plans:
+            if number in change.plan.tunnels:
+                self.instances.add(change.plan.tunnels[number])
+        ended = []
+        for number, why in change.ended.items():
+            gone = before.tunnels.get(number)
+            if gone is not None:
+                self.instances.remove(gone)
+            ended.append((gone or plans[number], why))
+        self.ended += ended
+        return instance_plans.ended_lines(ended)
 
     def _peers(self, change: PlanChange, whole: bool) -> set[int]:
         """Find the routes to new peers, and to those whose routes may be others. Return the tunnels to peers with
@@ -390,14 +479,22 @@ class NodeState:
         lines = []
         state.unmet_condition, card = self._first_unmet(tunnel_plan)
         home = "" if tunnel_plan.config.economical else card
-        circuit = self.numbers.circuit(tunnel_plan.config.name, home)
+        circuit = self._circuit(tunnel_plan, state, home)
         if state.circuit and circuit and state.circuit != circuit:
             was = f"{state.circuit} on {state.home}"
-            lines.append(f"tunnel {tunnel_plan.config.name}: circuit {circuit} on {home} in place of {was}")
+            lines.append(f"tunnel {tunnel_plan.label}: circuit {circuit} on {home} in place of {was}")
         if state.circuit and state.circuit != circuit:
             self.publisher.delete((bus.CircuitRecord.TYPE, state.circuit))
         state.circuit, state.home = circuit, home
         return lines
+
+    def _circuit(self, tunnel_plan: TunnelPlan, state: ControllerTunnel, home: str) -> int:
+        """Return the circuit of a tunnel on the card `home`, a new one if it was on another; 0 without a home."""
+        if tunnel_plan.instance is None:
+            return self.numbers.circuit(tunnel_plan.config.name, home)
+        if home == state.home:
+            return state.circuit
+        return self.numbers.temporary(CIRCUIT) if home else 0
 
     def _conditions_met(self, tunnel_plan: TunnelPlan, state: ControllerTunnel) -> bool:
         return not state.unmet_condition and self.asp_usable(tunnel_plan.asp)
@@ -436,7 +533,7 @@ class NodeState:
         for number in numbers:
             tunnel_plan, state = self.plan.tunnels[number], self.tunnels[number]
             reason = state.reason(tunnel_plan.asp, self.asp_usable(tunnel_plan.asp))
-            by_cause.setdefault("up" if state.up else f"down ({reason})", []).append(tunnel_plan.config.name)
+            by_cause.setdefault("up" if state.up else f"down ({reason})", []).append(tunnel_plan.label)
         lines = []
         for cause, names in by_cause.items():
             if len(names) > MAX_NAMED_TUNNELS:

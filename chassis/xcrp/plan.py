@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from chassis.bus.records import Key
+from chassis.bus.records import Instance, Key
 from chassis.model.router import Config, Interface, Tunnel
 from chassis.xcrp.flash import PkiStore
 from chassis.xcrp.inventory import CONTROLLER
 from chassis.xcrp.routes import Candidate, PortTable, PrefixKey
+
+_K = TypeVar("_K")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class TunnelPlan:
     """A tunnel in numbers. `config_error` is the first condition that the configuration leaves unmet, or empty.
 
     `local_ports` are the ports of which one must be up for the local end point to be up; empty for a loopback.
+    `instance` is set for one peer of an on-demand tunnel; `config` is then that of its record.
     """
 
     number: int
@@ -59,11 +63,21 @@ class TunnelPlan:
     queues: int
     config_error: str
     local_ports: tuple[str, ...] = ()
+    instance: Instance | None = None
+
+    @property
+    def label(self) -> str:
+        """Return what the history and the log call the tunnel."""
+        return self.config.name if self.instance is None else f"{self.config.name} ({self.instance.identity})"
 
 
 @dataclass(slots=True)
 class Plan:
-    """The whole configuration in numbers, with indices; not changed after it was made. Plans may share parts."""
+    """The whole configuration in numbers, with indices. Plans may share parts.
+
+    A plan is not changed after it was made, but for its instances: peers of on-demand tunnels, which are added and
+    removed as they come and go. They are among `tunnels`, and in the indices by ASP, peer and port.
+    """
 
     config: Config
     flash: PkiStore = field(default_factory=PkiStore)
@@ -77,6 +91,12 @@ class Plan:
     configured has it (B-019)."""
     tunnels: dict[int, TunnelPlan] = field(default_factory=dict)
     by_name: dict[str, int] = field(default_factory=dict)
+    """Static and manual tunnels."""
+    on_demand: dict[int, TunnelPlan] = field(default_factory=dict)
+    """On-demand tunnels, without a remote end."""
+    on_demand_by_name: dict[str, int] = field(default_factory=dict)
+    instances: dict[int, dict[int, None]] = field(default_factory=dict)
+    """Numbers of the instances of each on-demand tunnel that has some, in order of their start."""
     prefixes: dict[PrefixKey, tuple[Candidate, ...]] = field(default_factory=dict)
     port_tables: dict[int, PortTable] = field(default_factory=dict)
     """By context: prefixes that leave by a line card's port, or are discarded; for routes to tunnels' peers."""
@@ -84,10 +104,10 @@ class Plan:
     """ASP that owns an address of the router, or empty, by (context, address)."""
     prefixes_by_port: dict[str, set[PrefixKey]] = field(default_factory=dict)
     prefixes_by_tunnel: dict[int, set[PrefixKey]] = field(default_factory=dict)
-    tunnels_by_asp: dict[str, list[int]] = field(default_factory=dict)
-    tunnels_by_peer: dict[int, dict[int, list[int]]] = field(default_factory=dict)
+    tunnels_by_asp: dict[str, dict[int, None]] = field(default_factory=dict)
+    tunnels_by_peer: dict[int, dict[int, dict[int, None]]] = field(default_factory=dict)
     """Tunnels by outer context and by address of the peer."""
-    tunnels_by_port: dict[str, list[int]] = field(default_factory=dict)
+    tunnels_by_port: dict[str, dict[int, None]] = field(default_factory=dict)
     """Tunnels with a local end at an address of a port, by port."""
     asps_with_fib: frozenset[str] = frozenset()
     """ASPs with an economical tunnel: they look up routes themselves, and a route may lead into any tunnel."""
@@ -106,6 +126,36 @@ class Plan:
             for interface in context.interfaces.values():
                 yield name, interface
 
-    def on_demand(self) -> Iterator[Tunnel]:
-        """Return the on-demand tunnels. They have no number."""
-        return (tunnel for name, tunnel in self.config.tunnels.items() if name not in self.by_name)
+    def index(self, tunnel_plan: TunnelPlan) -> None:
+        """Add a tunnel to the indices by ASP, port and peer, and an instance to those of its on-demand tunnel."""
+        number = tunnel_plan.number
+        if tunnel_plan.asp:
+            self.tunnels_by_asp.setdefault(tunnel_plan.asp, {})[number] = None
+        for port in tunnel_plan.local_ports:
+            self.tunnels_by_port.setdefault(port, {})[number] = None
+        if tunnel_plan.outer and tunnel_plan.remote:
+            peers = self.tunnels_by_peer.setdefault(tunnel_plan.outer, {})
+            peers.setdefault(tunnel_plan.remote, {})[number] = None
+        if tunnel_plan.instance is not None:
+            self.instances.setdefault(tunnel_plan.instance.on_demand, {})[number] = None
+
+    def remove_instance(self, number: int) -> TunnelPlan:
+        """Take an instance out of the plan, and return it."""
+        gone = self.tunnels.pop(number)
+        assert gone.instance is not None
+        _discard(self.tunnels_by_asp, gone.asp, number)
+        for port in gone.local_ports:
+            _discard(self.tunnels_by_port, port, number)
+        peers = self.tunnels_by_peer.get(gone.outer, {})
+        _discard(peers, gone.remote, number)
+        if not peers:
+            self.tunnels_by_peer.pop(gone.outer, None)
+        _discard(self.instances, gone.instance.on_demand, number)
+        return gone
+
+
+def _discard(index: dict[_K, dict[int, None]], key: _K, number: int) -> None:
+    held = index.get(key, {})
+    held.pop(number, None)
+    if not held:
+        index.pop(key, None)

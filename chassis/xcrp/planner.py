@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from chassis.bus.records import Key, policy_key
@@ -20,7 +20,7 @@ from chassis.model.ipsec import ManualSa
 from chassis.model.router import LOCAL, Config, Interface, Tunnel
 from chassis.model.source import as_carried
 from chassis.net.address import parse_address
-from chassis.xcrp import ike_config, prefixes
+from chassis.xcrp import ike_config, instance_plans, prefixes
 from chassis.xcrp.flash import PkiStore
 from chassis.xcrp.id_allocator import CIRCUIT, CONTEXT, TUNNEL, IdAllocator
 from chassis.xcrp.inventory import card_of_port, cards_of, is_shut
@@ -42,7 +42,9 @@ class PlanChange:
     `before` is an empty plan if nothing of the one in force could be taken over. `affected` is the difference of
     their configurations. `ports`, `tunnels` and `prefixes` are the keys of what is new, changed or removed in the
     plan; `interfaces` are the names of those by context that are touched or have something else bound to them.
-    `needs` are by ASP the keys of records that it begins or ceases to need.
+    `needs` are by ASP the keys of records that it begins or ceases to need. `on_demand` are the numbers of
+    on-demand tunnels that are planned anew or removed. `ended` are the instances that are not carried over, with
+    the reason.
     """
 
     plan: Plan
@@ -53,6 +55,8 @@ class PlanChange:
     prefixes: ChangedPrefixes
     interfaces: dict[str, set[str]]
     needs: dict[str, set[Key]]
+    on_demand: frozenset[int] = frozenset()
+    ended: Mapping[int, str] = field(default_factory=dict)
 
 
 def mac_of(node: str, port: str) -> bytes:
@@ -61,18 +65,25 @@ def mac_of(node: str, port: str) -> bytes:
 
 
 def make_plan(
-    config: Config, numbers: IdAllocator, node: str, flash: PkiStore | None = None, before: Plan | None = None
+    config: Config,
+    numbers: IdAllocator,
+    node: str,
+    flash: PkiStore | None = None,
+    before: Plan | None = None,
+    more: Iterable[TunnelPlan] = (),
 ) -> PlanChange:
     """Make the plan of a configuration. Allocate missing numbers, and release unused ones.
 
-    `before` is the plan in force; without it the plan is made from nothing.
+    `before` is the plan in force; without it the plan is made from nothing. Its instances are carried over, and
+    `more`, which ASPs hold.
     """
     store = PkiStore() if flash is None else flash
+    held = [*more] if before is None else [*instance_plans.instances(before), *more]
     affected = None if before is None or before.flash is not store else affected_by(before.config, config)
     if affected is None or before is None or affected.cards or affected.pools or affected.groups:
         before = Plan(Config(contexts={}), store)
         affected = affected_by(before.config, config)
-    return _Planner(before, Plan(config, store, cards_of(config)), affected, numbers, node).make()
+    return _Planner(before, Plan(config, store, cards_of(config)), affected, numbers, node).make(held)
 
 
 class _Planner:
@@ -84,12 +95,14 @@ class _Planner:
         self.node = node
         self._holders: dict[str, dict[str, list[Interface]]] = {}
 
-    def make(self) -> PlanChange:
+    def make(self, held: Iterable[TunnelPlan]) -> PlanChange:
+        """`held` are the instances of on-demand tunnels that there are."""
         plan, numbers, config = self.plan, self.numbers, self.plan.config
         numbers.begin()
         plan.contexts = dict(numbers.allocate(CONTEXT, config.contexts))
-        static = [name for name, tunnel in config.tunnels.items() if tunnel.kind != "on-demand"]
-        plan.by_name = dict(numbers.allocate(TUNNEL, static))
+        for name, number in numbers.allocate(TUNNEL, config.tunnels).items():
+            demanded = config.tunnels[name].kind == "on-demand"
+            (plan.on_demand_by_name if demanded else plan.by_name)[name] = number
         homes = [name for name in config.ports if card_of_port(config, name)]
         circuits = dict(numbers.allocate(CIRCUIT, homes))
         placed = numbers.placement
@@ -101,10 +114,12 @@ class _Planner:
         self._bind()
         for name in [name for name in numbers.tunnel_circuits if name not in plan.by_name]:
             numbers.circuit(name, "")
-        tunnels = self._tunnels(self._with_ends_at(ports))
+        tunnels, on_demand, ended = self._tunnels(self._with_ends_at(ports), held)
         touched = {name: set(context.interfaces.touched) for name, context in self.affected.contexts.items()}
         for context, interface in ports | _differing(self.before.bound_tunnels, plan.bound_tunnels):
             touched.setdefault(context, set()).add(interface)
+        for name, interfaces in touched.items():
+            interfaces.update(self._borrowers(name, interfaces))
         changed = prefixes.update(plan, self.before, self.affected, touched, moved, numbers.placement)
         return PlanChange(
             plan,
@@ -115,6 +130,8 @@ class _Planner:
             changed,
             touched,
             differing_needs(self.before, plan),
+            on_demand,
+            ended,
         )
 
     # ports
@@ -194,19 +211,60 @@ class _Planner:
         tunnels = self.plan.config.tunnels.items()
         return {name for name, tunnel in tunnels if (tunnel.context, tunnel.local) in ends}
 
-    def _tunnels(self, more: set[str]) -> frozenset[int]:
-        """Plan the affected tunnels, and `more`. Return the numbers of those, and of the ones that are gone."""
+    def _tunnels(
+        self, more: set[str], held: Iterable[TunnelPlan]
+    ) -> tuple[frozenset[int], frozenset[int], dict[int, str]]:
+        """Plan the affected tunnels, and `more`. Return the numbers of those, and of the ones that are gone; the
+        same of on-demand tunnels; and the instances of `held` that end, with the reason."""
         plan, before = self.plan, self.before
         redone = {plan.by_name[name]: name for name in (self.affected.tunnels | more) & plan.by_name.keys()}
-        gone = before.tunnels.keys() - plan.by_name.values()
         made: dict[int, TunnelPlan] = {}
         for number, name in sorted(redone.items()):
             made[number] = self._tunnel(number, plan.config.tunnels[name])
         plan.tunnels = {number: made.get(number) or before.tunnels[number] for number in plan.by_name.values()}
+        on_demand = self._on_demand(more)
+        ended: dict[int, str] = {}
+        for instance in held:
+            assert instance.instance is not None
+            template = plan.on_demand.get(instance.instance.on_demand)
+            number = instance.number
+            if template is not None and template.number not in on_demand:
+                plan.tunnels[number] = instance
+                continue
+            goes_on = instance_plans.carry_over(instance, template, plan.config)
+            if isinstance(goes_on, str):
+                ended[number] = goes_on
+            else:
+                plan.tunnels[number] = made[number] = goes_on
+        gone = before.tunnels.keys() - plan.tunnels.keys()
         self._leases(made)
-        self._needs(made, gone)
+        self._needs({*made, *gone, *on_demand})
         self._index()
-        return frozenset((*made, *gone))
+        return frozenset((*made, *gone)), on_demand, ended
+
+    def _on_demand(self, more: set[str]) -> frozenset[int]:
+        """Plan the affected on-demand tunnels, and `more`. Return the numbers of those, and of the ones that are
+        gone."""
+        plan, before, affected = self.plan, self.before, self.affected
+        anew = affected.tunnels | more
+        # A profile may have any name, so what may be one of the tunnel's counts.
+        policies = bool(affected.ipsec_policies or affected.ipsec_proposals or affected.ike_proposals)
+        redone = set()
+        for name, number in plan.on_demand_by_name.items():
+            tunnel, known = plan.config.tunnels[name], before.on_demand.get(number)
+            contexts = tunnel.interface_context in affected.contexts or tunnel.context in affected.contexts
+            if known is not None and not policies and not contexts and name not in anew:
+                plan.on_demand[number] = known
+                continue
+            plan.on_demand[number] = self._tunnel(number, tunnel)
+            redone.add(number)
+        return frozenset((*redone, *(before.on_demand.keys() - plan.on_demand.keys())))
+
+    def _borrowers(self, context: str, lenders: set[str]) -> list[str]:
+        """Return the multibind interfaces that borrow the address of one of these interfaces."""
+        found = self.plan.config.contexts.get(context)
+        interfaces = found.interfaces.values() if found is not None else ()
+        return [one.name for one in interfaces if one.kind == "multibind" and one.unnumbered in lenders]
 
     def _tunnel(self, number: int, tunnel: Tunnel) -> TunnelPlan:
         plan, config = self.plan, self.plan.config
@@ -275,16 +333,16 @@ class _Planner:
                     plan.leases.add((number, entry.seq))
         numbers.drop_leases(plan.leases)
 
-    def _needs(self, made: Mapping[int, TunnelPlan], gone: Iterable[int]) -> None:
-        """Count the uses of records by the tunnels of each ASP."""
+    def _needs(self, changed: Iterable[int]) -> None:
+        """Count the uses of records by the tunnels of each ASP. `changed` are new, gone, or others than before."""
         plan, before = self.plan, self.before
         changes: dict[str, Counter[Key]] = {}
-        for number in (*made, *gone):
+        for number in changed:
             for one, sign in ((before, -1), (plan, 1)):
-                tunnel_plan = one.tunnels.get(number)
+                tunnel_plan = one.tunnels.get(number) or one.on_demand.get(number)
                 if tunnel_plan is not None and tunnel_plan.asp:
                     uses = changes.setdefault(tunnel_plan.asp, Counter())
-                    for key in _needed(one, one.config.tunnels[tunnel_plan.config.name]):
+                    for key in needed(one, tunnel_plan):
                         uses[key] += sign
         plan.records_by_asp = dict(before.records_by_asp)
         for asp, uses in changes.items():
@@ -300,17 +358,11 @@ class _Planner:
 
     def _index(self) -> None:
         plan = self.plan
-        for number, tunnel_plan in plan.tunnels.items():
-            if tunnel_plan.asp:
-                plan.tunnels_by_asp.setdefault(tunnel_plan.asp, []).append(number)
-            for port in tunnel_plan.local_ports:
-                plan.tunnels_by_port.setdefault(port, []).append(number)
-            if tunnel_plan.outer and tunnel_plan.remote:
-                peers = plan.tunnels_by_peer.setdefault(tunnel_plan.outer, {})
-                peers.setdefault(tunnel_plan.remote, []).append(number)
+        for tunnel_plan in plan.tunnels.values():
+            plan.index(tunnel_plan)
         plan.asps_with_fib = frozenset(
             tunnel_plan.asp
-            for tunnel_plan in plan.tunnels.values()
+            for tunnel_plan in (*plan.tunnels.values(), *plan.on_demand.values())
             if tunnel_plan.config.economical and tunnel_plan.asp
         )
 
@@ -330,8 +382,14 @@ def differing_needs(old: Plan, new: Plan) -> dict[str, set[Key]]:
     return found
 
 
-def _needed(plan: Plan, tunnel: Tunnel) -> Iterator[Key]:
-    if tunnel.kind == "static":
+def needed(plan: Plan, tunnel_plan: TunnelPlan) -> Iterator[Key]:
+    """Return the keys of the records that only ASPs with this tunnel need. An instance needs those of its `seq`
+    lines: the others are its on-demand tunnel's."""
+    if tunnel_plan.instance is not None:
+        yield from ike_config.of_entries(plan.config, tunnel_plan.config.entries, tunnel_plan.context)
+        return
+    tunnel = plan.config.tunnels[tunnel_plan.config.name]
+    if tunnel.kind != "manual":
         yield from ike_config.needed(plan.config, tunnel, plan.contexts, plan.flash)
         return
     context = plan.contexts.get(tunnel.interface_context, 0)

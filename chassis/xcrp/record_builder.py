@@ -37,6 +37,8 @@ def needs_record(plan: Plan, card: str, record: Record) -> bool:
         return record.asp == card or card in plan.asps_with_fib or not card.startswith(ASP)
     if isinstance(record, bus.UdpPortRecord):
         return not card.startswith(ASP)
+    if isinstance(record, bus.OnDemandRecord):
+        return record.asp == card
     if isinstance(record, bus.CircuitRecord | bus.AspRateRecord):
         return record.card == card
     return True
@@ -58,6 +60,8 @@ def fixed(change: PlanChange, *, discard: bool, esn: bool) -> Iterator[Change]:
         owner = plan.local.get((number, address))
         record = None if owner is None else bus.LocalAddressRecord(number, address, owner)
         yield (bus.LocalAddressRecord.TYPE, number, address), record
+    for demanded in sorted(change.on_demand):
+        yield (bus.OnDemandRecord.TYPE, demanded), on_demand(plan.on_demand.get(demanded))
     if change.affected.pools:
         # A change of pools makes the plan from nothing: these are all records of this type.
         yield from ((record.key, record) for record in _rates(plan))
@@ -91,13 +95,16 @@ def _interfaces(change: PlanChange, context: str, names: Iterable[str]) -> Itera
         if interface is None:
             yield (bus.InterfaceRecord.TYPE, number, name), None
             continue
+        # A multibind interface has the address that it borrows, as the source of what the router says itself.
+        lender = held.get(interface.unnumbered or "") if interface.kind == "multibind" else None
+        address = interface.address if lender is None else lender.address
         at = (context, name)
         ports, tunnels = plan.bound_ports.get(at, []), plan.bound_tunnels.get(at, [])
         record = bus.InterfaceRecord(
             context=number,
             name=name,
             kind=interface.kind,
-            address=parse_address(interface.address) if interface.address else 0,
+            address=parse_address(address) if address else 0,
             prefix_length=interface.prefix_len,
             port=ports[0] if ports else "",
             tunnel=tunnels[0] if tunnels else 0,
@@ -153,6 +160,11 @@ def _policies(change: PlanChange, esn: bool) -> Iterator[Change]:
         number = plan.contexts.get(context) or change.before.contexts.get(context, 0)
         keys.update(policy_key(Acl, name, number) for name in touched.acls.touched)
         keys.update(policy_key(IkePolicy, name, number) for name in touched.ike_policies.touched)
+    yield from needs(plan, keys, esn)
+
+
+def needs(plan: Plan, keys: Iterable[Key], esn: bool) -> Iterator[Change]:
+    """Return the records of these keys, None of one that no ASP needs."""
     contexts = {number: name for name, number in plan.contexts.items()}
     for key in sorted(keys, key=str):
         wanted = any(key in held for held in plan.records_by_asp.values())
@@ -217,6 +229,23 @@ def tunnel(plan: Plan, tunnel_plan: TunnelPlan, state: ControllerTunnel, numbers
         up=not state.unmet_condition,
         reason=state.unmet_condition,
         wanted=not tunnel_plan.config_error,
+        instance=tunnel_plan.instance,
+    )
+
+
+def on_demand(template: TunnelPlan | None) -> bus.OnDemandRecord | None:
+    """Return the record of an on-demand tunnel; None if there is no such tunnel, or no ASP for it."""
+    if template is None or not template.asp:
+        return None
+    return bus.OnDemandRecord(
+        number=template.number,
+        config=template.config,
+        asp=template.asp,
+        context=template.context,
+        outer_context=template.outer,
+        local=template.local,
+        wanted=not template.config_error,
+        reason=template.config_error,
     )
 
 

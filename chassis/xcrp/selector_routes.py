@@ -81,6 +81,12 @@ class SelectorRoutes:
                 self._added[key][number] = Candidate(COST, "tunnel", name, tunnel=number, distance=DISTANCE)
         return changed
 
+    def remove(self, number: int) -> tuple[PrefixKey, ...]:
+        """A tunnel is no more: remove its routes, and return their prefixes."""
+        keys = self.of_tunnel(number)
+        self._remove(number)
+        return keys
+
     def _remove(self, number: int) -> None:
         for key in self._of_tunnel.pop(number, ()):
             del self._added[key][number]

@@ -6,13 +6,13 @@ from typing import Any
 
 from chassis.bus.messages import Attributes
 from chassis.bus.records import CircuitRecord, NextHop, RouteRecord
-from chassis.model.router import Tunnel
 from chassis.net.address import format_address, format_mac, format_prefix
 from chassis.xcrp import ike_config, waiting_changes
 from chassis.xcrp.events import History
 from chassis.xcrp.node import NodeState
+from chassis.xcrp.plan import TunnelPlan
 from chassis.xcrp.state import ControllerState
-from chassis.xcrp.tunnels import ON_DEMAND
+from chassis.xcrp.tunnels import ASP, NO_PEER
 
 STATUS_EVENTS = 50
 """Events in `status` (count); `events` returns all that are kept."""
@@ -82,8 +82,10 @@ def _card_type(node: NodeState, card: str) -> str:
 
 
 def tunnels(node: NodeState) -> list[Row]:
-    rows = [tunnel(node, number) for number in node.plan.tunnels]
-    return rows + [on_demand(config) for config in node.plan.on_demand()]
+    """Return the rows of all tunnels. An on-demand tunnel has one row, with the number of its instances."""
+    plans = node.plan.tunnels.values()
+    rows = [tunnel(node, one.number) for one in plans if one.instance is None]
+    return rows + [on_demand(node, number) for number in node.plan.on_demand]
 
 
 def tunnel(node: NodeState, number: int, *, detail: bool = True) -> Row:
@@ -109,6 +111,7 @@ def tunnel(node: NodeState, number: int, *, detail: bool = True) -> Row:
         "since": state.since,
         "waiting": _waiting(node, number),
         **(_negotiated(node, number) if detail and state.negotiated else {}),
+        **_instance(tunnel_plan),
     }
 
 
@@ -120,9 +123,47 @@ def _waiting(node: NodeState, number: int) -> list[str]:
     return waiting_changes.changes(node.configured.tunnels[held.name], held)
 
 
-def on_demand(config: Tunnel) -> Row:
-    """Return the row of an on-demand tunnel."""
-    return {"name": config.name, "number": 0, "kind": config.kind, "up": False, "reason": ON_DEMAND}
+def on_demand(node: NodeState, number: int) -> Row:
+    """Return the row of an on-demand tunnel. It is up while one of its instances is."""
+    template = node.plan.on_demand[number]
+    config = template.config
+    instances = node.plan.instances.get(number, {})
+    up = sum(map(node.tunnel_up, instances))
+    reason = "" if up else template.config_error or NO_PEER
+    if reason == NO_PEER and not node.asp_usable(template.asp):
+        reason = f"{ASP}: {template.asp} is down"
+    return {
+        "name": config.name,
+        "number": number,
+        "kind": config.kind,
+        "mode": "economical" if config.economical else "circuit-based",
+        "asp": template.asp,
+        "context": config.interface_context,
+        "outer_context": config.context,
+        "interface": config.interface or "",
+        "local": config.local or "",
+        "up": up > 0,
+        "reason": reason,
+        "instances": len(instances),
+        "instances_up": up,
+        "max_tunnels": config.max_tunnels or 0,
+        "ike_policy": config.ike_policy or "",
+    }
+
+
+def _instance(tunnel_plan: TunnelPlan) -> Row:
+    """Return what only an instance of an on-demand tunnel has: its peer, profile and inner address."""
+    one = tunnel_plan.instance
+    if one is None:
+        return {}
+    return {
+        "identity": one.identity,
+        "profile": one.profile,
+        "assigned": format_prefix((one.address, one.prefix_length)) if one.address else "",
+        "pool": one.pool,
+        "session": one.session,
+        "peer_since": one.since,
+    }
 
 
 def _negotiated(node: NodeState, number: int) -> Row:
@@ -223,7 +264,7 @@ def _next_hop(node: NodeState, hop: NextHop) -> Row:
         "card": hop.card,
         "port": hop.port,
         "address": format_address(hop.address) if hop.address else "",
-        "tunnel": tunnel_plan.config.name if tunnel_plan is not None else "",
+        "tunnel": tunnel_plan.label if tunnel_plan is not None else "",
     }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from chassis.model.router import Config, Interface, Tunnel
+from chassis.model.router import Config, Context, Interface, Tunnel
 from chassis.xcrp import ike_config
 from chassis.xcrp.flash import PkiStore
 from chassis.xcrp.inventory import is_shut
@@ -24,12 +24,12 @@ SA = "manual SA not configured"
 ACL = "access list"
 QOS = "QoS policy"
 IKE = "IKE"
-ON_DEMAND = "on-demand tunnels: not emulated"
 NO_LINE_CARD = "no line card"
 LINE_CARD = "line card down"
 ROUTE = "no route to the peer"
 INSTALLING = "SAs not installed"
 NEGOTIATING = "not negotiated yet"
+NO_PEER = "no peer"
 
 
 def card_shut(card: str) -> str:
@@ -128,9 +128,14 @@ def first_config_error(
     context = config.contexts.get(tunnel.interface_context)
     if not tunnel.interface or context is None or tunnel.interface not in context.interfaces:
         return BINDING
-    if other:
+    if tunnel.kind == "on-demand":
+        fault = _multibind_fault(context, context.interfaces[tunnel.interface])
+        if fault:
+            return fault
+    elif other:
         return f"{INTERFACE}: {tunnel.interface} carries tunnel {other} already"
-    if not tunnel.local or not tunnel.remote or tunnel.context not in config.contexts:
+    ended = tunnel.local and (tunnel.remote or tunnel.kind == "on-demand")
+    if not ended or tunnel.context not in config.contexts:
         return END_POINT
     if not any(interface.kind == "loopback" for interface in holders) and not follows:
         return END_POINT
@@ -141,13 +146,25 @@ def first_config_error(
     if not tunnel.economical and not line_cards:
         return NO_LINE_CARD
     fault = (
-        ike_config.config_error(config, tunnel, flash)
-        if tunnel.kind == "static"
-        else _manual_fault(config, tunnel)
+        _manual_fault(config, tunnel)
+        if tunnel.kind == "manual"
+        else ike_config.config_error(config, tunnel, flash)
     )
     if fault:
         return fault
     return _shared_fault(config, tunnel)
+
+
+def _multibind_fault(context: Context, interface: Interface) -> str:
+    """Return why on-demand tunnels cannot be bound to an interface, or empty (B-174)."""
+    if interface.kind != "multibind":
+        return f"{INTERFACE}: {interface.name} is not multibind"
+    if interface.addresses:
+        return f"{INTERFACE}: {interface.name} is not unnumbered"
+    lender = context.interfaces.get(interface.unnumbered or "")
+    if lender is None or not lender.addresses:
+        return f"{INTERFACE}: {interface.name} borrows no address"
+    return ""
 
 
 def _manual_fault(config: Config, tunnel: Tunnel) -> str:
@@ -164,7 +181,7 @@ def _manual_fault(config: Config, tunnel: Tunnel) -> str:
 
 
 def _shared_fault(config: Config, tunnel: Tunnel) -> str:
-    """Return the first undefined name that tunnels of both kinds may use, or empty."""
+    """Return the first undefined name that tunnels of every kind may use, or empty."""
     if tunnel.qos_policy and tunnel.qos_policy not in config.qos_policies:
         return f"{QOS}: {tunnel.qos_policy}"
     return ""

@@ -28,10 +28,12 @@ from chassis.bus.messages import (
     Datagrams,
     Delta,
     Hello,
+    PeerAnswer,
     PortEvent,
     Reply,
     Request,
     SaReport,
+    ToCardMessage,
     TunnelEvent,
 )
 from chassis.bus.records import CardStateRecord, CircuitRecord, RouteRecord, TunnelRecord
@@ -85,6 +87,13 @@ class FakeAsp(CardBase):
         self.up_tunnels: set[int] = set()
         self.changes: list[RecordChange] = []
         self.requests: list[Request] = []
+        self.answers: list[PeerAnswer] = []
+
+    def receive(self, message: ToCardMessage, now: float) -> list[Output]:
+        if isinstance(message, PeerAnswer):
+            self.answers.append(message)
+            return []
+        return super().receive(message, now)
 
     def on_request(self, request: Request, now: float) -> list[Output] | None:
         if request.name not in ("clear", "rekey", "ike"):
@@ -101,7 +110,7 @@ class FakeAsp(CardBase):
         events: list[Output] = []
         records = self.replica.records
         for record in records.values():
-            if not isinstance(record, TunnelRecord) or record.asp != self.card:
+            if not isinstance(record, TunnelRecord) or record.asp != self.card or record.instance is not None:
                 continue
             ready = record.up and all(("manual-sa", entry.sa) in records for entry in record.config.entries)
             if ready != (record.number in self.up_tunnels):
@@ -377,8 +386,13 @@ class Node:
         route = self.route(card, context, prefix)
         names = {number: name for name, number in self.controller.node.plan.by_name.items()}
         found = []
+        plans = self.controller.node.plan.tunnels
         for hop in route.next_hops if route is not None else ():
-            found.append(names[hop.tunnel] if hop.kind == "tunnel" else hop.port or hop.kind)
+            found.append(
+                (names.get(hop.tunnel) or plans[hop.tunnel].label)
+                if hop.kind == "tunnel"
+                else hop.port or hop.kind
+            )
         return found
 
     def circuits(self, card: str) -> dict[int, int]:

@@ -87,12 +87,6 @@ def test_one_missing_thing_is_the_reason(old: str, new: str, reason: str) -> Non
     assert [(one.up, one.wanted) for one in made if one.asp] in ([], [(False, reason == "no route to the peer")])
 
 
-def test_an_on_demand_tunnel_says_that_it_is_not_there_yet() -> None:
-    text = STATIC.replace("tunnel ipsec T\n", "tunnel ipsec T on-demand\n").replace("remote 40.0.0.2 ", "")
-    text = text.replace("  seq 10 ipsec-policy ipsec-pol access-group acl\n", "")
-    assert booted(text).tunnel("T")["reason"] == "on-demand tunnels: not emulated"
-
-
 @pytest.mark.behaviour("B-052", "B-053")
 @pytest.mark.parametrize("text", [RSA, V2_RSA])
 def test_signatures_need_the_whole_store(text: str) -> None:

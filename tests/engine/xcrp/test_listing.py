@@ -21,7 +21,7 @@ tunnel ipsec M-1 manual
   peer-end-point local 1.1.1.1 remote 3.3.3.14 context L1
 """
 )
-ORDER = ["Tun-1", "Tun-2", "S-9", "S-1", "M-1", "D-1", "D-9"]
+ORDER = ["Tun-1", "Tun-2", "D-9", "S-9", "S-1", "D-1", "M-1"]
 
 
 def names(rows: list[dict[str, Any]]) -> list[str]:
@@ -61,7 +61,7 @@ def test_slices_are_the_whole_in_order(limit: int) -> None:
         ({"card": "2/1"}, ["Tun-1", "S-9", "S-1", "M-1"]),
         ({"card": "2/1", "kind": "manual"}, ["Tun-1", "M-1"]),
         ({"kind": "static"}, ["S-9", "S-1"]),
-        ({"kind": "on-demand"}, ["D-1", "D-9"]),
+        ({"kind": "on-demand"}, ["D-9", "D-1"]),
         ({"kind": "manual", "name": "S-1"}, []),
     ],
 )
@@ -81,12 +81,12 @@ def test_a_commit_between_two_slices() -> None:
     text = MANY.replace("tunnel ipsec S-9", "tunnel ipsec S-8").replace("tunnel ipsec Tun-1", "tunnel ipsec Tun-9")
     assert node.ask("apply", text=text)["applied"]
     second = node.ask("tunnels", limit=3, after=first["next"])
-    # New tunnels are the last ones that have a number.
-    assert names(second["tunnels"]) == ["S-1", "M-1", "Tun-9"]
-    third = node.ask("tunnels", limit=2, after=second["next"])
-    assert names(third["tunnels"]) == ["S-8", "D-1"]
+    assert names(second["tunnels"]) == ["S-1", "D-1", "M-1"]
+    # New tunnels have the highest numbers.
+    third = node.ask("tunnels", limit=1, after=second["next"])
+    assert names(third["tunnels"]) == ["Tun-9"]
     node.ask("apply", text=text.replace("tunnel ipsec D-1 on-demand", "tunnel ipsec D-0 on-demand"))
-    assert names(node.ask("tunnels", after=third["next"])["tunnels"]) == ["D-9"]
+    assert names(node.ask("tunnels", after=third["next"])["tunnels"]) == ["S-8", "D-0"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,122 @@
+"""A hub with one on-demand tunnel, and an ASP that asks about peers as a test wants it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+from chassis.bus.engine import ToController
+from chassis.bus.messages import PeerAnswer, PeerDropped, PeerQuestion, TunnelEvent
+from chassis.bus.records import OnDemandRecord, TunnelRecord
+from chassis.net.address import parse_address
+from tests.support.xcrp import FakeAsp, Node
+from tests.support.xcrp_ike import PORTS, STATIC
+
+ASP = "asp 2/1"
+
+HUB = (
+    STATIC.replace(
+        """  interface TI
+    ip address 10.9.0.1/30
+""",
+        """  interface TI ipsec multibind
+    ip unnumbered lan
+  ipsec profile T
+    seq 10 ipsec-policy ipsec-pol access-group acl
+""",
+    )
+    .replace("  ip route 10.2.0.0/24 TI\n", "")
+    .replace("tunnel ipsec T\n", "tunnel ipsec T on-demand\n")
+    .replace("remote 40.0.0.2 ", "")
+    .replace("  remote-id b.example\n", "  remote-id *.example\n  ip route traffic-selector-guided\n")
+    .replace("  seq 10 ipsec-policy ipsec-pol access-group acl\n\ncard", "\ncard")
+    .replace("    identity local fqdn a.example\n", "    mode aggressive\n    identity local fqdn a.example\n")
+    .replace("    ip address 40.0.0.1/24\n", "    ip address 40.0.0.1/24\n  ip route 0.0.0.0/0 40.0.0.254\n")
+)
+
+
+class Hub(Node):
+    """A router, and what the IKE process of its ASP says to the controller."""
+
+    def __init__(self, text: str = HUB, **settings: Any) -> None:
+        super().__init__(text, settings=settings)
+        self._numbers = count(1)
+
+    @property
+    def asp(self) -> FakeAsp:
+        asp = self.cards[ASP]
+        assert isinstance(asp, FakeAsp)
+        return asp
+
+    def on_demand(self, name: str = "T") -> OnDemandRecord:
+        """The on-demand tunnel as the ASP knows it."""
+        held = self.asp.replica.records.values()
+        return next(one for one in held if isinstance(one, OnDemandRecord) and one.config.name == name)
+
+    def ask_about(
+        self, identity: str, peer: str = "50.0.0.1", *, name: str = "T", step: str = "admit", **more: Any
+    ) -> PeerAnswer | None:
+        """A peer is there: what the controller answers at once."""
+        record = self.on_demand(name)
+        question = PeerQuestion(
+            next(self._numbers), "admit", record.number, identity, record.local, parse_address(peer), 500, **more
+        )
+        self.card_does(ASP, [ToController(replace(question, step=step))])  # type: ignore[arg-type]
+        return self.answer(question.number)
+
+    def answer(self, number: int) -> PeerAnswer | None:
+        return next((one for one in self.asp.answers if one.number == number), None)
+
+    def admit(self, identity: str, peer: str = "50.0.0.1", *, name: str = "T", **more: Any) -> int:
+        """A peer is admitted: the number of its instance, whose record the ASP has."""
+        answer = self.ask_about(identity, peer, name=name, **more)
+        assert answer is not None
+        assert not answer.error, answer.error
+        assert ("tunnel", answer.tunnel) in self.asp.replica.records
+        return answer.tunnel
+
+    def refused(self, identity: str, peer: str = "50.0.0.1", *, name: str = "T") -> str:
+        answer = self.ask_about(identity, peer, name=name)
+        assert answer is not None
+        assert answer.tunnel == 0
+        return answer.error
+
+    def comes_up(self, number: int, *networks: str) -> None:
+        """The peer of an instance has SAs, for these networks behind it."""
+        selectors: list[int] = []
+        for network in networks:
+            address, _, length = network.partition("/")
+            selectors += [parse_address(address), int(length)]
+        record = self.record(number)
+        identity = record.instance.identity if record.instance is not None else ""
+        event = TunnelEvent(number, True, "", record.remote, identity, (), tuple(selectors))
+        self.asp.up_tunnels.add(number)
+        self.card_does(ASP, [ToController(event)])
+        self.run(0.01)
+
+    def goes(self, number: int, reason: str = "dead peer") -> None:
+        """The last SA of an instance is gone."""
+        self.asp.up_tunnels.discard(number)
+        self.card_does(ASP, [ToController(PeerDropped(0, number, reason))])
+
+    def record(self, number: int, card: str = ASP) -> TunnelRecord:
+        found = self.cards[card].replica.records["tunnel", number]
+        assert isinstance(found, TunnelRecord)
+        return found
+
+    def instances(self, card: str = ASP) -> dict[str, int]:
+        """Identity to number of the instances that a card has."""
+        records = self.cards[card].replica.records.values()
+        return {
+            one.instance.identity: one.number
+            for one in records
+            if isinstance(one, TunnelRecord) and one.instance is not None
+        }
+
+
+def hub(text: str = HUB, **settings: Any) -> Hub:
+    """A hub whose cards are up, with a way to any peer."""
+    node = Hub(text, **settings)
+    node.boot_all(*PORTS)
+    return node
