@@ -32,19 +32,19 @@ class LogText:
 
 TEXTS: Final[Mapping[str, LogText]] = MappingProxyType(
     {
-        "esp-icv-ah": LogText("warning", "Authentication failure. Possibly mis-matching keys."),
-        "esp-icv-esp": LogText("warning", "Authentication failure. Possibly mis-matching keys."),
+        "esp-icv-ah": LogText("error", "Authentication failure. Possibly mis-matching keys."),
+        "esp-icv-esp": LogText("error", "Authentication failure. Possibly mis-matching keys."),
         "esp-encap-mode": LogText(
-            "warning",
+            "error",
             "Encapsulation mode differs. Received in Transport mode, where expected in Tunnel mode.",
         ),
         "esp-no-inbound-sa": LogText("informational", "No Inbound SA Found."),
         "esp-late-packet": LogText("informational", "Late Packet falling out of window."),
         "esp-duplicate-packet": LogText("informational", "Repeated/duplicate packet."),
-        "esp-selector-mismatch": LogText("warning", "Packet does not match the selectors of its SA."),
+        "esp-selector-mismatch": LogText("error", "Packet does not match the selectors of its SA."),
     }
 )
-"""Messages by their id. The guide calls three of them informational and gives the others no severity."""
+"""Messages by their id. The guide calls three of them informational and gives the others no severity: M-11."""
 
 
 @dataclass(slots=True)

@@ -53,7 +53,7 @@ def test_packets_are_dropped_counted_and_logged(row: str, case: Case) -> None:
     assert before == {}
     assert router.drops() == {refused.cause: 3}
     [said] = logs(router)
-    severity = "informational" if row in INFORMATIONAL else "warning"
+    severity = "informational" if row in INFORMATIONAL else "error"
     assert (said.id, said.severity, said.facility, said.text) == (row, severity, "ipsec", SAID[row])
     assert said.values == {
         "card": ASP, "spi": refused.spi, "source": refused.source, "sequence": refused.sequence, "count": 3,
