@@ -1,6 +1,7 @@
 """What the guide recommends to do about a message of its tables 5 and 7 (chapters 15 and 17), in words of our own.
 
-Table 6 recommends nothing.
+Table 6 recommends nothing. A wrong authentication algorithm of ESP or AH has the line of a wrong key (M-14), whose
+recommendation therefore names both.
 """
 
 from __future__ import annotations
@@ -85,11 +86,8 @@ _ACTIONS: Final[Mapping[str, str]] = {
     "Configure ESP and AH alike at both ends.": """
         ikev1-p2-ah-count-mismatch ikev1-p2-esp-count-mismatch
     """,
-    "Configure the IPsec policies of both ends alike.": """
+    "Configure the IPsec policies of both ends alike: keys, and authentication algorithms.": """
         esp-icv-ah esp-icv-esp
-    """,
-    "Configure the same authentication algorithms in the IPsec policies of both ends.": """
-        esp-auth-alg
     """,
     "Configure tunnel mode at both ends; there is no transport mode.": """
         esp-encap-mode
