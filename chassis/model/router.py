@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from chassis.model.aaa import IpPool, RadiusServer
 from chassis.model.acl import Acl
 from chassis.model.ike import IkePolicy, IkeProposal
-from chassis.model.ipsec import IpsecPolicy, IpsecProposal, ManualSa, Profile, QosPolicy, TunnelEntry
+from chassis.model.ipsec import IpsecPolicy, IpsecProposal, Key, ManualSa, Profile, QosPolicy, TunnelEntry
 from chassis.model.qos import PolicingPolicy
 from chassis.model.source import Kept, kept_field, line_field, written_field, written_flag
 
@@ -186,6 +187,11 @@ class Context:
     `syslog` is the server that gets the log lines of the context, as `syslog_facility`, else local7. `vpn_rd` is
     the route distinguisher that its opening line had; it has no effect here. `enable_hash` is the password hash
     of `enable encrypted`, None without that line.
+
+    RADIUS: `radius_timeout` in seconds, `radius_deadtime` in minutes; `radius_source_port` None: that of the
+    server. `radius_nas_interface` lends its address to NAS-IP-Address. `aaa_fallback`: servers of context local
+    come next. `aaa_password` is the password of questions about peers, `aaa_accounting` set: their sessions are
+    reported.
     """
 
     name: str
@@ -200,6 +206,20 @@ class Context:
     enable_hash: str | None = field(default=None, repr=False)
     routes: tuple[StaticRoute, ...] = ()
     asp_group: str | None = None
+    aaa_authentication: str | None = None
+    aaa_fallback: str | None = None
+    aaa_accounting: str | None = None
+    aaa_password: Key | None = None
+    radius_servers: tuple[RadiusServer, ...] = ()
+    accounting_servers: tuple[RadiusServer, ...] = ()
+    radius_timeout: int = 10
+    radius_max_retries: int = 3
+    radius_deadtime: int = 5
+    radius_algorithm: Literal["first", "round-robin"] = "first"
+    radius_max_outstanding: int = 256
+    radius_source_port: int | None = None
+    radius_nas_interface: str | None = None
+    ip_pools: tuple[IpPool, ...] = ()
     keepalive: bool = False
     ike_policies: Mapping[str, IkePolicy] = field(default_factory=dict)
     acls: Mapping[str, Acl] = field(default_factory=dict)
