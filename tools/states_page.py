@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any
 
+from chassis.aaa import servers
 from chassis.ase.ike.v1 import isakmp_sa, quick_mode
 from chassis.ase.ike.v2 import child_sas, ike_sa
 from chassis.linecard import arp
@@ -27,6 +28,7 @@ MACHINES: tuple[Machine, ...] = (
     quick_mode.QUICK_MODE,
     ike_sa.IKE_SA,
     child_sas.CHILD_SA,
+    servers.RADIUS_SERVER,
 )
 """Every machine, in the order of the page. A module that has its own `StateMachine` is listed with it."""
 
