@@ -13,7 +13,8 @@ from math import inf
 from typing import Any, Final, cast
 
 from chassis.ase.entry_numbers import describe_entry
-from chassis.ase.ike.connection_manager import ConnectionManager, ConnectionState, Initiate
+from chassis.ase.ike.connection_manager import ConnectionManager, Initiate
+from chassis.ase.ike.connection_state import ConnectionState
 from chassis.ase.ike.connections import Connections
 from chassis.ase.ike.host import IkeSettings, NetworkPath, Session, read_settings
 from chassis.ase.ike.ike_sa_manager import IkeSaManager
