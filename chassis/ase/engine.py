@@ -48,12 +48,14 @@ from chassis.bus.messages import (
     Heartbeat,
     Hello,
     LogRecord,
+    PeerAnswer,
     PeerDropped,
     PeerNetworks,
     PeerQuestion,
     Reply,
     Request,
     SaEvent,
+    ToCardMessage,
 )
 from chassis.bus.records import AspRateRecord
 from chassis.bus.replication import RecordChange
@@ -148,6 +150,12 @@ class AspEngine(CardBase):
         """Send the hello; repeat the reports after the next records."""
         self._report_all = True
         return super().on_connected(now)
+
+    def receive(self, message: ToCardMessage, now: float) -> list[Output]:
+        """Act on a message of the controller. IKE asked the questions about peers."""
+        if isinstance(message, PeerAnswer):
+            return self.ike.pass_answer(message)
+        return super().receive(message, now)
 
     def on_records_changed(self, change: RecordChange, now: float) -> list[Output]:
         """Apply changed records and settings; return reports, messages to IKE and log records."""

@@ -6,15 +6,16 @@ from collections.abc import Iterable, Mapping
 from math import inf
 
 from chassis.ase.ike_messages import Configure, IkeHeartbeat, IkeReply, IkeRequest, MessageDropped
-from chassis.ase.sa_builder import STATIC
+from chassis.ase.sa_builder import NEGOTIATED
 from chassis.bus.counters import Counters
 from chassis.bus.engine import Exit, Output, ToController, ToIke
-from chassis.bus.messages import Attributes, LogRecord, Reply, Request
+from chassis.bus.messages import Attributes, LogRecord, PeerAnswer, Reply, Request
 from chassis.bus.records import (
     POLICY_KINDS,
     CertificateRecord,
     ContextRecord,
     Key,
+    OnDemandRecord,
     PolicyRecord,
     Record,
     TunnelRecord,
@@ -38,6 +39,7 @@ _ORDER = (
     ContextRecord.TYPE,
     CertificateRecord.TYPE,
     *(POLICY_KINDS[kind] for kind in (IkeProposal, IpsecProposal, IkePolicy, IpsecPolicy, Acl)),
+    OnDemandRecord.TYPE,
     TunnelRecord.TYPE,
 )
 """Kinds of records that IKE needs, in order of sending: a tunnel follows the records that it names."""
@@ -132,6 +134,10 @@ class IkeClient:
         self._requests[request.number] = done
         return [ToIke(IkeRequest(request.number, name, request.arguments))]
 
+    def pass_answer(self, message: PeerAnswer) -> list[Output]:
+        """Pass on the controller's answer to a question of IKE; a process that has ended asks again itself."""
+        return [ToIke(message)] if self.connected else []
+
     def on_reply(self, message: IkeReply) -> list[Output]:
         """Return the reply for the controller."""
         done = self._requests.pop(message.number, None)
@@ -170,7 +176,9 @@ class IkeClient:
 
     def _needs_record(self, record: Record) -> bool:
         if isinstance(record, TunnelRecord):
-            return record.asp == self._card and record.config.kind == STATIC
+            return record.asp == self._card and record.config.kind in NEGOTIATED
+        if isinstance(record, OnDemandRecord):
+            return record.asp == self._card
         if isinstance(record, PolicyRecord) and isinstance(record.value, Acl):
             return record.key in self._users
         return record.key[0] in _RANK

@@ -31,7 +31,8 @@ from chassis.model.ipsec import ManualSa, SaKeys, TunnelEntry
 
 SEQUENCE_END = MAX_SEQUENCE + 1
 
-STATIC = "static"
+NEGOTIATED = frozenset({"static", "on-demand"})
+"""Kinds of tunnels whose SAs IKE makes."""
 """Kind of a tunnel whose SAs IKE negotiates; the word is the guide's."""
 
 KILOBYTE = 1024

@@ -27,8 +27,8 @@ from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.spd import SpdEntry
 from chassis.ase.ipsec.state import StateError
 from chassis.ase.sa_builder import (
+    NEGOTIATED,
     SEQUENCE_END,
-    STATIC,
     Incomplete,
     SaPair,
     df_policy,
@@ -95,7 +95,7 @@ class AspTunnel:
     @property
     def negotiated(self) -> bool:
         """Whether IKE makes the tunnel's SAs."""
-        return self.record.config.kind == STATIC
+        return self.record.config.kind in NEGOTIATED
 
     @property
     def peer(self) -> int:

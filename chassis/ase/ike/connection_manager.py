@@ -17,12 +17,16 @@ from chassis.ase.ike.connections import Connection, PolicyEntry
 from chassis.ase.ike.errors import FailureReason
 from chassis.ase.ike.host import IkeHost, NetworkPath, Session
 from chassis.ase.ike.ike_sa_manager import IkeSaManager
+from chassis.ase.ike.instances import InstanceWatch
 from chassis.ase.ike_messages import IkeTunnelState, SaActivateOutbound
 from chassis.net.address import format_address
 from chassis.net.udp import IKE_PORT
 
 Initiate = Callable[[IkeHost, Connection, NetworkPath], Session]
 """Makes the initiator's session of a connection; the caller then calls `start`, which sends its first message."""
+
+NOT_CONFIGURED = "the tunnel is not configured"
+"""Why the SAs of a tunnel end that was deleted or is not complete."""
 
 SIMULTANEOUS_START_INTERVAL = 1.0
 """Largest network delay (s) of a first message. IKE SAs of both ends count as simultaneous if one was
@@ -54,6 +58,7 @@ class ConnectionManager:
         """Tunnels whose attempt is due, but MAX_PARALLEL_ATTEMPTS are in progress."""
         self._to_delete: list[tuple[float, int, Session]] = []
         self._delete_count = 0
+        self._instances = InstanceWatch(manager)
 
     # time
 
@@ -68,6 +73,8 @@ class ConnectionManager:
             if state is not None and state.due == at:
                 state.due = inf
                 self._run_due(state, now)
+        while (idle := self._instances.pop_due(now)) is not None:
+            self._end_instance(self.by_tunnel[idle], now)
         while self._waiting_tunnels and self._may_initiate:
             tunnel = next(iter(self._waiting_tunnels))
             del self._waiting_tunnels[tunnel]
@@ -84,7 +91,8 @@ class ConnectionManager:
             if state is not None and state.due == at:
                 break
             heappop(self._due)
-        return min(self._due[0][0] if self._due else inf, self._to_delete[0][0] if self._to_delete else inf)
+        due = self._due[0][0] if self._due else inf
+        return min(due, self._to_delete[0][0] if self._to_delete else inf, self._instances.next_timer())
 
     # configuration
 
@@ -93,17 +101,21 @@ class ConnectionManager:
         if after is None:
             state = self.by_tunnel.get(tunnel)
             if state is not None:
-                self._end(state, "the tunnel is not configured", now)
+                gone = "the on-demand tunnel was taken down" if state.connection.on_demand else NOT_CONFIGURED
+                self._end(state, gone, now)
                 del self.by_tunnel[tunnel]
+                self._instances.on_busy(tunnel)
                 self._manager.statistics.remove(tunnel)
             return
         state = self.by_tunnel.get(tunnel)
         if state is None:
             state = self.by_tunnel[tunnel] = ConnectionState(after)
             before = None
+            if after.on_demand:
+                self._instances.on_idle(tunnel, now)
         state.connection = after
         if not after.enabled or after.config_error:
-            self._end(state, after.config_error or "the tunnel is not configured", now)
+            self._end(state, after.config_error or NOT_CONFIGURED, now)
             state.reason = after.config_error or "not configured"
         else:
             self._reconfigure(state, before, now)
@@ -163,10 +175,31 @@ class ConnectionManager:
 
     # what sessions report
 
+    def on_admitted(self, connection: Connection, now: float) -> None:
+        state = self.by_tunnel[connection.tunnel]
+        state.connection = connection
+        if not state.child_sas:
+            self._instances.on_idle(connection.tunnel, now)
+
+    def _end_instance(self, state: ConnectionState, now: float) -> None:
+        """Delete the IKE SAs of an instance that was without a CHILD SA for too long."""
+        reason = state.reason or "the peer negotiated no CHILD SA"
+        self._end(state, reason, now)
+        self._check_instance(state, reason, now)
+
+    def _check_instance(self, state: ConnectionState, reason: str, now: float) -> None:
+        """Notice that an instance lost its last CHILD SA, or everything."""
+        if not state.connection.on_demand or state.child_sas:
+            return
+        if any(not session.closed for session in state.sessions()):
+            self._instances.on_idle(state.connection.tunnel, now)
+        else:
+            self._instances.on_gone(state.connection.tunnel, reason, now)
+
     def on_established(self, session: Session, now: float) -> None:
         state = self._state_of(session)
         if state is None:
-            session.close("the tunnel is not configured", now)
+            session.close(NOT_CONFIGURED, now)
             return
         if state.pending_session is session:
             state.pending_session = None
@@ -209,6 +242,7 @@ class ConnectionManager:
         if state is None:
             return
         state.child_sas[child.serial] = child
+        self._instances.on_busy(child.tunnel)
         state.entry_failures.pop(child.entry, None)
         state.failures = 0
         if state.all_entries_up:
@@ -229,6 +263,7 @@ class ConnectionManager:
         state.current_outbound.pop(child.entry, None)
         state.reason = reason
         self.report(state)
+        self._check_instance(state, reason, now)
         serving = state.session
         if session.closed:
             return
@@ -297,6 +332,7 @@ class ConnectionManager:
                     state.failures = 0
                 self._schedule_retry(state, now)
         self.report(state)
+        self._check_instance(state, reason, now)
 
     def on_child_sends(self, tunnel: int, entry: int, serial: int) -> None:
         """Remember that a CHILD SA sends for its policy entry from now on."""
@@ -383,7 +419,7 @@ class ConnectionManager:
             self.clear(tunnel, now)
             return
         session = state.session
-        if session is not None and state.connection.may_initiate:
+        if session is not None and state.connection.may_renew:
             self._manager.run(session, session.rekey, now)
         elif session is not None:
             self._close(session, "cleared by the operator", now, keep=True)
@@ -488,6 +524,8 @@ class ConnectionManager:
         session = state.session
         if session is None or session.closed or not session.established or not session.initiator:
             return
+        if state.connection.on_demand:
+            return  # Only the peer knows which entries it wants.
         owners = self._manager.table.child_owner
         served = {
             child.entry

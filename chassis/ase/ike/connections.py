@@ -30,6 +30,7 @@ from chassis.bus.records import (
 from chassis.model.acl import Acl, AclRule
 from chassis.model.ike import IkePolicy, IkeProposal
 from chassis.model.ipsec import IpsecPolicy, IpsecProposal, TunnelEntry
+from chassis.net.address import MASKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,10 @@ class Connection:
     `identity` is ours, `expected` the peer's. `psk` is None without a preshared key. `enabled`: the configuration
     is complete. `peer_reachable`: there is a route to the peer. `config_error` says why the tunnel cannot be
     negotiated; empty if it can.
+
+    `on_demand` is the number of the on-demand tunnel whose instance this is, for one authenticated peer; 0 for a
+    static tunnel. While the peer has no instance yet, `tunnel` is 0: `policy`, `proposals` and `identity` are then
+    those with which it is authenticated. `key_from_aaa`: the policy says `pre-shared-key use-aaa`.
     """
 
     tunnel: int
@@ -87,9 +92,22 @@ class Connection:
     enabled: bool = True
     peer_reachable: bool = True
     config_error: str = ""
+    on_demand: int = 0
+    key_from_aaa: bool = False
+
+    @property
+    def is_candidate(self) -> bool:
+        """Whether this is an on-demand tunnel as it is before a peer has an instance of it."""
+        return bool(self.on_demand) and not self.tunnel
 
     @property
     def may_initiate(self) -> bool:
+        """Whether this end may bring the tunnel up. That of an on-demand peer waits for the peer (guide 9.3)."""
+        return not self.on_demand and self.may_renew
+
+    @property
+    def may_renew(self) -> bool:
+        """Whether this end may negotiate a new IKEv1 phase 1 while there is an IKE SA."""
         return self.policy.connection_type != "responder-only"
 
     @property
@@ -125,6 +143,14 @@ class ConnectionGroup:
         return found[0] if found else None
 
 
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The authenticated peer of an instance: its identity, and its preshared key if AAA gave it."""
+
+    identity: IkeIdentity
+    psk: bytes | None = field(default=None, repr=False)
+
+
 STATIC = "static"
 _PROPOSALS = frozenset({POLICY_KINDS[IkeProposal], POLICY_KINDS[IpsecProposal]})
 _ELSEWHERE: dict[str, Any] = {
@@ -132,6 +158,7 @@ _ELSEWHERE: dict[str, Any] = {
 }  # fmt: skip
 """Fields of a policy that are empty there, because a `Connection` has them itself."""
 _P = TypeVar("_P")
+R = TypeVar("R")
 GroupKey = tuple[int, int, int, int]
 """(context, local address, remote address, version)."""
 
@@ -153,6 +180,10 @@ class Connections:
         self._groups: dict[GroupKey, ConnectionGroup] = {}
         self._credentials: dict[int, Credentials] = {}
         self._certificates: dict[int, dict[Key, CertificateRecord]] = {}
+        self._peers: dict[int, Peer] = {}
+        """The peers of instances that were authenticated here, by tunnel."""
+        self.generation = 0
+        """It changes with every record that is not a tunnel's."""
         self.problems: list[str] = []
         """Errors in certificates since the caller last cleared this list."""
 
@@ -206,6 +237,20 @@ class Connections:
         self._groups[key] = group
         return group
 
+    def set_peer(self, tunnel: int, peer: Peer) -> Connection | None:
+        """Store who the peer of an instance is; return the instance's connection, None if there is none."""
+        before = self.by_tunnel.get(tunnel)
+        if before is None or not before.on_demand:
+            return None
+        self._peers[tunnel] = peer
+        after = self._connection(tunnel)
+        self._index(before, after)
+        return after
+
+    def records(self, kind: type[R]) -> list[R]:
+        """Return the records of a type that is not a tunnel's."""
+        return [record for record in self._records.values() if isinstance(record, kind)]
+
     # inside
 
     def _apply_record(self, key: Key, record: Record | None, touched: dict[int, None], contexts: set[int]) -> None:
@@ -213,16 +258,18 @@ class Connections:
         if kind == TunnelRecord.TYPE:
             number = int(key[1])
             known = number in self._tunnels
-            if isinstance(record, TunnelRecord) and record.config.kind == STATIC:
+            if isinstance(record, TunnelRecord) and (record.config.kind == STATIC or record.instance is not None):
                 self._tunnels[number] = record
                 self._use(number, _needs(record))
             elif known:
                 del self._tunnels[number]
+                self._peers.pop(number, None)
                 self._use(number, frozenset())
             else:
                 return
             touched[number] = None
             return
+        self.generation += 1
         if record is None:
             self._records.pop(key, None)
         else:
@@ -259,68 +306,89 @@ class Connections:
 
     def _index(self, before: Connection | None, after: Connection | None) -> None:
         if before is not None:
-            key = _group_key(before)
             del self.by_tunnel[before.tunnel]
-            del self._members[key][before.tunnel]
-            if not self._members[key]:
-                del self._members[key]
-            self._groups.pop(key, None)
+            if not before.on_demand:
+                key = _group_key(before)
+                del self._members[key][before.tunnel]
+                if not self._members[key]:
+                    del self._members[key]
+                self._groups.pop(key, None)
         if after is not None:
-            key = _group_key(after)
             self.by_tunnel[after.tunnel] = after
-            self._members.setdefault(key, {})[after.tunnel] = None
-            self._groups.pop(key, None)
+            if not after.on_demand:
+                # The peer of an instance is found by its identity alone, never by its address.
+                key = _group_key(after)
+                self._members.setdefault(key, {})[after.tunnel] = None
+                self._groups.pop(key, None)
 
     def _connection(self, number: int) -> Connection | None:
         record = self._tunnels.get(number)
         if record is None:
             return None
-        context = self._records.get((ContextRecord.TYPE, record.outer_context))
-        context_name = context.name if isinstance(context, ContextRecord) else str(record.outer_context)
-        policy = self._policy(IkePolicy, record.config.ike_policy or "", record.outer_context)
+        policy = self.ike_policy(record.config.ike_policy, record.outer_context)
         if policy is None:
             return None
-        proposals = tuple(
-            one
-            for one in (self._policy(IkeProposal, ref.name) for ref in policy.proposals)
-            if one is not None and one.version == policy.version and one.exists
-        )
+        ends = self.policy_connection(policy, record.outer_context, record.local)
         entries: tuple[PolicyEntry, ...] = ()
-        config_error = ""
+        config_error = ends.config_error
         try:
-            if not proposals:
-                raise ConfigError(f"IKE policy {policy.name} has no proposal")
-            _check(proposals)
-            entries = tuple(
-                part
-                for entry in record.config.entries
-                for part in _negotiated_parts(self._entry(record, entry), policy.version)
-            )
-            if not entries:
-                raise ConfigError("no IPsec policy")
+            if not config_error:
+                entries = tuple(
+                    part
+                    for entry in record.config.entries
+                    for part in _negotiated_parts(self._entry(record, entry), ends.version)
+                )
+                if not entries:
+                    raise ConfigError("no IPsec policy")
         except ConfigError as error:
             config_error = str(error)
-        own, peer = policy.identity_local, policy.identity_remote
-        expected = record.config.remote_id or (peer.value if peer is not None else "")
-        return Connection(
+        instance = record.instance
+        if instance is not None and instance.address:
+            entries = _for_address(entries, instance.address)
+        expected = record.config.remote_id or remote_identity(policy)
+        found = replace(
+            ends,
             tunnel=record.number,
             name=record.config.name,
-            context=record.outer_context,
-            context_name=context_name,
-            local=record.local,
             remote=record.remote,
-            version=policy.version,
-            policy=replace(policy, **_ELSEWHERE),
-            proposals=proposals,
             entries=entries,
-            identity=IkeIdentity.of(own.value) if own is not None else IkeIdentity.address(record.local),
             expected=IkeIdentity.of(expected) if expected else IkeIdentity.address(record.remote),
-            psk=policy.psk,
-            credentials=self._credentials.get(record.outer_context),
-            keepalive=isinstance(context, ContextRecord) and context.keepalive,
             enabled=record.wanted,
             peer_reachable=record.up,
             config_error=config_error,
+            on_demand=0 if instance is None else instance.on_demand,
+        )
+        peer = self._peers.get(number)
+        return found if peer is None else replace(found, expected=peer.identity, psk=peer.psk or found.psk)
+
+    def ike_policy(self, name: str | None, context: int) -> IkePolicy | None:
+        """Return an IKE policy of a context; None if it does not exist."""
+        return self._policy(IkePolicy, name or "", context)
+
+    def policy_connection(self, policy: IkePolicy, context: int, local: int) -> Connection:
+        """Return what a policy says of a connection of `local` in a context; what a tunnel adds is empty."""
+        record = self._records.get((ContextRecord.TYPE, context))
+        found = (self._policy(IkeProposal, ref.name) for ref in policy.proposals)
+        proposals = tuple(one for one in found if one is not None and one.version == policy.version and one.exists)
+        own, key = policy.identity_local, policy.pre_shared_key
+        return Connection(
+            tunnel=0,
+            name="",
+            context=context,
+            context_name=record.name if isinstance(record, ContextRecord) else str(context),
+            local=local,
+            remote=0,
+            version=policy.version,
+            policy=replace(policy, **_ELSEWHERE),
+            proposals=proposals,
+            entries=(),
+            identity=IkeIdentity.of(own.value) if own is not None else IkeIdentity.address(local),
+            expected=IkeIdentity.address(0),
+            psk=policy.psk,
+            credentials=self._credentials.get(context),
+            keepalive=isinstance(record, ContextRecord) and record.keepalive,
+            config_error=_error_in(policy, proposals),
+            key_from_aaa=key is not None and key.form == "aaa",
         )
 
     def _policy(self, kind: type[_P], name: str, context: int = 0) -> _P | None:
@@ -379,7 +447,10 @@ def _needs(record: TunnelRecord) -> frozenset[Key]:
     return frozenset(keys)
 
 
-def _check(proposals: tuple[IkeProposal, ...]) -> None:
+def _error_in(policy: IkePolicy, proposals: tuple[IkeProposal, ...]) -> str:
+    """Return why a policy with these proposals cannot be used; empty if it can."""
+    if not proposals:
+        return f"IKE policy {policy.name} has no proposal"
     for proposal in proposals:
         known = (
             proposal.encryption_algorithm in CIPHERS
@@ -388,4 +459,24 @@ def _check(proposals: tuple[IkeProposal, ...]) -> None:
             and proposal.dh_group in GROUPS
         )
         if not known:
-            raise ConfigError(f"IKE proposal {proposal.name} names an unknown algorithm")
+            return f"IKE proposal {proposal.name} names an unknown algorithm"
+    return ""
+
+
+def remote_identity(policy: IkePolicy) -> str:
+    """Return the identity of peers that a policy expects; empty if it says nothing."""
+    return "" if policy.identity_remote is None else policy.identity_remote.value
+
+
+def _for_address(entries: tuple[PolicyEntry, ...], address: int) -> tuple[PolicyEntry, ...]:
+    """Return the entries with the peer's side cut to the address that was assigned to it (RFC 7296 2.19)."""
+    cut: list[PolicyEntry] = []
+    for entry in entries:
+        rules = tuple(
+            replace(rule, destination=(address, 32))
+            for rule in entry.rules or (AclRule(0),)
+            if not (rule.destination[0] ^ address) & MASKS[rule.destination[1]]
+        )
+        if rules:
+            cut.append(replace(entry, rules=rules))
+    return tuple(cut)

@@ -38,7 +38,7 @@ from chassis.ase.ike_messages import (
     UdpEncapsulation,
 )
 from chassis.bus.arguments import fault
-from chassis.bus.messages import Attributes
+from chassis.bus.messages import Attributes, PeerAnswer
 
 IKE_HEARTBEAT_INTERVAL = 1.0
 """Time (s) between two heartbeats."""
@@ -68,7 +68,7 @@ class IkeEngine:
         """`random(n)` returns n unpredictable octets."""
         self.asp = asp
         self._connections = Connections()
-        self.ike_sa_manager = IkeSaManager(asp, random, settings or IkeSettings(), self._connections.group)
+        self.ike_sa_manager = IkeSaManager(asp, random, settings or IkeSettings(), self._connections)
         self.connection_manager = ConnectionManager(self.ike_sa_manager, INITIATE)
         self.ike_sa_manager.reports = self.connection_manager
         self._receiver = IkeReceiver(self.ike_sa_manager, RESPOND, random)
@@ -107,6 +107,10 @@ class IkeEngine:
         elif isinstance(message, PeerAlive):
             for tunnel in message.tunnels:
                 self.connection_manager.on_peer_alive(tunnel, now)
+        elif isinstance(message, PeerAnswer):
+            session = self.ike_sa_manager.questions.close(message.number)
+            if session is not None:
+                self.ike_sa_manager.run(session, session.on_peer_answer, message, now)
         elif isinstance(message, Acquire):
             self.connection_manager.on_acquire(message.tunnel, message.entry, now)
         elif isinstance(message, IkeRequest):

@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from chassis.ase.ike.child_sa import ChildSa
-from chassis.ase.ike.connections import Connection, ConnectionGroup, PolicyEntry
+from chassis.ase.ike.connections import Connection, ConnectionGroup, Peer, PolicyEntry
 from chassis.ase.ike.errors import FailureReason
+from chassis.ase.ike.on_demand import OnDemandGroup
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike_messages import FromIke
+from chassis.bus.messages import PeerAnswer
 from chassis.net.udp import IKE_PORT, NAT_PORT
 
 SOFT_LIFETIME_REACHED = "soft limit of seconds"
@@ -83,7 +85,8 @@ class Session(Protocol):
     spi: bytes
     """Our SPI (IKEv1: cookie), by which the receiver finds the session of a message."""
     connection: Connection | None
-    """None while a responder does not know the peer's identity yet."""
+    """None while a responder does not know the peer's identity yet; a candidate while it waits for the instance of
+    an on-demand peer."""
     established: bool
     orphaned: bool
     """IKEv1: the ISAKMP SA was deleted; the session holds its CHILD SAs until another one takes them over."""
@@ -133,6 +136,9 @@ class Session(Protocol):
 
     def on_inbound_traffic(self, now: float) -> None:
         """Restart dead peer detection: a CHILD SA received packets of the peer."""
+
+    def on_peer_answer(self, answer: PeerAnswer, now: float) -> None:
+        """Go on with the controller's answer to the question that this session asked last."""
 
     def on_configuration(self, connection: Connection, now: float) -> None:
         """Use a changed connection for new SAs; the existing SAs stay (guide chapter 11)."""
@@ -186,6 +192,28 @@ class IkeHost(Protocol):
 
     def group(self, context: int, local: int, remote: int, version: int) -> ConnectionGroup | None:
         """Return the connections between two addresses; None if there are none."""
+
+    def on_demand(self, context: int, local: int, version: int) -> OnDemandGroup | None:
+        """Return the on-demand tunnels of a local address; None if there are none."""
+
+    def ask_key(self, session: Session, candidate: Connection) -> int:
+        """Ask the controller for the key of the peer that `candidate` expects; return the number of the question.
+
+        The answer comes to `session.on_peer_answer`. 0: too many of these questions are open.
+        """
+
+    def ask_admission(self, session: Session, candidate: Connection, after: int, *, wants_address: bool) -> int:
+        """Ask the controller for the instance of an authenticated peer, as `ask_key`.
+
+        `after` is the number of the question about its key, 0 for none. `wants_address`: the peer asks for an
+        inner address (RFC 7296 2.19).
+        """
+
+    def is_asking(self, session: Session) -> bool:
+        """Return whether a question of the session is open."""
+
+    def admit(self, tunnel: int, peer: Peer) -> Connection | None:
+        """Return the connection of an instance, which is this peer's from now on; None if there is none."""
 
     def new_ike_spi(self) -> bytes:
         """Return a new SPI of eight octets, not zero and not in use."""
@@ -265,6 +293,9 @@ class IkeReports(Protocol):
 
     def on_rekeyed(self, old: Session, new: Session) -> None:
         """`new`, which `old` made, serves the tunnel from now on."""
+
+    def on_admitted(self, connection: Connection, now: float) -> None:
+        """The instance of `connection` has an authenticated peer."""
 
     def on_child_sends(self, tunnel: int, entry: int, serial: int) -> None:
         """A CHILD SA was installed and sends for its entry from now on."""

@@ -8,11 +8,13 @@ from math import inf
 from typing import Any, Final
 
 from chassis.ase.ike.child_sa import ChildSa
-from chassis.ase.ike.connections import Connection, ConnectionGroup, PolicyEntry
+from chassis.ase.ike.connections import Connection, ConnectionGroup, Connections, Peer, PolicyEntry
 from chassis.ase.ike.errors import FailureReason
 from chassis.ase.ike.host import IkeReports, IkeSettings, NetworkPath, Session
 from chassis.ase.ike.log import IkeLogger
+from chassis.ase.ike.on_demand import OnDemandGroup, OnDemandTunnels
 from chassis.ase.ike.payloads.numbers import Protocol
+from chassis.ase.ike.peer_questions import PeerQuestions
 from chassis.ase.ike_messages import FromIke, IkeLog, IkePacket, SaActivateOutbound, SaInstall
 from chassis.ase.ipsec.sa import MIN_SPI
 from chassis.bus.messages import LogRecord
@@ -200,16 +202,17 @@ class IkeSaManager:
         asp: str,
         random: Callable[[int], bytes],
         settings: IkeSettings,
-        group: Callable[[int, int, int, int], ConnectionGroup | None],
+        connections: Connections,
     ) -> None:
-        """`random(n)` returns n unpredictable octets. `group` is that of `Connections`."""
+        """`random(n)` returns n unpredictable octets."""
         self.asp = asp
         self.settings = settings
         self.statistics = IkeStatistics()
         self.table = IkeSaTable()
         self._random = random
-        self._group = group
-        self._logger = IkeLogger(asp, group)
+        self._connections = connections
+        self._on_demand = OnDemandTunnels(connections)
+        self._logger = IkeLogger(asp, connections.group)
         self._now = 0.0
         self._wall = 0.0
         self._out: list[FromIke] = []
@@ -217,6 +220,7 @@ class IkeSaManager:
         self._spis: set[bytes] = set()
         self._contacts: set[tuple[int, object, object]] = set()
         self._current: Session | None = None
+        self.questions = PeerQuestions(self.output)
 
     # for the engine
 
@@ -289,7 +293,25 @@ class IkeSaManager:
         self.statistics.count(name, session.version, tunnel, number, session.spi)
 
     def group(self, context: int, local: int, remote: int, version: int) -> ConnectionGroup | None:
-        return self._group(context, local, remote, version)
+        return self._connections.group(context, local, remote, version)
+
+    def on_demand(self, context: int, local: int, version: int) -> OnDemandGroup | None:
+        return self._on_demand.group(context, local, version)
+
+    def ask_key(self, session: Session, candidate: Connection) -> int:
+        return self.questions.ask_key(session, candidate, session.path)
+
+    def ask_admission(self, session: Session, candidate: Connection, after: int, *, wants_address: bool) -> int:
+        return self.questions.ask_admission(session, candidate, session.path, after, wants_address)
+
+    def is_asking(self, session: Session) -> bool:
+        return self.questions.is_open(session)
+
+    def admit(self, tunnel: int, peer: Peer) -> Connection | None:
+        connection = self._connections.set_peer(tunnel, peer)
+        if connection is not None:
+            self.reports.on_admitted(connection, self._now)
+        return connection
 
     def new_ike_spi(self) -> bytes:
         while True:
@@ -318,6 +340,10 @@ class IkeSaManager:
         return len(self._spis)
 
     def new_serial(self, tunnel: int) -> int:
+        connection = self._connections.by_tunnel.get(tunnel)
+        if connection is not None and connection.on_demand:
+            # Instances come and go, and another one may have the number later: one count serves all of them.
+            tunnel = 0
         serial = self._serials[tunnel] = self._serials.get(tunnel, 0) + 1
         return serial
 
@@ -336,7 +362,7 @@ class IkeSaManager:
 
     def on_established(self, session: Session, now: float) -> None:
         self.table.mark_authenticated(session)
-        if session.connection is not None:
+        if session.connection is not None and not session.connection.on_demand:
             # A later INITIAL-CONTACT would make the peer delete this IKE SA.
             self._contacts.add(_contact_key(session.connection))
         self.reports.on_established(session, now)
@@ -355,10 +381,16 @@ class IkeSaManager:
         self.reports.on_failed(session, failure, now, entry)
 
     def on_closed(self, session: Session, reason: str, now: float) -> None:
+        self.questions.drop(session, reason)
         self.reports.on_closed(session, reason, now)
+        connection = session.connection
+        if connection is not None and connection.tunnel not in self._connections.by_tunnel:
+            # It counted a little more after its tunnel was deleted.
+            self.statistics.remove(connection.tunnel)
 
     def may_send_initial_contact(self, connection: Connection) -> bool:
-        return _contact_key(connection) not in self._contacts
+        # On-demand peers come and go, and always initiate: nothing is kept to know which ones were here before.
+        return not connection.on_demand and _contact_key(connection) not in self._contacts
 
     def on_initial_contact(self, session: Session, now: float) -> None:
         self.reports.on_initial_contact(session, now)
@@ -372,7 +404,7 @@ class IkeSaManager:
             call(*arguments)
         finally:
             self._current = before
-        if session.connection is not None:
+        if session.connection is not None and session.connection.tunnel:
             self.statistics.assign_to_tunnel(session.spi, session.connection.tunnel)
         elif session.closed:
             self.statistics.assign_to_tunnel(session.spi, 0)

@@ -19,6 +19,7 @@ from hashlib import blake2b
 from math import inf
 from typing import Final
 
+from chassis.ase.ike.connections import ConnectionGroup
 from chassis.ase.ike.host import IkeHost, NetworkPath, Session
 from chassis.ase.ike.ike_sa_manager import IkeSaManager
 from chassis.ase.ike.log import TEMPLATES
@@ -245,7 +246,7 @@ class IkeReceiver:
                 manager.log("ikev1-invalid-xchange-type", {"value": header.exchange}, None, path, now)
             return None
         group = manager.group(path.context, path.local, path.remote, 1)
-        if group is None or not any(member.enabled and member.may_respond for member in group.members):
+        if not self._answers(group, path, 1):
             self._log_no_connection(path, 1, now)
             if group is None:
                 self._send_error_v1(header, NotifyTypeV1.NO_PROPOSAL_CHOSEN, path, data, now)
@@ -270,7 +271,7 @@ class IkeReceiver:
             self._send_error_v2(header, NotifyTypeV2.INVALID_IKE_SPI, b"", data, path, now)
             return None
         group = manager.group(path.context, path.local, path.remote, 2)
-        if group is None or not any(member.enabled and member.may_respond for member in group.members):
+        if not self._answers(group, path, 2):
             self._log_no_connection(path, 2, now)
             if group is None:
                 self._send_error_v2(header, NotifyTypeV2.NO_PROPOSAL_CHOSEN, b"", data, path, now)
@@ -286,6 +287,12 @@ class IkeReceiver:
         session.receives = asked
         manager.table.add_responder(session, path, _init_mark(header, data), now)
         return session
+
+    def _answers(self, group: ConnectionGroup | None, path: NetworkPath, version: int) -> bool:
+        """Return whether a tunnel with this peer, or an on-demand tunnel of the local address, responds."""
+        if group is not None and any(member.enabled and member.may_respond for member in group.members):
+            return True
+        return self._manager.on_demand(path.context, path.local, version) is not None
 
     def _has_cookie(self, data: bytes, path: NetworkPath, now: float) -> bool:
         """Return whether the request has a valid cookie; if not, request one (RFC 7296 2.6)."""

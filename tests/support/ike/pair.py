@@ -28,6 +28,7 @@ from chassis.ase.ike_messages import (
     SaInstall,
     SaUpdateAddress,
 )
+from chassis.bus.messages import PeerDropped, PeerQuestion
 from chassis.bus.records import CertificateRecord, ContextRecord, PolicyRecord, Record, TunnelRecord
 from chassis.model.acl import Acl, AclRule
 from chassis.model.ike import Identity, IkePolicy, IkeProposal, PreSharedKey, ProposalRef
@@ -205,6 +206,8 @@ class End:
     deleted: list[SaDelete] = field(default_factory=list)
     expiring: list[SaExpire] = field(default_factory=list)
     moves: list[SaUpdateAddress] = field(default_factory=list)
+    questions: list[PeerQuestion | PeerDropped] = field(default_factory=list)
+    """What this end asked its controller about peers, and told it of them."""
     dead: bool = False
 
     def next_timer(self) -> float:
@@ -307,6 +310,8 @@ class EnginePair:
         self.flown = self.unsent = 0
         self.lost: list[tuple[float, int]] = []
         self.a, self.b = self._end(a), self._end(b)
+        self.others: list[End] = []
+        """Further ends."""
         self.ends = {NAT if nat else a.local: self.a, b.local: self.b}
         self.configure(self.a, a.records(), whole=True)
         self.configure(self.b, b.records(), whole=True)
@@ -407,20 +412,21 @@ class EnginePair:
             self.give(receiver, PeerUsesSa(*name))
 
     def _step(self, deadline: float) -> bool:
-        at = min(self._heap[0][0] if self._heap else inf, *(end.next_timer() for end in (self.a, self.b)))
+        everyone = (self.a, self.b, *self.others)
+        at = min(self._heap[0][0] if self._heap else inf, *(end.next_timer() for end in everyone))
         if at > deadline:
             self.now = deadline
             return False
         self.now = max(self.now, at)
         if self._heap and self._heap[0][0] <= self.now:
             _, _, end, message = heappop(self._heap)
-            if end in (self.a, self.b) and not end.dead:
+            if end in everyone and not end.dead:
                 if callable(message):
                     message()
                 else:
                     self.give(end, message)
         else:
-            for end in (self.a, self.b):
+            for end in everyone:
                 if end.next_timer() <= self.now:
                     self._took(end, end.ike.on_timer(self.now))
         return True
@@ -458,6 +464,12 @@ class EnginePair:
                 end.logs.append(message.record)
             elif isinstance(message, IkeReply):
                 end.replies.append(message)
+            elif isinstance(message, PeerQuestion | PeerDropped):
+                end.questions.append(message)
+                self.on_question(end, message)
+
+    def on_question(self, end: End, message: PeerQuestion | PeerDropped) -> None:
+        """An end asks its controller about a peer, or tells it that one is gone."""
 
     def _wire(self, end: End, packet: IkePacket) -> None:
         there, port = packet.remote, packet.remote_port

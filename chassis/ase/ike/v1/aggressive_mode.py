@@ -11,6 +11,7 @@ from chassis.ase.ike.payloads.chain import first_of_type
 from chassis.ase.ike.payloads.numbers import NotifyTypeV1
 from chassis.ase.ike.payloads.v1 import Hash, IdV1, PayloadV1
 from chassis.ase.ike.payloads.v1_sa import SaV1
+from chassis.ase.ike.peer_questions import PeerRefused, instance_of, with_key
 from chassis.ase.ike.v1.isakmp_sa import PSK_MISMATCH_TEXT, IsakmpSa, Phase1Event, Phase1State
 from chassis.ase.ike.v1.keymat import (
     PSK,
@@ -22,6 +23,7 @@ from chassis.ase.ike.v1.keymat import (
     sa_body,
 )
 from chassis.ase.ike.v1.phase1_exchange import VENDORS, Handler, Phase1Exchange, unexpected_psk_identity
+from chassis.bus.messages import PeerAnswer
 from chassis.model.ike import IkeProposal
 
 
@@ -32,6 +34,8 @@ class AggressiveMode(Phase1Exchange):
         super().__init__(sa)
         self._claimed: IdV1 | None = None
         """The initiator's ID payload, not authenticated before AM3."""
+        self._key_question = 0
+        """Number of the question about the initiator's key; 0 if it was not asked."""
 
     def handlers(self) -> dict[Phase1State, Handler]:
         return {
@@ -96,6 +100,9 @@ class AggressiveMode(Phase1Exchange):
         claimed = exactly_one(payloads, IdV1)
         identity = IkeIdentity.received(claimed)
         found = self.matching_connections(identity)
+        if not found and self.on_demand is not None:
+            found = list(self.on_demand.matching(identity))
+            members = (*members, *self.on_demand.connections)
         # Choose the proposal first: its method decides which lines the guide has for an unexpected identity.
         ours = dict.fromkeys([proposal for one in found or members for proposal in one.proposals])
         chosen = choose_v1(offer, tuple(ours), strict_lifetime=self.sa.host.settings.strict_lifetime)
@@ -110,12 +117,24 @@ class AggressiveMode(Phase1Exchange):
         connection = phase1.members[0]
         self.store_peer_vendors(payloads)
         self.store_ke_and_nonce(payloads)
+        self._claimed = claimed
+        if connection.is_candidate:
+            self.sa.connection = connection
+            if connection.key_from_aaa and phase1.by_psk:
+                self._key_question = self.sa.host.ask_key(self.sa, connection)
+                if not self._key_question:
+                    raise NegotiationError("too many questions", "too many peers wait for a key of AAA")
+                return Phase1Event.KEY_ASKED
+        return self._send_am2(message.now)
+
+    def _send_am2(self, now: float) -> Phase1Event:
+        """Derive the keys and send AM2."""
+        phase1, connection = self.phase1, self.phase1.members[0]
         values = self.ke_and_nonce()
         phase1.derive(connection.psk, False)
-        self._claimed = claimed
         own, auth = self.auth_payloads(connection)
-        reply = (chosen.answer, *values, own, *auth, *self.cert_requests(), *VENDORS, *self.nat_payloads())
-        self.sa.send_phase_1(reply, message.now, wait=True)
+        reply = (phase1.chosen.answer, *values, own, *auth, *self.cert_requests(), *VENDORS, *self.nat_payloads())
+        self.sa.send_phase_1(reply, now, wait=True)
         return Phase1Event.AM1_RECEIVED
 
     def on_am3(self, message: IncomingMessage) -> Phase1Event | None:
@@ -139,7 +158,38 @@ class AggressiveMode(Phase1Exchange):
         self.store_nat_result(payloads, message)
         phase1.chain = after
         self.sa.path = message.path
+        if connection.is_candidate:
+            self.store_initial_contact(payloads)
+            self.sa.on_admission_asked()
+            self.sa.host.ask_admission(self.sa, connection, self._key_question, wants_address=False)
+            return Phase1Event.ADMISSION_ASKED
         self.set_authenticated(connection, identity, payloads)
+        return Phase1Event.AUTH_RECEIVED
+
+    # --- peers of on-demand tunnels ---
+
+    def on_peer_answer(self, answer: PeerAnswer, now: float) -> Phase1Event:
+        """The key came: send AM2. The tunnel came: the peer, which sent AM3, has it.
+
+        A peer that is not admitted has established its SA already, so the refusal is sent under the keys.
+        """
+        candidate = self.phase1.members[0]
+        admitting = self.sa.state is Phase1State.ADMISSION_ASKED
+        try:
+            if not admitting:
+                self.phase1.members = (with_key(candidate, answer),)
+                return self._send_am2(now)
+            self.sa.connection = instance_of(self.sa.host, candidate, answer)
+        except PeerRefused as refused:
+            raise NegotiationError(
+                "not admitted",
+                str(refused),
+                notify=NotifyTypeV1.AUTHENTICATION_FAILED,
+                encrypted=admitting,
+                final=True,
+            ) from refused
+        assert self._claimed is not None
+        self.sa.peer_identity = IkeIdentity.received(self._claimed)
         return Phase1Event.AUTH_RECEIVED
 
     def _check_hash(self, payloads: tuple[PayloadV1, ...], claimed: IdV1) -> None:

@@ -55,7 +55,11 @@ class Phase1State(Enum):
     MM2_SENT = "main mode: SA answered"
     MM4_SENT = "main mode: KE and nonce answered"
     AM1_SENT = "aggressive mode: SA, KE and identity sent"
+    KEY_ASKED = "aggressive mode: waits for the peer's key"
+    """The controller was asked for the preshared key of the identity in AM1."""
     AM2_SENT = "aggressive mode: answered with proof"
+    ADMISSION_ASKED = "aggressive mode: waits for the peer's tunnel"
+    """The peer is authenticated, and the controller was asked for its instance of an on-demand tunnel."""
     ESTABLISHED = "established"
     REPLACED = "established, with a successor"
     """A newer ISAKMP SA of the same connection has its CHILD SAs; this one is deleted after a delay."""
@@ -74,6 +78,8 @@ class Phase1Event(Enum):
     """Message 5 or 6 of main mode, or 3 of aggressive mode, and the peer is authenticated."""
     AM1_RECEIVED = "message 1 of aggressive mode"
     AM2_RECEIVED = "message 2 of aggressive mode"
+    KEY_ASKED = "key asked for"
+    ADMISSION_ASKED = "tunnel asked for"
     SUCCESSOR_ESTABLISHED = "successor established"
     SUCCESSOR_GONE = "successor gone"
     ORPHAN = "deleted or expired, CHILD SAs stay"
@@ -93,15 +99,22 @@ PHASE_1 = StateMachine(
                 _E.BEGIN_AGGRESSIVE: _S.AM1_SENT,
                 _E.MM1_RECEIVED: _S.MM2_SENT,
                 _E.AM1_RECEIVED: _S.AM2_SENT,
+                _E.KEY_ASKED: _S.KEY_ASKED,
                 _E.CLOSE: _S.CLOSED,
             },
+            _S.KEY_ASKED: {_E.AM1_RECEIVED: _S.AM2_SENT, _E.CLOSE: _S.CLOSED},
             _S.MM1_SENT: {_E.MM2_RECEIVED: _S.MM3_SENT, _E.CLOSE: _S.CLOSED},
             _S.MM3_SENT: {_E.KE_RECEIVED: _S.MM5_SENT, _E.CLOSE: _S.CLOSED},
             _S.MM5_SENT: {_E.AUTH_RECEIVED: _S.ESTABLISHED, _E.CLOSE: _S.CLOSED},
             _S.MM2_SENT: {_E.KE_RECEIVED: _S.MM4_SENT, _E.CLOSE: _S.CLOSED},
             _S.MM4_SENT: {_E.AUTH_RECEIVED: _S.ESTABLISHED, _E.CLOSE: _S.CLOSED},
             _S.AM1_SENT: {_E.AM2_RECEIVED: _S.ESTABLISHED, _E.CLOSE: _S.CLOSED},
-            _S.AM2_SENT: {_E.AUTH_RECEIVED: _S.ESTABLISHED, _E.CLOSE: _S.CLOSED},
+            _S.AM2_SENT: {
+                _E.AUTH_RECEIVED: _S.ESTABLISHED,
+                _E.ADMISSION_ASKED: _S.ADMISSION_ASKED,
+                _E.CLOSE: _S.CLOSED,
+            },
+            _S.ADMISSION_ASKED: {_E.AUTH_RECEIVED: _S.ESTABLISHED, _E.CLOSE: _S.CLOSED},
             _S.ESTABLISHED: {
                 _E.SUCCESSOR_ESTABLISHED: _S.REPLACED,
                 _E.ORPHAN: _S.ORPHANED,
@@ -123,6 +136,8 @@ One ISAKMP SA, in both roles. Phase 1 is main mode or aggressive mode (RFC 2409 
 the message that was sent last, and the next message of the peer leads to the next state. A message that is not
 due in a state, or that fails a check, changes no state: it is dropped, so that a forged message does not end
 the exchange of the real peer. The responder of main mode computes no Diffie-Hellman secret before message 5.
+For a peer of an on-demand tunnel the responder of aggressive mode waits twice for the controller: after message 1
+for the preshared key, if AAA has it, and after message 3 for the tunnel. The peer may send quick modes meanwhile.
 
 An ISAKMP SA is established when the peer is authenticated. Quick modes and informational exchanges follow. IKEv1
 cannot rekey it: a new phase 1 of the same connection replaces it, and takes over its CHILD SAs and the requests
@@ -269,6 +284,8 @@ class IsakmpSa(Session):
         self.ids_evicted = False
         """More than MAX_MESSAGE_IDS were used: not every used one is remembered."""
         self._used_ids: dict[int, None] = {}
+        self._held: list[IncomingMessage] = []
+        """What the peer sent under the keys before it was admitted, MAX_HELD_MESSAGES at most."""
         self._notify_count = (-1, 0)
         """The second (s) and the number of notifications in it."""
 
@@ -277,8 +294,8 @@ class IsakmpSa(Session):
         self.state, _ = PHASE_1.transition(self.state, event)
         self.established = self.state in ESTABLISHED_STATES
         self.orphaned = self.state is Phase1State.ORPHANED
-        # Message 3 of main mode has our cookie in it (RFC 2408 2.5.3).
-        self.receives = self.state is Phase1State.MM4_SENT
+        # Message 3 of either mode has our cookie in it (RFC 2408 2.5.3).
+        self.receives = self.state in (Phase1State.MM4_SENT, Phase1State.ADMISSION_ASKED)
         self.closed = self.state is Phase1State.CLOSED
 
     @property
@@ -326,6 +343,11 @@ class IsakmpSa(Session):
             self._retransmission = Retransmission.start(self.host.settings, (data,), now, verified=self.initiator)
         self.host.send(self.path, data)
 
+    def on_admission_asked(self) -> None:
+        """The peer sent message 3 of aggressive mode: stop to repeat message 2, and keep what it sends next."""
+        self._retransmission = None
+        self._held = []
+
     def initial_contact_notify(self, connection: Connection) -> tuple[NotifyV1, ...]:
         """Return INITIAL-CONTACT if it is due, else nothing."""
         if not self.host.may_send_initial_contact(connection):
@@ -366,6 +388,8 @@ class IsakmpSa(Session):
 
     def timeout_failure(self) -> FailureReason:
         """Return why phase 1 fails if the peer did not answer in time."""
+        if self.host.is_asking(self):
+            return FailureReason("no answer about the peer", f"nothing was answered about {self.peer} in time")
         text = f"{self.peer} does not answer"
         if self.psk_may_differ():
             text += " our authentication; the preshared keys of the two ends may differ"

@@ -21,6 +21,7 @@ from chassis.ase.ike.crypto.signatures import v1_sign, v1_verify
 from chassis.ase.ike.errors import NegotiationError, Row
 from chassis.ase.ike.identity import IkeIdentity, printable
 from chassis.ase.ike.ike_proposals import NoMatch, choose_v1
+from chassis.ase.ike.on_demand import OnDemandGroup
 from chassis.ase.ike.payloads.numbers import CertEncoding, ExchangeType, IdType, NotifyTypeV1
 from chassis.ase.ike.payloads.v1 import (
     CertReqV1,
@@ -38,6 +39,7 @@ from chassis.ase.ike.payloads.v1_sa import SaV1
 from chassis.ase.ike.v1 import keymat
 from chassis.ase.ike.v1.isakmp_sa import IsakmpSa, Phase1Event, Phase1State
 from chassis.ase.ike.v1.keymat import IncomingMessage, Phase1Negotiation, exactly_one
+from chassis.bus.messages import PeerAnswer
 from chassis.model.ike import IkeProposal
 
 MAX_CERTIFICATES: Final = 8
@@ -78,6 +80,14 @@ class Phase1Exchange(ABC):
     def handlers(self) -> dict[Phase1State, Handler]:
         """Return the handler of the next message of the peer, by state."""
 
+    def on_peer_answer(self, answer: PeerAnswer, now: float) -> Phase1Event:
+        """Go on with the controller's answer to a question of this exchange; only aggressive mode asks any.
+
+        Raises:
+            NegotiationError: the peer is refused.
+        """
+        raise AssertionError("no question was asked")
+
     @abstractmethod
     def start(self, connection: Connection, now: float) -> Phase1Event:
         """Send message 1."""
@@ -94,21 +104,26 @@ class Phase1Exchange(ABC):
         group = self.sa.host.group(path.context, path.local, path.remote, 1)
         members = () if group is None else group.members
         answering = tuple([one for one in members if one.enabled and one.may_respond and not one.config_error])
+        if not answering and self.on_demand is not None:
+            if mode != "aggressive":
+                raise _wrong_mode(mode, "aggressive")
+            return ()
         if not answering:
             raise NegotiationError("no matching connection", "no IKEv1 connection answers this peer")
         if len(members) == 1:
             self.sa.connection = members[0]
         fitting = tuple([one for one in answering if one.policy.mode == mode])
-        if not fitting:
-            configured = _MODE_NAMES[answering[0].policy.mode]
-            values = {"received": _MODE_NAMES[mode], "configured": configured}
-            row: Row = ("ikev1-p1-xchange-type-mismatch", values)
-            text = f"the peer initiates {mode} mode, but {configured} is configured"
-            notify = NotifyTypeV1.UNSUPPORTED_EXCHANGE_TYPE
-            raise NegotiationError("exchange mode", text, rows=(row,), notify=notify)
+        if not fitting and (mode != "aggressive" or self.on_demand is None):
+            raise _wrong_mode(mode, answering[0].policy.mode)
         self.phase1.group = group
         self.phase1.members = fitting
         return fitting
+
+    @property
+    def on_demand(self) -> OnDemandGroup | None:
+        """The on-demand tunnels of our address, whose peers are known by their identities alone."""
+        path = self.sa.path
+        return self.sa.host.on_demand(path.context, path.local, 1)
 
     def store_choice(self, payloads: tuple[PayloadV1, ...], proposals: Sequence[IkeProposal]) -> None:
         """Store the transform that the responder chose.
@@ -256,8 +271,9 @@ class Phase1Exchange(ABC):
     def matching_connections(self, identity: IkeIdentity) -> list[Connection]:
         """Return the eligible connections that expect this identity and have the chosen proposal, if one was."""
         phase1 = self.phase1
-        assert phase1.group is not None
-        known = phase1.group.by_identity.get(identity.key, ())
+        if phase1.choice is not None and phase1.members[0].is_candidate:
+            return list(phase1.members)  # They were chosen by the identity.
+        known = () if phase1.group is None else phase1.group.by_identity.get(identity.key, ())
         allowed = {id(member) for member in phase1.members}
         return [
             one
@@ -362,6 +378,14 @@ class Phase1Exchange(ABC):
         """Return the prefix of the ids of the guide's texts about identities in certificates."""
         by_identity_alone = not self.sa.initiator and self.phase1.mode == ExchangeType.AGGRESSIVE_MODE
         return "ikev1-cert-id-dialin" if by_identity_alone else "ikev1-cert-id"
+
+
+def _wrong_mode(received: str, configured: str) -> NegotiationError:
+    """Return the error for a peer that opens in another mode than the configured one."""
+    values = {"received": _MODE_NAMES[received], "configured": _MODE_NAMES[configured]}
+    row: Row = ("ikev1-p1-xchange-type-mismatch", values)
+    text = f"the peer initiates {received} mode, but {_MODE_NAMES[configured]} is configured"
+    return NegotiationError("exchange mode", text, rows=(row,), notify=NotifyTypeV1.UNSUPPORTED_EXCHANGE_TYPE)
 
 
 def unexpected_psk_identity(identity: IkeIdentity, *, encrypted: bool) -> NegotiationError:

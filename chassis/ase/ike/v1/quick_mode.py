@@ -461,7 +461,7 @@ class QuickMode(Exchange):
             child,
             entry,
             suite,
-            outer=(path.local, path.remote),
+            outer=(connection.local, connection.remote),
             outbound=self._keys(suite, peers, secret),
             inbound=self._keys(suite, ours, secret),
             rules=entry.rules,

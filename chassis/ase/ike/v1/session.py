@@ -23,15 +23,19 @@ from chassis.ase.ike.retransmit import DpdState, ReplyCacheV1, message_digest
 from chassis.ase.ike.v1.aggressive_mode import AggressiveMode
 from chassis.ase.ike.v1.informational import Informational
 from chassis.ase.ike.v1.isakmp_sa import ESTABLISHED_STATES, IsakmpSa, Phase1State
-from chassis.ase.ike.v1.keymat import NO_COOKIE, IncomingMessage, Phase1Negotiation
+from chassis.ase.ike.v1.keymat import NO_COOKIE, IncomingMessage, Phase1Negotiation, is_encrypted
 from chassis.ase.ike.v1.main_mode import MainMode
 from chassis.ase.ike.v1.phase1_exchange import Phase1Exchange
 from chassis.ase.ike.v1.phase2 import QuickModes
+from chassis.bus.messages import PeerAnswer
 
 PHASE_1_EXCHANGES: Final[Mapping[int, type[Phase1Exchange]]] = MappingProxyType(
     {ExchangeType.MAIN_MODE: MainMode, ExchangeType.AGGRESSIVE_MODE: AggressiveMode}
 )
 """The exchange of phase 1 by its type."""
+
+MAX_HELD_MESSAGES: Final = 8
+"""Messages of a peer that are kept until it is admitted (count): a quick mode for each of a few rules."""
 
 
 class SessionV1(IsakmpSa):
@@ -93,6 +97,8 @@ class SessionV1(IsakmpSa):
             self._receive_phase_1(message)
         elif self.phase1.cky_i != header.spi_i:
             self.host.count("decryption failures")
+        elif self.state is Phase1State.ADMISSION_ASKED:
+            self._hold(message)
         elif header.exchange == ExchangeType.QUICK_MODE:
             if self.state is Phase1State.AM2_SENT and header.spi_r == self.phase1.cky_r:
                 # The peer has our cookie from AM2, and its AM3 was lost: AM2 makes it send AM3 again.
@@ -148,6 +154,34 @@ class SessionV1(IsakmpSa):
         self.transition(event)
         if self.state in ESTABLISHED_STATES:
             self._on_established(now)
+
+    def _hold(self, message: IncomingMessage) -> None:
+        """Keep a message under the keys until the peer is admitted; it repeats what is too much."""
+        encrypted = is_encrypted(message) and message.header.spi_r == self.phase1.cky_r
+        if encrypted and len(self._held) < MAX_HELD_MESSAGES:
+            if all(message.data != held.data for held in self._held):
+                self._held.append(message)
+        else:
+            self.host.count("unexpected messages")
+
+    def on_peer_answer(self, answer: PeerAnswer, now: float) -> None:
+        if self.closed:
+            return
+        try:
+            self.transition(self._phase_1.on_peer_answer(answer, now))
+        except NegotiationError as error:
+            if error.encrypted:
+                # The peer has established the SA.
+                self.send_informational((self.isakmp_sa_delete(),), now)
+            self._on_negotiation_error(error, self.path, now)
+            self.abort(error.failure, now)
+            return
+        if self.state not in ESTABLISHED_STATES:
+            return
+        self._on_established(now)
+        held, self._held = self._held, []
+        for message in held:
+            self.receive(message.data, message.header, message.path, now)
 
     def _on_established(self, now: float) -> None:
         """Start the lifetime, replace older ISAKMP SAs, report, and start the quick modes that wait."""
@@ -296,7 +330,7 @@ class SessionV1(IsakmpSa):
         pending = self.pending_successor
         if pending is not None and not pending.closed and not pending.established:
             return
-        if not connection.may_initiate:
+        if not connection.may_renew:
             self.soft = inf
             text = "the peer must initiate the next phase 1"
             self.host.log_own("peer renews", "info", text, self, self.path, now)

@@ -265,6 +265,8 @@ class ChildNegotiation:
             NegotiationError: the peer's SPIs are reserved.
         """
         sa, entry, choice = self._sa, chosen.entry, chosen.choice
+        connection = sa.connection
+        assert connection is not None
         if not _spis_valid(choice):
             raise syntax_error_v2("the peer answered with reserved SPIs")
         suite, ike = choice.suite, sa.ike_keymat
@@ -296,7 +298,7 @@ class ChildNegotiation:
             sa.child_report(child),
             entry,
             suite,
-            outer=(sa.path.local, sa.path.remote),
+            outer=(connection.local, connection.remote),
             outbound=sa_keys(suite, choice.peer_spis, outbound),
             inbound=sa_keys(suite, spis_in, inbound),
             rules=chosen.rules,

@@ -40,9 +40,11 @@ from chassis.ase.ike.payloads.numbers import AuthMethod, CertEncoding, ExchangeT
 from chassis.ase.ike.payloads.v2 import PayloadV2, find_notify
 from chassis.ase.ike.payloads.v2_payloads import Auth, CertReqV2, CertV2, IdV2, NotifyV2
 from chassis.ase.ike.payloads.v2_sa import SaV2
+from chassis.ase.ike.peer_questions import PeerRefused, instance_of, with_key
 from chassis.ase.ike.v2.create_child_sa import ChildNegotiation, ChildOffer, CreateChildTask, NewChild, Nonces
 from chassis.ase.ike.v2.ike_sa import IkeSa, IkeSaEvent, IkeSaState, Task
 from chassis.ase.ike.v2.informational import DeleteChildSpisTask, DeleteIkeSaTask
+from chassis.bus.messages import PeerAnswer
 
 MAX_CERTIFICATES = 8
 """Certificates that a peer may send (count)."""
@@ -365,17 +367,146 @@ class IkeAuthTask(Task):
             sa.host.release_spis(self._offer.spis)
 
 
-class _IkeAuthResponder(_Authentication):
-    """The responder's side."""
+OwnAuth = tuple[IdV2, tuple[CertV2, ...], Auth]
+"""Our ID, certificates and AUTH."""
 
-    def respond(self, payloads: tuple[PayloadV2, ...], now: float) -> None:
+
+class _IkeAuthResponder(_Authentication):
+    """The responder's side. It lasts until the response is sent, which waits for the controller if the peer is one
+    of an on-demand tunnel."""
+
+    def __init__(self, sa: IkeSa, payloads: tuple[PayloadV2, ...]) -> None:
+        super().__init__(sa)
+        self._payloads = payloads
+        self._key_question = 0
+        """Number of the question about the peer's key; 0 if it was not asked."""
+
+    def respond(self, now: float) -> None:
         sa = self._sa
         try:
-            connection, identity, certificates, auth = self._authenticate(payloads)
+            connection, identity = self._identify()
+            if connection.is_candidate and self._needs_key(connection):
+                self._ask_key(connection, identity)
+                return
+            ours = self._authenticate(connection, identity)
         except NegotiationError as refused:
-            sa.reply((notify_payload_v2(refused),), now)
-            sa.abort(refused, now)
+            self._refuse(refused, now)
             return
+        if connection.is_candidate:
+            self._ask_admission(connection, ours)
+        else:
+            sa.peer_identity = IkeIdentity.received(identity)
+            self._finish(connection, ours, now)
+
+    def _refuse(self, refused: NegotiationError, now: float) -> None:
+        self._sa.reply((notify_payload_v2(refused),), now)
+        self._sa.abort(refused, now)
+
+    # --- who the peer is ---
+
+    def _identify(self) -> tuple[Connection, IdV2]:
+        """Return the connection of the identity that the peer claims, and its ID payload.
+
+        Raises:
+            NegotiationError: no connection expects the identity, or it cannot be used with the chosen proposal.
+        """
+        sa = self._sa
+        identity = _identity(self._payloads, PayloadTypeV2.ID_I)
+        if identity is None:
+            raise syntax_error_v2("IKE_AUTH without an identity")
+        path, received = sa.path, IkeIdentity.received(identity)
+        group = sa.host.group(path.context, path.local, path.remote, 2)
+        connection = None if group is None else group.identified(received)
+        if connection is None:
+            connection = self._on_demand(received)
+        if connection is None:
+            raise authentication_error_v2(f"no tunnel expects a peer that calls itself {received}")
+        sa.connection = connection
+        if not connection.enabled or not connection.may_respond or connection.config_error:
+            reason = connection.config_error or ("only initiates" if connection.enabled else "is not configured")
+            raise authentication_error_v2(f"tunnel {connection.name}: {reason}")
+        if not self._has_proposal(connection):
+            text = f"the IKE proposal is not one of tunnel {connection.name}"
+            raise error_v2(NotifyTypeV2.NO_PROPOSAL_CHOSEN, text)
+        return connection, identity
+
+    def _on_demand(self, identity: IkeIdentity) -> Connection | None:
+        """Return the on-demand tunnel that matches an identity best; of equals, one with the chosen proposal."""
+        path = self._sa.path
+        group = self._sa.host.on_demand(path.context, path.local, 2)
+        found = () if group is None else group.matching(identity)
+        return next((one for one in found if self._has_proposal(one)), found[0] if found else None)
+
+    def _has_proposal(self, connection: Connection) -> bool:
+        return isinstance(choose_v2(self._sa.ike_keymat.choice.answer, connection.proposals), ChoiceV2)
+
+    def _authenticate(self, connection: Connection, identity: IdV2) -> OwnAuth:
+        """Return what authenticates us, once the peer is authenticated.
+
+        Raises:
+            NegotiationError: the peer or we fail to authenticate.
+        """
+        self.verify_peer(connection, identity, self._payloads)
+        return self.payloads(connection)
+
+    # --- peers of on-demand tunnels ---
+
+    def _needs_key(self, connection: Connection) -> bool:
+        """Return whether AAA has the preshared key by which the peer or we authenticate."""
+        auth = first_of_type(self._payloads, Auth)
+        by_key = auth is not None and auth.method == AuthMethod.SHARED_KEY
+        return connection.key_from_aaa and (by_key or connection.policy.authentication == "pre-shared-key")
+
+    def _ask_key(self, candidate: Connection, identity: IdV2) -> None:
+        """Ask for the preshared key of the peer.
+
+        Raises:
+            NegotiationError: too many peers wait for theirs; this one may come again.
+        """
+        sa = self._sa
+        self._key_question = sa.host.ask_key(sa, candidate)
+        if not self._key_question:
+            raise authentication_error_v2("too many peers wait for a key of AAA")
+        sa.suspend(lambda answer, now: self._on_key(candidate, identity, answer, now))
+
+    def _on_key(self, candidate: Connection, identity: IdV2, answer: PeerAnswer, now: float) -> None:
+        try:
+            candidate = with_key(candidate, answer)
+            ours = self._authenticate(candidate, identity)
+        except PeerRefused as refused:
+            self._refuse(authentication_error_v2(str(refused)), now)
+        except NegotiationError as failed:
+            self._refuse(failed, now)
+        else:
+            self._ask_admission(candidate, ours)
+
+    def _ask_admission(self, candidate: Connection, ours: OwnAuth) -> None:
+        sa = self._sa
+        sa.host.ask_admission(sa, candidate, self._key_question, wants_address=False)
+        sa.suspend(lambda answer, now: self._on_admission(candidate, ours, answer, now))
+
+    def _on_admission(self, candidate: Connection, ours: OwnAuth, answer: PeerAnswer, now: float) -> None:
+        """The controller named the instance of the peer, or refuses it.
+
+        A refusal is an AUTHENTICATION_FAILED, whatever its reason: no other notification says that there is no
+        IKE SA (RFC 7296 2.21.2).
+        """
+        sa = self._sa
+        try:
+            connection = instance_of(sa.host, candidate, answer)
+        except PeerRefused as refused:
+            text = str(refused)
+            self._refuse(NegotiationError("not admitted", text, notify=NotifyTypeV2.AUTHENTICATION_FAILED), now)
+            return
+        sa.connection, sa.peer_identity = connection, candidate.expected
+        self._finish(connection, ours, now)
+
+    # --- the response ---
+
+    def _finish(self, connection: Connection, ours: OwnAuth, now: float) -> None:
+        """Send the response, and install the first CHILD SA."""
+        sa, payloads = self._sa, self._payloads
+        identity, certificates, auth = ours
         entry, created, error = self._create_child(connection, payloads, now)
         contact = self.initial_contact(connection)
         child = created.response if created is not None else () if error is None else (notify_payload_v2(error),)
@@ -389,33 +520,6 @@ class _IkeAuthResponder(_Authentication):
         elif created is not None:
             sa.host.release_spis(created.child.spis_in)
         self.finish(payloads, now)
-
-    def _authenticate(self, payloads: tuple[PayloadV2, ...]) -> tuple[Connection, IdV2, tuple[CertV2, ...], Auth]:
-        """Return the connection of the authenticated peer, and our own ID, certificates and AUTH.
-
-        Raises:
-            NegotiationError: no connection matches, or the peer or we fail to authenticate.
-        """
-        sa = self._sa
-        identity = _identity(payloads, PayloadTypeV2.ID_I)
-        if identity is None:
-            raise syntax_error_v2("IKE_AUTH without an identity")
-        path, received = sa.path, IkeIdentity.received(identity)
-        group = sa.host.group(path.context, path.local, path.remote, 2)
-        connection = None if group is None else group.identified(received)
-        if connection is None:
-            raise authentication_error_v2(f"no tunnel expects a peer that calls itself {received}")
-        sa.connection = connection
-        if not connection.enabled or not connection.may_respond or connection.config_error:
-            reason = connection.config_error or ("only initiates" if connection.enabled else "is not configured")
-            raise authentication_error_v2(f"tunnel {connection.name}: {reason}")
-        if not isinstance(choose_v2(sa.ike_keymat.choice.answer, connection.proposals), ChoiceV2):
-            text = f"the IKE proposal is not one of tunnel {connection.name}"
-            raise error_v2(NotifyTypeV2.NO_PROPOSAL_CHOSEN, text)
-        self.verify_peer(connection, identity, payloads)
-        ours = self.payloads(connection)
-        sa.peer_identity = received
-        return connection, *ours
 
     def _create_child(
         self, connection: Connection, payloads: tuple[PayloadV2, ...], now: float
@@ -438,4 +542,4 @@ class _IkeAuthResponder(_Authentication):
 
 def respond(sa: IkeSa, payloads: tuple[PayloadV2, ...], now: float) -> None:
     """Respond to the peer's IKE_AUTH request."""
-    _IkeAuthResponder(sa).respond(payloads, now)
+    _IkeAuthResponder(sa, payloads).respond(now)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar
@@ -25,6 +26,7 @@ from chassis.ase.ike.retransmit import ReplyCacheV2, Retransmission
 from chassis.ase.ike.v2.child_sas import ChildSaEvent, ChildSaState, ChildSasV2, ChildSaV2
 from chassis.ase.ike.v2.keymat import Assembly, IkeSaKeymat, encrypt_message
 from chassis.ase.ike_messages import SaActivateOutbound, SaDelete, SaInstall, SaUpdateAddress, UdpEncapsulation
+from chassis.bus.messages import PeerAnswer
 from chassis.net.address import format_address
 from chassis.state_machine import StateMachine, without_actions
 
@@ -35,6 +37,8 @@ class IkeSaState(Enum):
     INIT_SENT = "IKE_SA_INIT sent"
     INIT_RECEIVED = "IKE_SA_INIT answered"
     """The responder waits for IKE_AUTH."""
+    AUTH_SUSPENDED = "IKE_AUTH waits for the controller"
+    """The peer of an on-demand tunnel sent IKE_AUTH: its preshared key or its tunnel was asked for."""
     AUTH_SENT = "IKE_AUTH sent"
     STANDBY = "standby"
     """Created by a rekey; the CHILD SAs did not migrate to it yet."""
@@ -53,6 +57,7 @@ class IkeSaEvent(Enum):
     RETRY_REQUESTED = "cookie or another group requested"
     INIT_RECEIVED = "IKE_SA_INIT responded"
     KEYS_DERIVED = "keys derived"
+    SUSPENDED = "key or tunnel asked for"
     AUTHENTICATED = "peer authenticated"
     STAND_BY = "created by a rekey"
     CHILDREN_MIGRATED = "CHILD SAs migrated"
@@ -76,6 +81,12 @@ _TRANSITIONS: dict[IkeSaState, dict[IkeSaEvent, IkeSaState]] = {
         IkeSaEvent.DELETED: IkeSaState.CLOSED,
     },
     IkeSaState.INIT_RECEIVED: {
+        IkeSaEvent.SUSPENDED: IkeSaState.AUTH_SUSPENDED,
+        IkeSaEvent.AUTHENTICATED: IkeSaState.ESTABLISHED,
+        IkeSaEvent.DELETED: IkeSaState.CLOSED,
+    },
+    IkeSaState.AUTH_SUSPENDED: {
+        IkeSaEvent.SUSPENDED: IkeSaState.AUTH_SUSPENDED,
         IkeSaEvent.AUTHENTICATED: IkeSaState.ESTABLISHED,
         IkeSaEvent.DELETED: IkeSaState.CLOSED,
     },
@@ -121,7 +132,8 @@ An IKE SA of either role, from the first message to its end (RFC 7296 1.2, 1.3.2
 
 The initiator sends IKE_SA_INIT, again where the responder asks for a cookie or another group, derives the keys
 and sends IKE_AUTH. The responder answers IKE_SA_INIT and waits for IKE_AUTH. Before the peer is authenticated an
-IKE SA is half open and ends at its deadline.
+IKE SA is half open and ends at its deadline. For a peer of an on-demand tunnel the responder asks the controller
+before it answers IKE_AUTH: for the preshared key, if AAA has it, and for the tunnel of the authenticated peer.
 A rekey creates the successor in standby. It is established when the CHILD SAs migrate to it, and then its
 predecessor is only waiting to be deleted. If both ends rekey at once, the successor with the lowest nonce is
 deleted unused.
@@ -135,9 +147,15 @@ ESTABLISHED_STATES = frozenset((IkeSaState.ESTABLISHED, IkeSaState.REKEYING))
 """States in which the IKE SA has CHILD SAs."""
 
 HALF_OPEN_STATES = frozenset(
-    (IkeSaState.CREATED, IkeSaState.INIT_SENT, IkeSaState.INIT_RECEIVED, IkeSaState.AUTH_SENT)
+    (
+        IkeSaState.CREATED,
+        IkeSaState.INIT_SENT,
+        IkeSaState.INIT_RECEIVED,
+        IkeSaState.AUTH_SUSPENDED,
+        IkeSaState.AUTH_SENT,
+    )
 )
-"""States in which the peer is not authenticated."""
+"""States in which the peer is not authenticated, or not admitted."""
 
 
 MAX_TASKS = 64
@@ -263,6 +281,10 @@ class CurrentRequest:
     cleartext: bytes = field(default=b"", repr=False)
 
 
+PeerAnswerHandler = Callable[[PeerAnswer, float], None]
+"""Takes the controller's answer to a question about the peer, and the time."""
+
+
 class IkeSa(Session):
     """One IKE SA of version 2: its state, and what the tasks and responders of exchanges ask of it.
 
@@ -315,6 +337,8 @@ class IkeSa(Session):
         """The policy entry whose CHILD SA is negotiated in IKE_AUTH; 0 for none."""
         self.unknown_deletes: set[tuple[int, bytes]] = set()
         """(protocol, SPI) of Deletes that matched no CHILD SA, since our last CREATE_CHILD_SA request."""
+        self.suspended: PeerAnswerHandler | None = None
+        """What goes on with IKE_AUTH when the controller answers."""
         self.delete_reason = ""
         """Why the IKE SA is being deleted."""
         self.postponed_tasks: list[tuple[float, Task]] = []
@@ -388,6 +412,12 @@ class IkeSa(Session):
         self.created_at = self.last_received = self.last_sent = now
         if self.connection is not None:
             self.soft, self.hard = self.expiry_times(self.connection.policy.lifetime, now)
+
+    def suspend(self, handler: PeerAnswerHandler) -> None:
+        """Wait for the controller's answer to a question about the peer; the peer has shown that it receives."""
+        self.transition(IkeSaEvent.SUSPENDED)
+        self.suspended = handler
+        self.receives = True
 
     # --- requests and responses ---
 
@@ -622,6 +652,7 @@ class IkeSa(Session):
         self.task_manager.clear_queue()
         self.task_manager.pending_request = None
         self.postponed_tasks.clear()
+        self.suspended = None
         self.transition(IkeSaEvent.DELETED)
         self.remove_children(reason, now)
         self.host.on_closed(self, reason, now)
@@ -631,6 +662,8 @@ class IkeSa(Session):
         if self.state in HALF_OPEN_STATES:
             peer = format_address(self.path.remote)
             text = f"{peer} does not answer" if self.initiator else f"{peer} sent no IKE_AUTH"
+            if self.suspended is not None:
+                text = f"nothing was answered about {peer} in time"
             failure = FailureReason("no response", text)
             self.host.on_failed(self, failure, now)
             self.terminate(failure.text, now)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from typing import ClassVar
 
+from chassis.ase.ike.connections import Connection
 from chassis.ase.ike.crypto.diffie_hellman import GROUPS, DhKeyPair
 from chassis.ase.ike.crypto.ikev2 import skeyseed
 from chassis.ase.ike.errors import (
@@ -26,6 +27,7 @@ from chassis.ase.ike.payloads.v2_payloads import KeV2, NonceV2, NotifyV2
 from chassis.ase.ike.v2.ike_auth import IkeAuthTask, cert_requests, hash_notify, peer_hashes
 from chassis.ase.ike.v2.ike_sa import IkeSa, IkeSaEvent, NatStatus, Task
 from chassis.ase.ike.v2.keymat import NONCE_OCTETS, IkeSaKeymat, key_exchange_payloads, shared_secret
+from chassis.model.ike import IkeProposal
 
 MAX_INIT_REQUESTS = 5
 """IKE_SA_INIT requests of one attempt (count): with a cookie, another group, a new cookie, and one to spare."""
@@ -219,10 +221,17 @@ class IkeSaInitResponder:
         sa, host, path = self._sa, self._sa.host, self._sa.path
         sa.check_payloads(message.payloads, self._now)
         group = host.group(path.context, path.local, path.remote, 2)
-        if group is None:
+        on_demand = host.on_demand(path.context, path.local, 2)
+        if group is None and on_demand is None:
             raise error_v2(NotifyTypeV2.NO_PROPOSAL_CHOSEN, "no tunnel is configured with this peer")
+        members: tuple[Connection, ...] = () if group is None else group.members
+        proposals: tuple[IkeProposal, ...] = () if group is None else group.proposals
+        if on_demand is not None:
+            # IKE_AUTH tells which tunnel is meant: it must have the proposal that is chosen here.
+            members = (*members, *on_demand.connections)
+            proposals = tuple({one.name: one for one in (*proposals, *on_demand.proposals)}.values())
         offered, nonce, ke = key_exchange_payloads(message.payloads)
-        choice = choose_v2(offered, group.proposals)
+        choice = choose_v2(offered, proposals)
         if not isinstance(choice, ChoiceV2):
             raise no_proposal_v2(choice, "IKE")
         if ke.group != choice.group:
@@ -234,7 +243,7 @@ class IkeSaInitResponder:
         sa.first_message_received = data
         sa.nonces = (nonce.value, host.random(NONCE_OCTETS))
         _store_peer_capabilities(sa, message.payloads, path)
-        requests = next((cert_requests(one) for one in group.members if cert_requests(one)), ())
+        requests = next((cert_requests(one) for one in members if cert_requests(one)), ())
         sa.transition(IkeSaEvent.INIT_RECEIVED)
         sa.reply(
             (

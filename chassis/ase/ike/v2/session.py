@@ -32,6 +32,7 @@ from chassis.ase.ike.v2.ike_sa import (
     IkeSaState,
 )
 from chassis.ase.ike_messages import SaExpire
+from chassis.bus.messages import PeerAnswer
 from chassis.net.address import format_address
 
 Responder = Callable[[IkeSa, tuple[PayloadV2, ...], float], None]
@@ -127,6 +128,12 @@ class SessionV2(IkeSa):
 
     def on_inbound_traffic(self, now: float) -> None:
         self.last_received = max(self.last_received, now)
+
+    def on_peer_answer(self, answer: PeerAnswer, now: float) -> None:
+        handler, self.suspended = self.suspended, None
+        if handler is not None:
+            handler(answer, now)
+        self.send_next_request(now)
 
     def on_configuration(self, connection: Connection, now: float) -> None:
         self.connection = connection

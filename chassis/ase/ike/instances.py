@@ -1,0 +1,50 @@
+"""When an instance of an on-demand tunnel is over (guide 9.3): its last IKE SA and its last CHILD SA are gone.
+
+The controller made the instance, and deletes it when it hears that. An instance never initiates, so one without a
+CHILD SA has IDLE_TIMEOUTS times the half-open timeout for the peer to make one; then its IKE SAs are deleted.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Final
+
+from chassis.ase.ike.ike_sa_manager import IkeSaManager
+from chassis.bus.messages import PeerDropped
+
+IDLE_TIMEOUTS: Final = 2
+"""Half-open timeouts (count) for which an instance may be without a CHILD SA."""
+
+
+class InstanceWatch:
+    """Which instances have no CHILD SA, and since when."""
+
+    def __init__(self, manager: IkeSaManager) -> None:
+        self._manager = manager
+        self._idle: dict[int, float] = {}
+        """When each instance without a CHILD SA is over (s), by tunnel."""
+
+    def on_idle(self, tunnel: int, now: float) -> None:
+        """Call it when an instance has no CHILD SA; the time runs from the first call."""
+        self._idle.setdefault(tunnel, now + IDLE_TIMEOUTS * self._manager.settings.half_open_timeout)
+
+    def on_busy(self, tunnel: int) -> None:
+        """Call it when an instance has a CHILD SA, and when it is deleted."""
+        self._idle.pop(tunnel, None)
+
+    def on_gone(self, tunnel: int, reason: str, now: float) -> None:
+        """Tell the controller that an instance has neither an IKE SA nor a CHILD SA; again while it does not
+        delete it."""
+        self._idle.pop(tunnel, None)
+        self.on_idle(tunnel, now)
+        self._manager.output(PeerDropped(0, tunnel, reason))
+
+    def pop_due(self, now: float) -> int | None:
+        """Return an instance that was without a CHILD SA for too long; None if there is none."""
+        due = next((tunnel for tunnel, at in self._idle.items() if at <= now), None)
+        if due is not None:
+            del self._idle[due]
+        return due
+
+    def next_timer(self) -> float:
+        return min(self._idle.values(), default=inf)
