@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chassis.bus.batch import Batch, Step, pack
-from chassis.bus.messages import Welcome
-from chassis.bus.records import CardStateRecord, NextHop, PortRecord
+from chassis.bus.messages import Datagram, Datagrams, Welcome
+from chassis.bus.records import CardStateRecord, NextHop, PortRecord, UdpPortRecord
 from chassis.net import icmp, ipv4
 from chassis.net.address import parse_address as ip
 from chassis.net.arp import Arp
 from chassis.net.ethernet import ETHERTYPE_ARP, HEADROOM, header
+from chassis.net.udp import Udp
 from tests.support.linecard import (
     CIRCUIT,
     CIRCUITED,
@@ -40,6 +41,7 @@ addresses = st.sampled_from(DESTINATIONS)
 payloads = st.one_of(
     st.binary(max_size=40),
     st.just(bytes(1500)),
+    st.builds(Udp, st.just(1812), st.sampled_from([1812, 1813]), st.binary(max_size=9)).map(Udp.emit),
     st.builds(icmp.echo_request, st.integers(0, 0xFFFF), st.integers(0, 9), st.binary(max_size=9)).map(
         icmp.Icmp.emit
     ),
@@ -86,6 +88,8 @@ events = st.one_of(
     st.tuples(st.just("time"), st.sampled_from([0.01, 1.0, 5.0, 4000.0])),
     st.tuples(st.just("late")),
     st.tuples(st.just("welcome")),
+    st.tuples(st.just("udp port"), st.booleans()),
+    st.tuples(st.just("datagrams"), addresses, st.sampled_from([INNER, OUTER, 9]), st.sampled_from([0, 9, 3000])),
     st.tuples(st.just("ping"), addresses),
 )
 
@@ -127,6 +131,12 @@ def act(rig: Rig, event: tuple[Any, ...]) -> None:
         rig.do(rig.card.on_stall(1.0, rig.now))
     elif what == "welcome":
         rig.do(rig.card.receive(Welcome(4, rig.version, 0.1, 5, {}), rig.now))
+    elif what == "udp port":
+        record = UdpPortRecord(1812)
+        rig.delta(*(record,) if rest[0] else (), delete=() if rest[0] else (record.key,))
+    elif what == "datagrams":
+        datagram = Datagram(rest[1], 0, ip(rest[0]), 1812, 1812, bytes(rest[2]))
+        rig.do(rig.card.receive(Datagrams((datagram,) * 3), rig.now))
     else:
         rig.request("ping", context="vpn", address=rest[0], timeout=1)
 
