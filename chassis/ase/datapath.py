@@ -297,6 +297,11 @@ class DataPath:
                 if len(found.packet) > MAX_BATCHED_IPV4_LENGTH:
                     self._host.drop(IpsecDropCause.MALFORMED)
                     continue
+                if found.is_local:
+                    octets = bytearray(HEADROOM) + found.packet
+                    whole = Batch(Step.LOCAL, octets, array("H", (len(octets),)), context=batch.context)
+                    out += self.to_local_stack(whole, Origin(transit=True, nesting=nesting), now)
+                    continue
                 body += bytearray(HEADROOM) + found.packet
                 lengths.append(HEADROOM + len(found.packet))
         if not lengths:

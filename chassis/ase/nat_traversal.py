@@ -1,8 +1,9 @@
 """Datagrams of IKE off and onto the wire, on the ports of IKE and of NAT traversal (RFC 7296 2.23, RFC 3948).
 
 In: packets that the decapsulator punts (UDP, and fragments of any protected packet), and messages of IKE. Out:
-datagrams for IKE, reassembled packets to decapsulate, and IPv4 packets to send. Fragments are reassembled first: a
-later fragment has neither SPI nor ports. Reassembly is limited by REASSEMBLY_TIMEOUT and MAX_REASSEMBLIES.
+datagrams for IKE, reassembled packets to decapsulate or for the router's own stack, and IPv4 packets to send.
+Fragments are reassembled first: a later fragment has neither SPI nor ports. Reassembly is limited by
+REASSEMBLY_TIMEOUT and MAX_REASSEMBLIES.
 """
 
 from __future__ import annotations
@@ -35,9 +36,10 @@ Drop = Callable[[str, int], None]
 
 @dataclass(frozen=True, slots=True)
 class ReassembledPacket:
-    """A protected packet that came in fragments."""
+    """A packet that came in fragments: a protected one, or UDP for the router itself."""
 
     packet: bytes
+    is_local: bool = False
 
 
 class IkeDatagrams:
@@ -134,7 +136,7 @@ class IkeDatagrams:
                 return ReassembledPacket(packet.emit()) if pieces > 1 else IpsecDropCause.MALFORMED
             data = data[len(NON_ESP_MARKER) :]
         elif udp.destination_port != IKE_PORT:
-            return IpsecDropCause.NOT_IPSEC
+            return ReassembledPacket(packet.emit(), is_local=True) if pieces > 1 else IpsecDropCause.NOT_IPSEC
         try:
             Udp.parse(packet.payload, (packet.source, packet.destination))
         except DecodeError:

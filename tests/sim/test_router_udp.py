@@ -25,6 +25,8 @@ MODEL = model(CONFIGS / "line-cards" / "lab.yaml")
 PORT, ASKING = 1812, 1645
 
 PLAIN, OTHER_PORT = ("wan", "172.16.4.2"), ("wan", "172.16.5.2")
+TUNNEL_END = ("wan", "9.9.2.1")
+"""An address at which an ASP of router b terminates IPsec."""
 ECONOMICAL, CIRCUIT = ("lan", "192.168.1.2"), ("lan", "192.168.2.2")
 
 
@@ -115,7 +117,7 @@ def lab() -> Lab:
 
 
 @pytest.mark.parametrize(("way", "clear"), [
-    (PLAIN, True), (OTHER_PORT, True), (ECONOMICAL, False), (CIRCUIT, False),
+    (PLAIN, True), (OTHER_PORT, True), (TUNNEL_END, True), (ECONOMICAL, False), (CIRCUIT, False),
 ])  # fmt: skip
 def test_questions_and_answers_by_each_way(lab: Lab, way: tuple[str, str], clear: bool) -> None:
     assert lab.answered(way)

@@ -109,6 +109,17 @@ def test_a_datagram_in_pieces() -> None:
     assert side.drops() == {"fragment": 1}
 
 
+def test_a_datagram_in_pieces_for_another_service_goes_to_the_local_stack() -> None:
+    side, _ = sides()
+    whole = datagram(1812, MESSAGE * 4)
+    pieces = [piece.emit() for piece in fragment(whole, 600)]
+    ((card, batch),) = side.give(batch_of(pieces, Step.DECAPSULATE, context=OUTER, ingress="3/11"))
+    assert (card, batch.step, batch.context) == (LC3, Step.LOCAL, OUTER)
+    assert packets_of(batch) == [whole.emit()]
+    assert side.drops() == {}
+    side.check_counts()
+
+
 def test_encapsulated_esp_in_pieces_is_opened() -> None:
     left, right = sides()
     left.ike(install(CIRCUIT, 1, encapsulation=encapsulated(B)))
@@ -131,8 +142,7 @@ def test_what_is_no_message_is_dropped_by_its_cause() -> None:
     assert (
         arrive(side, datagram(500, b"").emit(), datagram(4500, bytes(4)).emit(), datagram(4500, b"x").emit()) == []
     )
-    pieces = [piece.emit() for piece in fragment(datagram(53, MESSAGE * 4), 600)]
-    assert arrive(side, *pieces) == []
+    assert arrive(side, datagram(53, MESSAGE).emit()) == []
     assert side.drops() == {"malformed": 5, "not ipsec": 1}
     assert side.count("ike datagrams received") == 0
 
