@@ -57,7 +57,7 @@ from chassis.bus.messages import (
     SaEvent,
     ToCardMessage,
 )
-from chassis.bus.records import AspRateRecord
+from chassis.bus.records import AspRateRecord, TunnelRecord
 from chassis.bus.replication import RecordChange
 from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.tables import ForwardingTables
@@ -126,6 +126,8 @@ class AspEngine(CardBase):
         """Leases requested and not granted yet, with the end of the present lease."""
         self._installed_version = 0
         """Version of the records whose SAs are all installed."""
+        self._dropped: set[int] = set()
+        """Instances whose peers IKE dropped, until the controller, which may not know yet, deletes them."""
         self._report_all = False
         """The controller may have lost reports of tunnels without SAs, and lease requests: send them again."""
 
@@ -146,6 +148,11 @@ class AspEngine(CardBase):
         )
         return replace(hello, fresh=self.fresh and self.replica.version == 0, sas=sas, networks=networks)
 
+    def held_instances(self) -> tuple[TunnelRecord, ...]:
+        """Return the records of the peers of on-demand tunnels that IKE has not dropped."""
+        records = [state.record for number, state in self.tunnels.local.items() if number not in self._dropped]
+        return tuple([record for record in records if record.instance is not None])
+
     def on_connected(self, now: float) -> list[Output]:
         """Send the hello; repeat the reports after the next records."""
         self._report_all = True
@@ -162,6 +169,7 @@ class AspEngine(CardBase):
         self.sadb.state.mark_in_service()
         # Apply the records before the next packet, so that no decision of the old records is used.
         self.tunnels.apply(change)
+        self._dropped &= self.tunnels.local.keys()
         self.tables.apply(change)
         self.negotiated.apply_records(change)
         self.sa_statistics.apply_records(change)
@@ -282,7 +290,11 @@ class AspEngine(CardBase):
                 outputs = self.negotiated.on_tunnel_state(message)
             case IkeLog():
                 return [ToController(message.record)]
-            case PeerQuestion() | PeerDropped():
+            case PeerDropped():
+                if message.tunnel in self.tunnels.local:
+                    self._dropped.add(message.tunnel)
+                return [ToController(message)]
+            case PeerQuestion():
                 return [ToController(message)]
             case IkeReply():
                 return self.ike.on_reply(message)

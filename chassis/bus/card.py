@@ -20,6 +20,7 @@ from chassis.bus.messages import (
     Delta,
     Goodbye,
     Heartbeat,
+    HeldInstances,
     Hello,
     LogRecord,
     Reply,
@@ -30,7 +31,7 @@ from chassis.bus.messages import (
     TraceStamps,
     Welcome,
 )
-from chassis.bus.records import CardStateRecord
+from chassis.bus.records import CardStateRecord, TunnelRecord
 from chassis.bus.replication import RecordChange, Replica
 
 HEARTBEAT_INTERVAL = 0.1
@@ -38,6 +39,9 @@ HEARTBEAT_INTERVAL = 0.1
 
 HEARTBEAT_MISSES = 5
 """Missed heartbeats after which a card counts as unusable (count; S-112)."""
+
+MAX_INSTANCES_PER_PART = 250
+"""Most instances of one part of what follows a hello (count)."""
 
 HELLO_RETRY_INTERVAL = 0.5
 """Time after which a card repeats a hello that was not answered (s)."""
@@ -85,6 +89,10 @@ class CardBase:
     def hello_state(self, hello: Hello) -> Hello:
         """Return the hello with the operational state that this card still holds."""
         return hello
+
+    def held_instances(self) -> tuple[TunnelRecord, ...]:
+        """Return the instances of on-demand tunnels that this card has peers of."""
+        return ()
 
     def on_records_changed(self, change: RecordChange, now: float) -> list[Output]:
         """Act on records that a snapshot or delta changed."""
@@ -254,8 +262,23 @@ class CardBase:
         self._hello_at = now + HELLO_RETRY_INTERVAL
         self._beat_at = inf
         self._admitted = False
-        hello = Hello(PROTOCOL, self.card, self.kind, self.pid, self.boot, self.epoch, self.replica.version)
-        return [ToController(self.hello_state(hello))]
+        held = self.held_instances()
+        cuts = range(0, len(held), MAX_INSTANCES_PER_PART)
+        hello = Hello(
+            PROTOCOL,
+            self.card,
+            self.kind,
+            self.pid,
+            self.boot,
+            self.epoch,
+            self.replica.version,
+            parts=len(cuts),
+        )
+        outputs: list[Output] = [ToController(self.hello_state(hello))]
+        for number, at in enumerate(cuts, 1):
+            part = held[at : at + MAX_INSTANCES_PER_PART]
+            outputs.append(ToController(HeldInstances(number, len(cuts), part)))
+        return outputs
 
     def _heartbeat(self, now: float) -> Output:
         self._beats += 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from chassis.bus.records import Key, Record
+from chassis.bus.records import Key, Record, TunnelRecord
 
 PROTOCOL = 3
 """Version of the control protocol, sent in the `Hello`; a controller refuses another one with `Goodbye`."""
@@ -84,7 +84,7 @@ class Hello:
     """First message of a card on every connection: its name and boot, and the state that it holds.
 
     `epoch` and `version` are 0 in a new process. `fresh`: the ASP found no mapped SA state, so its sequence
-    numbers must continue from the controller's lease.
+    numbers must continue from the controller's lease. `parts` `HeldInstances` follow it.
     """
 
     protocol: int
@@ -98,6 +98,17 @@ class Hello:
     sas: tuple[SaReport, ...] = ()
     ports: tuple[str, ...] = ()
     networks: tuple[PeerNetworks, ...] = ()
+    parts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HeldInstances:
+    """Part `part` of `parts` of the instances of on-demand tunnels that an ASP has peers of, as it holds their
+    records. They follow the hello at once; it counts when the last one is there."""
+
+    part: int
+    parts: int
+    instances: tuple[TunnelRecord, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +307,7 @@ class Goodbye:
 
 FromCard = (
     Hello
+    | HeldInstances
     | Heartbeat
     | PortEvent
     | NeighbourEvent

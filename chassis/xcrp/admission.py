@@ -8,10 +8,12 @@ state is replaced.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
 
 from chassis.bus.engine import Output, ToCard, ToLauncher
-from chassis.bus.messages import PROTOCOL, Goodbye, Heartbeat, Hello, Welcome
+from chassis.bus.messages import PROTOCOL, Goodbye, Heartbeat, HeldInstances, Hello, Welcome
+from chassis.bus.records import TunnelRecord
 from chassis.xcrp import inventory
 from chassis.xcrp.cards import (
     GREETED_STATES,
@@ -35,6 +37,8 @@ class Admission:
         self._node = state.node
         self._handover = Handover(state.node)
         self._reconcile_deadline = inf
+        self._partial: dict[str, tuple[Hello, list[HeldInstances]]] = {}
+        """Hellos of cards of whose instances not all parts are there yet."""
 
     # the reconcile window
 
@@ -63,6 +67,7 @@ class Admission:
                 entry.last_heartbeat = now
         state.reconciled = True
         self._handover.on_all_met()
+        node.hold_instances(self._reports.held_instances())
         node.commit(state.config, now)
         self._reports.process_before_plan(now)
         outputs = state.publish()
@@ -163,6 +168,36 @@ class Admission:
             return [ToCard(card, Goodbye(f"protocol {hello.protocol}; this controller speaks {PROTOCOL}"))]
         if hello.boot < entry.boot:
             return [ToCard(card, Goodbye(f"start {hello.boot} of {card}; start {entry.boot} is newer"))]
+        if hello.parts:
+            self._partial[card] = (hello, [])
+            return []
+        return self._greet(entry, hello, (), now)
+
+    def on_held_instances(self, card: str, message: HeldInstances, now: float) -> list[Output]:
+        """A part of the instances that a card holds. With the last one its hello counts; a part out of order is
+        ignored with the hello, which the card repeats."""
+        entry, partial = self._node.cards.get(card), self._partial.get(card)
+        if entry is None or partial is None:
+            self._state.count_ignored("instances without a hello")
+            return []
+        hello, parts = partial
+        if (message.part, message.parts) != (len(parts) + 1, hello.parts):
+            self._state.count_ignored("instances out of order")
+            del self._partial[card]
+            return []
+        parts.append(message)
+        if message.part < message.parts:
+            return []
+        del self._partial[card]
+        if hello.boot < entry.boot:
+            return []
+        held = [record for part in parts for record in part.instances if record.asp == card]
+        return self._greet(entry, hello, held, now)
+
+    def _greet(self, entry: CardEntry, hello: Hello, held: Sequence[TunnelRecord], now: float) -> list[Output]:
+        """Act on a hello; `held` are the instances of on-demand tunnels that the card holds."""
+        state, node, card = self._state, self._node, entry.card
+        self._partial.pop(card, None)
         outputs = self.process_pending(now) + self._publish_freed(self._handover.on_card_runs(card, hello.boot))
         was = entry.state
         action = entry.transition(_hello_event(entry, hello))
@@ -176,7 +211,7 @@ class Admission:
         if action is AdmissionAction.ADMIT:
             # Other cards fence the old process before they get records of its successor.
             outputs += state.publish()
-        lines = self._reports.adopt(entry, hello, now)
+        lines = self._reports.adopt(entry, hello, held, now)
         if state.reconciled:
             lines += node.update_dependents(entry, now)
             outputs += state.publish()
@@ -211,6 +246,9 @@ class Admission:
         elif action is AdmissionAction.UNSUBSCRIBE:
             entry.down_reason = reason
             node.publisher.unsubscribe(card)
+            # Its process has ended, and its peers with it.
+            lines = node.end_instances_of(card, f"{card} {reason}", now)
+            outputs += state.publish() + state.events(lines, now)
         elif action in (AdmissionAction.FENCE, AdmissionAction.FENCE_AND_UNSUBSCRIBE):
             if action is AdmissionAction.FENCE_AND_UNSUBSCRIBE:
                 node.publisher.unsubscribe(card)
@@ -233,6 +271,7 @@ class Admission:
         for entry in pending:
             if entry.state is not AdmissionState.FENCED:
                 lines += self._node.on_held_tunnels(entry.card, (), now)
+                lines += self._node.end_instances_of(entry.card, f"{entry.card} {entry.down_reason}", now)
             entry.transition(AdmissionEvent.UPDATED)
             lines += self._node.update_dependents(entry, now)
         return self._state.publish() + self._state.events(lines, now) if pending else []

@@ -12,7 +12,7 @@ from math import inf
 from typing import Any, Final
 
 from chassis.bus.engine import Output, ToCard, ToLauncher
-from chassis.bus.messages import Datagrams, Goodbye, Heartbeat, Hello, Message, Reply
+from chassis.bus.messages import Datagrams, Goodbye, Heartbeat, HeldInstances, Hello, Message, Reply
 from chassis.xcrp import (
     access_commands,
     boot_file,
@@ -180,6 +180,8 @@ class ControllerEngine:
         """A message came on this card's connection."""
         if isinstance(message, Hello):
             return self._admission.on_hello(card, message, now) + self._run_commands(now)
+        if isinstance(message, HeldInstances):
+            return self._admission.on_held_instances(card, message, now) + self._run_commands(now)
         entry = self.node.cards.get(card)
         receiver = self._receivers.get(type(message))
         if entry is None or receiver is None:
@@ -257,8 +259,9 @@ class ControllerEngine:
     # inside
 
     def _run_commands(self, now: float) -> list[Output]:
-        """Run the waiting commands in order; each waits for the commit before it."""
-        outputs: list[Output] = []
+        """Run the waiting commands in order; each waits for the commit before it. Questions about peers that came
+        before there was a plan are answered first."""
+        outputs = self._on_demand.process_early(now) if self.state.reconciled else []
         while self.state.reconciled and self._commands and not self._commits.busy:
             number, command, arguments = self._commands.pop(0)
             outputs += self._admission.process_pending(now)

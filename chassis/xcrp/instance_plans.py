@@ -98,12 +98,16 @@ def instances(plan: Plan) -> list[TunnelPlan]:
 
 def ended_lines(ended: Iterable[tuple[TunnelPlan, str]]) -> list[str]:
     """Return what the history tells of instances that ended, each with its reason: one line for each cause."""
-    by_cause: dict[tuple[str, str], list[TunnelPlan]] = {}
+    by_cause: dict[str, list[TunnelPlan]] = {}
     for gone, why in ended:
-        by_cause.setdefault((gone.config.name, why), []).append(gone)
-    return [
-        f"tunnel {gone[0].label} ended: {why}"
-        if len(gone) == 1
-        else f"tunnel {name}: {len(gone)} peers ended: {why}"
-        for (name, why), gone in by_cause.items()
-    ]
+        by_cause.setdefault(why, []).append(gone)
+    return [f"tunnel {_peers(gone)} ended: {why}" for why, gone in by_cause.items()]
+
+
+def _peers(gone: list[TunnelPlan]) -> str:
+    names = dict.fromkeys(one.config.name for one in gone)
+    if len(gone) == 1:
+        return gone[0].label
+    if len(names) == 1:
+        return f"{gone[0].config.name}: {len(gone)} peers"
+    return f"{gone[0].config.name} and {len(names) - 1} more: {len(gone)} peers"

@@ -311,9 +311,38 @@ class NodeState:
         self.ended += ended
         return instance_plans.ended_lines(ended) + self._on_tunnels_changed([], keys, now)
 
+    def end_instances_of(self, asp: str, reason: str, now: float) -> list[str]:
+        """End all instances of an ASP. Return history lines."""
+        numbers = self.plan.tunnels_by_asp.get(asp, ())
+        ended = [number for number in numbers if self.plan.tunnels[number].instance is not None]
+        return self.end_instances(ended, reason, now) if ended else []
+
     def hold_instances(self, records: Iterable[bus.TunnelRecord]) -> None:
-        """An ASP holds these instances from the controller before: the first plan takes them over."""
-        self._held.update((record.number, record) for record in records if record.instance is not None)
+        """ASPs hold these instances from the controller before: the first plan takes them over."""
+        newest: dict[tuple[int, str], bus.TunnelRecord] = {}
+        for record in sorted(records, key=lambda one: one.instance.since if one.instance is not None else 0.0):
+            if record.instance is not None:
+                newest[record.outer_context, record.instance.identity.lower()] = record
+        self._held = {record.number: record for record in newest.values()}
+
+    def on_held_instances(self, asp: str, records: Iterable[bus.TunnelRecord], now: float) -> list[str]:
+        """An ASP reports all instances that it has peers of: end the others, and take over those that are not
+        known, as of a controller that ended before this one heard of the ASP. Return history lines."""
+        held = {record.number: record for record in records if record.instance is not None}
+        known = self.plan.tunnels_by_asp.get(asp, ())
+        gone = [one for one in known if self.plan.tunnels[one].instance is not None and one not in held]
+        lines = self.end_instances(gone, "peer gone", now) if gone else []
+        for number, record in held.items():
+            if number in self.plan.tunnels or record.instance is None:
+                continue
+            template = self.plan.on_demand.get(record.instance.on_demand)
+            made = instance_plans.carry_over(instance_plans.held_plan(record), template, self.plan.config)
+            if isinstance(made, str) or self.instances.of(made.outer, record.instance.identity) is not None:
+                continue
+            self._held[number] = record
+            lines += self.add_instance(made, now)
+            del self._held[number]
+        return lines
 
     def _count_needs(self, tunnel_plan: TunnelPlan, sign: int) -> None:
         """Count the records that an instance needs at its ASP; publish what that begins or ceases to need."""

@@ -6,7 +6,7 @@ Before the first plan is made they are kept, with what the ASPs' hellos report.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any, Final
@@ -23,6 +23,7 @@ from chassis.bus.messages import (
     TunnelEvent,
     Value,
 )
+from chassis.bus.records import TunnelRecord
 from chassis.xcrp.cards import CardEntry
 from chassis.xcrp.id_allocator import LEASE_SIZE
 from chassis.xcrp.inventory import ASP, LINE_CARD
@@ -37,11 +38,12 @@ Receiver = Callable[[CardEntry, Any, float], list[Output]]
 @dataclass(slots=True)
 class _BeforePlan:
     """What an ASP reported before the first plan: the tunnels of which it holds SAs, the networks behind their
-    peers, and its last report about each tunnel."""
+    peers, its last report about each tunnel, and the instances of on-demand tunnels that it holds."""
 
     tunnels: set[int] = field(default_factory=set)
     networks: tuple[PeerNetworks, ...] = ()
     reports: dict[int, TunnelEvent] = field(default_factory=dict)
+    instances: Sequence[TunnelRecord] = ()
 
 
 class Reports:
@@ -95,8 +97,12 @@ class Reports:
         }
         self._node.on_tunnel_reports(reports, now)
 
-    def adopt(self, entry: CardEntry, hello: Hello, now: float) -> list[str]:
-        """Adopt the operational state that a hello reports; return history lines."""
+    def held_instances(self) -> list[TunnelRecord]:
+        """Return the instances that ASPs reported before the first plan."""
+        return [record for held in self._before_plan.values() for record in held.instances]
+
+    def adopt(self, entry: CardEntry, hello: Hello, held: Sequence[TunnelRecord], now: float) -> list[str]:
+        """Adopt the operational state that a hello reports, with the instances `held`; return history lines."""
         if entry.kind != ASP:
             slot = entry.card.removeprefix("lc ") + "/"
             carrier = {port for port in self._node.carrier if not port.startswith(slot)}
@@ -105,9 +111,10 @@ class Reports:
         tunnels = {sa.tunnel for sa in hello.sas}
         if self._state.reconciled:
             self.remove(entry.card)
-            return self._node.on_held_tunnels(entry.card, tunnels, now, hello.networks)
+            lines = self._node.on_held_instances(entry.card, held, now)
+            return lines + self._node.on_held_tunnels(entry.card, tunnels, now, hello.networks)
         before = self._before_plan.setdefault(entry.card, _BeforePlan())
-        before.tunnels, before.networks = tunnels, hello.networks
+        before.tunnels, before.networks, before.instances = tunnels, hello.networks, held
         return []
 
     def remove(self, asp: str) -> None:

@@ -92,12 +92,14 @@ class Hub(Node):
         identity = record.instance.identity if record.instance is not None else ""
         event = TunnelEvent(number, True, "", record.remote, identity, (), tuple(selectors))
         self.asp.up_tunnels.add(number)
+        self.asp.networks[number] = tuple(selectors)
         self.card_does(ASP, [ToController(event)])
         self.run(0.01)
 
     def goes(self, number: int, reason: str = "dead peer") -> None:
         """The last SA of an instance is gone."""
         self.asp.up_tunnels.discard(number)
+        self.asp.networks.pop(number, None)
         self.card_does(ASP, [ToController(PeerDropped(0, number, reason))])
 
     def record(self, number: int, card: str = ASP) -> TunnelRecord:

@@ -29,6 +29,7 @@ from chassis.bus.messages import (
     Delta,
     Hello,
     PeerAnswer,
+    PeerNetworks,
     PortEvent,
     Reply,
     Request,
@@ -88,12 +89,20 @@ class FakeAsp(CardBase):
         self.changes: list[RecordChange] = []
         self.requests: list[Request] = []
         self.answers: list[PeerAnswer] = []
+        self.networks: dict[int, tuple[int, ...]] = {}
+        """Behind the peers of tunnels that are up."""
 
     def receive(self, message: ToCardMessage, now: float) -> list[Output]:
         if isinstance(message, PeerAnswer):
             self.answers.append(message)
             return []
         return super().receive(message, now)
+
+    def held_instances(self) -> tuple[TunnelRecord, ...]:
+        records = self.replica.records.values()
+        return tuple(
+            one for one in records if isinstance(one, TunnelRecord) and one.instance and one.asp == self.card
+        )
 
     def on_request(self, request: Request, now: float) -> list[Output] | None:
         if request.name not in ("clear", "rekey", "ike"):
@@ -103,7 +112,8 @@ class FakeAsp(CardBase):
 
     def hello_state(self, hello: Hello) -> Hello:
         sas = tuple(SaReport(number, 10, "in", "esp", 300, 0) for number in sorted(self.up_tunnels))
-        return replace(hello, fresh=self.fresh, sas=sas)
+        networks = tuple(PeerNetworks(number, behind) for number, behind in self.networks.items())
+        return replace(hello, fresh=self.fresh, sas=sas, networks=networks)
 
     def on_records_changed(self, change: RecordChange, now: float) -> list[Output]:
         self.changes.append(change)

@@ -11,7 +11,7 @@ import pytest
 
 from chassis.bus.messages import Delta
 from chassis.bus.replication import Publisher
-from chassis.xcrp import record_builder
+from chassis.xcrp import instance_plans, record_builder
 from chassis.xcrp.node import NodeState
 from chassis.xcrp.plan import Plan
 from chassis.xcrp.planner import make_plan
@@ -36,7 +36,9 @@ def controller(node: Node) -> NodeState:
 def records_from_nothing(state: NodeState) -> dict[Any, Any]:
     """All records of a node's present state, made without anything that was made before."""
     numbers = copy.deepcopy(state.numbers)
-    change = make_plan(state.plan.config, numbers, state.name, state.plan.flash)
+    change = make_plan(
+        state.plan.config, numbers, state.name, state.plan.flash, more=instance_plans.instances(state.plan)
+    )
     assert told(state.plan) == told(change.plan)
     assert numbers._numbers() == state.numbers._numbers()
     made: list[record_builder.Change] = [
