@@ -24,8 +24,8 @@ from chassis.net.udp import UDP_HEADER_LENGTH, Udp
 
 TTL = 64
 
-RECEIVE_RATE = 500.0
-RECEIVE_BURST = 200.0
+RECEIVE_RATE = 1000.0
+RECEIVE_BURST = 300.0
 """Datagrams (1/s, count) that one card gives the controller at most; others are dropped, by `LOCAL_RATE`."""
 
 SEND_RATE = 5000.0

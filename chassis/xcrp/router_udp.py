@@ -49,7 +49,7 @@ class RouterUdp:
         With `peers` only these far ends may send: for others the port is closed, as it is for all if `peers` is
         empty. Without, anybody may. A second call for a port replaces the first. Line cards learn of it with the
         next records that are published (`ControllerState.publish`); before the first plan that happens by itself.
-        What line cards let through is limited to some hundreds a second; a handler must bear that many from
+        Each line card lets a thousand a second through, of all ports together: a handler must bear that many from
         strangers.
 
         Raises:
