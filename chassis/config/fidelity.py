@@ -153,6 +153,8 @@ CHOICES: tuple[tuple[str, str], ...] = (
     ("`reload card`, `reload asp`, `clear arp-cache`, `clear log`", "names suggested for the box; texts are ours"),
     ("`show log` filters, `explain`",
      "ours; `explain` has the recommendations of tables 5 and 7 in our words; times are UTC"),
+    ("`clear` of SAs that IKE made",
+     "the new SA stands before the old one goes; what either end refuses ends, what is not answered stays"),
     ("Lines about dial-in users in table 5",
      "an answering IKEv1 end says them of a certificate's holder in aggressive mode: its identity alone is known"),
     ("Size of the log",

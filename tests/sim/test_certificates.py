@@ -51,7 +51,7 @@ class Routers:
         return self.paste(router, "certificate trusted rsa", pem)
 
     def clear(self) -> None:
-        self.shell.ask("a", "clear", {"tunnel": TUNNEL, "what": "all"})
+        assert "%" not in self.type("a", f"clear ike sa tunnel {TUNNEL}")
 
     def log(self, router: str) -> list[str]:
         return [record["text"] for record in self.shell.ask(router, "log", {})["records"]]

@@ -162,13 +162,12 @@ class ConnectionManager:
                 del state.entry_failures[number]
         for child in list(state.child_sas.values()):
             old, new = before.entry(child.entry), state.connection.entry(child.entry)
-            owner = self._manager.table.child_owner.get((child.tunnel, child.serial))
-            if owner is None:
+            session = state.session or self._manager.table.child_owner.get((child.tunnel, child.serial))
+            if session is None:
                 continue
-            session = state.session or owner
             if new is None:
                 if entry_and_rule(child.entry)[0] in seqs:
-                    self._manager.run(owner, owner.delete_child, child.serial, "the rule was removed", now)
+                    self._delete_child(child, "the rule was removed", now)
             elif old is not None and old.rules != new.rules and state.newest_child(child.entry) is child:
                 self._manager.run(session, session.negotiate, new, child.serial, now)
         self._request_missing_children(state, now)
@@ -204,6 +203,7 @@ class ConnectionManager:
         if state.pending_session is session:
             state.pending_session = None
         state.entry_failures.clear()
+        state.ike_cleared = False
         before, state.session = state.session, session
         if before is not None and before is not session and not before.closed:
             self._resolve_duplicate(state, session, before, now)
@@ -244,6 +244,7 @@ class ConnectionManager:
         state.child_sas[child.serial] = child
         self._instances.on_busy(child.tunnel)
         state.entry_failures.pop(child.entry, None)
+        state.children_cleared.pop(child.entry, None)
         state.failures = 0
         if state.all_entries_up:
             state.reason = ""
@@ -278,7 +279,11 @@ class ConnectionManager:
         if state is None:
             return
         spread = self._manager.random(1)[0] / 255
+        refused = failure.cause != "timeout"
         if entry is not None:
+            cleared = state.child_sas.get(state.children_cleared.get(entry.number, 0))
+            if refused and cleared is not None:
+                self._delete_child(cleared, failure.text, now)
             _, longest = self._manager.settings.backoff
             if not state.child_sas:
                 state.failures += 1
@@ -296,8 +301,11 @@ class ConnectionManager:
             state.pending_session = None
             state.schedule_retry(failure.text, now, self._manager.settings.backoff, spread)
             self._set_due(state, state.due)
-            if failure.cause == "timeout" and state.connection.keepalive:
+            if not refused and state.connection.keepalive:
                 self._peer_is_silent(state, failure.text, now)
+        elif state.ike_cleared and session.initiator and refused:
+            for one in state.sessions():
+                self._close(one, failure.text, now)
         elif state.pending_session is None and not state.all_entries_up:
             state.reason = failure.text
         self.report(state)
@@ -411,8 +419,9 @@ class ConnectionManager:
         """Negotiate the IKE SA of a tunnel again, with the present configuration (guide chapter 11).
 
         With IKEv1 its CHILD SAs stay, and the new IKE SA is established before the old one is deleted: some peers
-        delete their CHILD SAs with it. An end that may not initiate deletes the old one first, and the peer
-        initiates. With IKEv2 the CHILD SAs end with the IKE SA (RFC 7296 1.4.1) and are negotiated again.
+        delete their CHILD SAs with it. If either end refuses the new one, all SAs of the tunnel end. An end that
+        may not initiate deletes the old one first, and the peer initiates. With IKEv2 the CHILD SAs end with the
+        IKE SA (RFC 7296 1.4.1) and are negotiated again.
         """
         state = self.by_tunnel[tunnel]
         if state.connection.version == 2:
@@ -420,6 +429,7 @@ class ConnectionManager:
             return
         session = state.session
         if session is not None and state.connection.may_renew:
+            state.ike_cleared = True
             self._manager.run(session, session.rekey, now)
         elif session is not None:
             self._close(session, "cleared by the operator", now, keep=True)
@@ -430,20 +440,20 @@ class ConnectionManager:
     def clear_child_sas(self, tunnel: int, now: float) -> None:
         """Rekey the CHILD SAs of a tunnel, each before its predecessor is deleted (guide chapter 11).
 
-        Those of policy lines that were removed are deleted. IKE SAs stay. Without an established one, initiate it;
-        the CHILD SAs follow.
+        Those of removed policy lines, and those whose successor is refused, are deleted. IKE SAs stay. Without an
+        established one, initiate it; the CHILD SAs follow.
         """
         state = self.by_tunnel[tunnel]
         state.entry_failures.clear()
         for child in list(state.child_sas.values()):
-            owner = self._manager.table.child_owner.get((tunnel, child.serial))
-            if owner is not None and state.connection.entry(child.entry) is None:
-                self._manager.run(owner, owner.delete_child, child.serial, "cleared by the operator", now)
+            if state.connection.entry(child.entry) is None:
+                self._delete_child(child, "cleared by the operator", now)
         for entry in state.connection.entries:
             newest = state.newest_child(entry.number)
             serial = 0 if newest is None else newest.serial
             session = state.session or self._manager.table.child_owner.get((tunnel, serial))
             if session is not None:
+                state.children_cleared[entry.number] = serial
                 self._manager.run(session, session.negotiate, entry, serial, now)
         self._at_once(state, now)
 
@@ -475,6 +485,11 @@ class ConnectionManager:
     def _state_of(self, session: Session) -> ConnectionState | None:
         connection = session.connection
         return None if connection is None else self.by_tunnel.get(connection.tunnel)
+
+    def _delete_child(self, child: ChildSa, reason: str, now: float) -> None:
+        owner = self._manager.table.child_owner.get((child.tunnel, child.serial))
+        if owner is not None:
+            self._manager.run(owner, owner.delete_child, child.serial, reason, now)
 
     def _close(self, session: Session, reason: str, now: float, *, tell: bool = True, keep: bool = False) -> None:
         self._manager.run(session, lambda: session.close(reason, now, tell=tell, keep=keep))

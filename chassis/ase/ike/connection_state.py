@@ -51,6 +51,10 @@ class ConnectionState:
     due: float = inf
     entry_failures: dict[int, EntryFailures] = field(default_factory=dict)
     """By number of the policy entry; only entries whose last negotiation failed."""
+    ike_cleared: bool = False
+    """Whether an operator cleared an IKE SA that stands until it has a successor; one that is refused ends it."""
+    children_cleared: dict[int, int] = field(default_factory=dict)
+    """The same of CHILD SAs: their serials, by number of the policy entry."""
     reason: str = ""
     identity: str = ""
     last_report: tuple[object, ...] | None = None

@@ -15,7 +15,7 @@ from chassis.ase.ike_messages import Configure, IkePacket, PeerAlive
 from chassis.bus.records import ContextRecord, PolicyRecord, Record, TunnelRecord
 from chassis.model.acl import AclRule
 from launch.lab import counter_names
-from tests.support.ike.pair import CONTEXT, TUNNEL, A, B, Ends, EnginePair, agree, esp, other
+from tests.support.ike.pair import CONTEXT, TUNNEL, A, B, Ends, EnginePair, agree, esp, other, proposal
 
 VERSIONS = pytest.mark.parametrize("version", [1, 2])
 
@@ -629,3 +629,45 @@ def test_a_proposal_with_neither_cipher_nor_integrity_is_never_negotiated(versio
     assert not two.a.sent
     assert two.a.states[TUNNEL].reason == "IPsec proposal child has neither cipher nor integrity"
     assert not two.a.pairs
+
+
+@pytest.mark.behaviour("B-195")
+@pytest.mark.parametrize("clears", ["a", "b"])
+@pytest.mark.parametrize("there", [{"psk": b"another"}, {"proposals": (proposal(1, cipher="3des-cbc"),)}])
+def test_what_is_cleared_of_version_1_and_refused_is_gone(there: dict[str, Any], clears: str) -> None:
+    """The key or the proposal of end b has changed; whichever end clears, the next negotiation counts."""
+    ends, far = kind_of_ends(1, "both")
+    two = standing(ends, far)
+    two.configure(two.b, replace(far, **there).records(), whole=True)
+    two.run(20)
+    assert usable(two), "nothing acts before it is cleared"
+    end = getattr(two, clears)
+    two.ask(end, "clear", tunnel=TUNNEL, what="ike")
+    assert two.until(lambda: not two.a.up() and not two.b.up(), 20)
+    assert not two.a.pairs
+    assert not two.b.pairs
+    assert "refuses" in end.states[TUNNEL].reason
+    two.configure(two.b, far.records(), whole=True)
+    assert two.until(lambda: two.a.up() and two.b.up(), 120)
+    agree(two)
+
+
+@pytest.mark.behaviour("B-195")
+@VERSIONS
+def test_ipsec_sas_that_are_cleared_and_refused_are_gone(version: int) -> None:
+    ends, far = kind_of_ends(version, "both")
+    two = standing(ends, far)
+    sender = two.a.sender()
+    two.configure(two.b, replace(far, suites=(esp("", "3des-cbc", "hmac-md5-96"),)).records(), whole=True)
+    two.run(20)
+    assert two.a.sender() is sender
+    session = two.a.session
+    two.ask(two.a, "clear", tunnel=TUNNEL, what="ipsec")
+    assert two.until(lambda: not two.a.up() and not two.b.up(), 20)
+    assert not two.a.pairs
+    assert not two.b.pairs
+    assert two.a.session is session
+    assert "NO_PROPOSAL_CHOSEN" in two.a.states[TUNNEL].reason
+    two.configure(two.b, far.records(), whole=True)
+    assert two.until(lambda: two.a.up() and two.b.up(), 120)
+    agree(two)
