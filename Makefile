@@ -7,6 +7,9 @@ FLAKE_MINUTES ?= 10
 # Twice as many as there are cores: tests with real processes wait most of their time.
 WORKERS ?= $(shell expr 2 \* $$(nproc))
 
+# Compiled modules are kept: each process of a lab, and each worker's assertions, would compile all of them anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 # The files with such tests: to collect all others in every round would take a good part of the time.
 MULTIPROCESS = $(shell grep -rlE "mark(ers)?.*multiprocess" tests --include="test_*.py")
 
