@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 from hypothesis import settings
 
+from tests.support import flake, parallel
 from tests.support.statements import MARKER, Statements
 
 pytest_plugins = ["pytester"]
+
+_SLOTS = pytest.StashKey[IO[bytes]]()
 
 # Property tests have no bound on time: a busy machine is no failure.
 settings.register_profile("no deadline", deadline=None)
@@ -38,19 +43,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f'{MARKER}(*names): proves these statements of the guide, such as "B-113"')
     config.pluginmanager.register(Statements(config))
+    told = _worker(config)
+    # `make flake` is there to crowd labs.
+    if told and flake.SETTINGS not in os.environ:
+        config.pluginmanager.register(parallel.Limit(parallel.Slots(Path(told[parallel.FILE]))))
+
+
+def _worker(config: pytest.Config) -> dict[str, Any]:
+    """What xdist tells this worker; nothing in a process that is none."""
+    return getattr(config, "workerinput", {})
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker where the run's slots are: in a file without a name, so that nothing is left of it."""
+    slots = node.config.stash.setdefault(_SLOTS, tempfile.TemporaryFile())  # noqa: SIM115
+    node.workerinput[parallel.FILE] = f"/proc/{os.getpid()}/fd/{slots.fileno()}"
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Spread modules with real processes evenly over the run: several labs at once starve each other."""
-    modules: dict[str, list[pytest.Item]] = {}
-    for item in items:
-        modules.setdefault(item.nodeid.partition("::")[0], []).append(item)
-    others, labs = [], []
-    for module in modules.values():
-        (labs if any(item.get_closest_marker("multiprocess") for item in module) else others).append(module)
-    placed = [(count / len(which), module) for which in (others, labs) for count, module in enumerate(which)]
-    items[:] = [item for _, module in sorted(placed, key=lambda one: one[0]) for item in module]
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if told := _worker(config):
+        items[:] = parallel.placed(items, told["workercount"])
 
 
 @pytest.fixture(scope="session")
