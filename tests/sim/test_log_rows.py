@@ -17,7 +17,7 @@ from chassis.ase.ike.log import TEMPLATES
 from chassis.ase.ipsec.causes import OWN_MESSAGES
 from chassis.bus.log_lines import SEVERITIES
 from chassis.bus.messages import LogRecord
-from chassis.cli.views.log_actions import ACTIONS
+from chassis.cli.views.log_actions import ACTIONS, recommended
 from tests.support.log_rows import LOGGED_AS, WAYS
 from tests.support.log_seat import LogSeat
 
@@ -61,7 +61,8 @@ def test_a_row_comes_to_the_operator(row: str, seat: LogSeat, monkeypatch: pytes
     assert (severity, facility, id, text) == (record.severity, record.facility, logged, text_of(record))
     kept = {name: value.hex() if isinstance(value, bytes) else value for name, value in record.values.items()}
     assert kept.items() <= values.items()
-    advice = [f"    {ACTIONS[one.id]}" if one.id in ACTIONS else "" for one in records]
+    advice = [f"    {said}" if (said := recommended(one.id, one.values)) else "" for one in records]
+    assert recommended(record.id, record.values) == ACTIONS.get(record.id, "")
     assert seen.explained == [line for two in zip(seen.shown, advice, strict=True) for line in two if line]
 
 

@@ -52,6 +52,8 @@ def _table_5() -> dict[str, Way]:
         for row, _ in case.rows:
             ways.setdefault(row, partial(_differing, case, case.sees))
         ways.setdefault(case.told, partial(_differing, case, "a" if case.sees == "b" else "b"))
+    # Its row is about this one notification.
+    ways["ikev1-received-unprotected-notify"] = partial(_differing, table5.CASES["mode"], "a")
     for name in ("initiator", "responder"):
         ways[f"ikev1-p2-selectors-sent-{name}"] = partial(_no_mistake, table5.with_rules, "a")
         ways[f"ikev1-p2-selectors-received-{name}"] = partial(_no_mistake, table5.with_rules, "b")

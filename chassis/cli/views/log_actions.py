@@ -7,7 +7,7 @@ recommendation therefore names both.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 _ACTIONS: Final[Mapping[str, str]] = {
     "Configure the same preshared key in the IKE policies of both ends.": """
@@ -97,3 +97,19 @@ _ACTIONS: Final[Mapping[str, str]] = {
 
 ACTIONS: Final[Mapping[str, str]] = {id: action for action, ids in _ACTIONS.items() for id in ids.split()}
 """What is recommended, by message id."""
+
+_ABOUT: Final[Mapping[str, str]] = {
+    "ikev1-received-unprotected-notify": "UNSUPPORTED_EXCHANGE_TYPE",
+    "ikev1-received-notify": "INVALID_ID_INFORMATION",
+}
+"""The notification that the guide's recommendation is about, by the id of a message that takes any."""
+
+AT_THE_PEER: Final = "The peer refuses something else: look at its log, which says what it got and what it has."
+"""Ours: what is recommended about other notifications in the same messages."""
+
+
+def recommended(id: str, values: Mapping[str, Any]) -> str:
+    """Return what is recommended about a message, empty if nothing is. `values` are those of its record."""
+    if id in _ABOUT and values.get("notify") != _ABOUT[id]:
+        return AT_THE_PEER
+    return ACTIONS.get(id, "")

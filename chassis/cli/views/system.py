@@ -8,7 +8,7 @@ from typing import Final
 
 from chassis.bus.log_lines import line
 from chassis.cli.views.layout import DATE, Data, Scope, View, ViewError, columns, duration, moment
-from chassis.cli.views.log_actions import ACTIONS
+from chassis.cli.views.log_actions import recommended
 
 RELEASES: Final[Mapping[str, tuple[str, str]]] = {
     "seos": ("Redback Networks SmartEdge OS", "SEOS-12.1.1.11-Release"),
@@ -69,7 +69,7 @@ def _chosen_records(data: Data, scope: Scope) -> Data:
     """The records; where they are to be explained, each with the `action` that is recommended, or none."""
     if "explain" not in scope.values:
         return data["records"]
-    return [{**record, "action": ACTIONS.get(record["id"], "")} for record in data["records"]]
+    return [{**record, "action": recommended(record["id"], record["values"])} for record in data["records"]]
 
 
 log = View(_log, _chosen_records)
