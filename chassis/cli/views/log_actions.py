@@ -104,7 +104,7 @@ _ABOUT: Final[Mapping[str, str]] = {
 }
 """The notification that the guide's recommendation is about, by the id of a message that takes any."""
 
-AT_THE_PEER: Final = "The peer refuses something else: look at its log, which says what it got and what it has."
+AT_THE_PEER: Final = "Look at the log of the peer: it says what it received and what it has configured."
 """Ours: what is recommended about other notifications in the same messages."""
 
 

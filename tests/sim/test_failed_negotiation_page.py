@@ -1,0 +1,89 @@
+"""The page about negotiations that fail: its lines are typed at both ends of simulated labs, which say what it says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import partial
+
+from tests.support import CONFIGS, ROOT
+from tests.support.cli import CliRig
+from tests.support.sim_shell import SimShell
+
+PAGE = ROOT / "docs" / "failed-negotiation.md"
+BLOCK = re.compile(r"^```(sh|a|b)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PROMPT = re.compile(r"^\[\w+\][ab](?:\([\w-]+\))?#", re.MULTILINE)
+LAB = re.compile(r"^chassis-launch configs/([\w-]+)/lab.yaml", re.MULTILINE)
+
+DIFFERS = (
+    (re.compile(r"[A-Z][a-z]{2} \d\d \d\d:\d\d:\d\d"), "DATE"),
+    (re.compile(r"Payload Length\(\d+\)"), "Payload Length(N)"),
+    (re.compile(r"= [\d.]+/[\d.]+/[\d.]+ ms"), "= MS"),
+)
+"""What is another one in each run, and what stands for it here."""
+
+WITHIN = 60.0
+"""Time (s) in which what a command shows becomes what the page says."""
+
+
+def steady(text: str) -> str:
+    """A text without what differs from run to run, and without blanks at the ends of lines."""
+    for pattern, word in DIFFERS:
+        text = pattern.sub(word, text)
+    return "".join(f"{line.rstrip()}\n" for line in text.splitlines()).strip("\n")
+
+
+def commands(block: str) -> Iterator[tuple[str, str, str]]:
+    """Prompt, command and expected output of each command of a block."""
+    marks = [*PROMPT.finditer(block)]
+    for mark, following in zip(marks, [*marks[1:], None], strict=True):
+        said = block[mark.end() : following.start() if following else None]
+        command, _, expected = said.partition("\n")
+        yield mark[0], command, expected
+
+
+class Reader:
+    """Someone at both ends of a lab."""
+
+    def __init__(self, lab: str) -> None:
+        self.shell = SimShell(CONFIGS / lab / "lab.yaml")
+        self.rigs = {
+            name: CliRig(partial(self.shell.ask, name), hostname=name, width=400) for name in self.shell.routers
+        }
+        self.prompts: dict[str, str] = {}
+        for name, rig in self.rigs.items():
+            rig.start()
+            self.type(name, "terminal length 0")
+        self.shell.wait_until(self.shell.tunnels_up)
+
+    def type(self, router: str, command: str) -> str:
+        """Type a command; return its output. What stands after it is the next prompt."""
+        said = self.rigs[router].type(f"{command}\r").replace("\r\n", "\n")
+        output, _, self.prompts[router] = said.removeprefix(f"{command}\n").rpartition("\n")
+        return output
+
+    def does(self, router: str, prompt: str, command: str, expected: str) -> str:
+        """Type a command at its prompt; what only shows something is typed again until it is as expected."""
+        assert self.prompts[router] == prompt
+        output = self.type(router, command)
+        until = self.shell.run.world.now + WITHIN
+        while command.startswith("show ") and steady(output) != steady(expected):
+            if self.shell.run.world.now > until:
+                break
+            self.shell.pass_time(0.1)
+            output = self.type(router, command)
+        return output
+
+
+def test_the_page_says_what_both_ends_say() -> None:
+    reader, shown = None, 0
+    for kind, text in BLOCK.findall(PAGE.read_text()):
+        if kind == "sh":
+            (lab,) = LAB.findall(text)
+            reader = Reader(lab)
+            continue
+        assert reader is not None, "no lab is launched"
+        for prompt, command, expected in commands(text):
+            assert steady(reader.does(kind, prompt, command, expected)) == steady(expected), command
+            shown += command.startswith("show ")
+    assert shown > 20
