@@ -1,4 +1,4 @@
-"""The page about negotiations that fail: its lines are typed at both ends of simulated labs, which say what it says."""
+"""The page about negotiations that fail: its lines are typed at both ends of simulated labs, which print the same."""
 
 from __future__ import annotations
 
