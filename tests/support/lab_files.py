@@ -1,8 +1,18 @@
-"""A lab with as many tunnels as a test wants, between two routers and two testers."""
+"""Labs written for a test: one of many tunnels, and the shipped one of manual keys with little traffic."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
+
+from tests.support import CONFIGS
+
+MANUAL_KEYS: Final = CONFIGS / "manual-keys" / "lab.yaml"
+
+CALM: Final = {
+    f"{tunnel}-{way}": {"rate": 50} for tunnel in ("circuit", "economical") for way in ("forward", "reverse")
+}
+"""Its flows for tests whose subject is not traffic: at their own rates they keep a core busy."""
 
 SPI = 10_000
 KEYS = ("esp authentication hmac-sha1-96 key 0x" + "5a" * 20, "esp encryption aes-128-cbc key 0x" + "a5" * 16)
@@ -79,9 +89,17 @@ flows:
 {made}"""
 
 
-def written(folder: Path, tunnels: int, flows: list[int]) -> Path:
+def calm(folder: Path) -> Path:
+    """The lab of manual keys with little traffic, as files in this folder."""
+    for name in ("a.cfg", "b.cfg"):
+        (folder / name).write_text((MANUAL_KEYS.parent / name).read_text())
+    (folder / "lab.yaml").write_text(MANUAL_KEYS.read_text().replace("rate: 500", "rate: 50"))
+    return folder / "lab.yaml"
+
+
+def written(folder: Path, tunnels: int, flows: list[int], rate: int = 500) -> Path:
     """The lab file, with its configurations beside it."""
     for name, near in (("a.cfg", True), ("b.cfg", False)):
         (folder / name).write_text(router(near, tunnels))
-    (folder / "lab.yaml").write_text(lab(flows))
+    (folder / "lab.yaml").write_text(lab(flows, rate))
     return folder / "lab.yaml"

@@ -11,14 +11,20 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.chassisctl import chassisctl
+from tests.support.lab_files import CALM, MANUAL_KEYS
 
 if TYPE_CHECKING:
+    from launch.client.lab_client import LabClient
     from launch.pytest_plugin import LabFactory
 
-LAB = "configs/manual-keys/lab.yaml"
 PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
 
 pytestmark = pytest.mark.multiprocess
+
+
+@pytest.fixture(scope="module")
+def lab(shared_lab_factory: LabFactory) -> LabClient:
+    return shared_lab_factory(MANUAL_KEYS, flows=CALM)
 
 
 def recorded(file: Path) -> list[dict[str, Any]]:
@@ -27,8 +33,7 @@ def recorded(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")][1:]
 
 
-def test_the_bus_is_watched_across_the_death_of_its_controller(lab_factory: LabFactory, tmp_path: Path) -> None:
-    lab = lab_factory(LAB)
+def test_the_bus_is_watched_across_the_death_of_its_controller(lab: LabClient, tmp_path: Path) -> None:
     everything, tunnel = tmp_path / "all.jsonl", tmp_path / "tunnel.jsonl"
     watching = chassisctl(lab, "bus", "--record", everything, **PIPES)
     only = ("--tunnel", "circuit", "--type", "TunnelEvent")
@@ -63,8 +68,7 @@ def test_the_bus_is_watched_across_the_death_of_its_controller(lab_factory: LabF
     assert ("same", "TunnelEvent") in [(answer["what"], answer["type"]) for answer in answers]
 
 
-def test_a_tunnel_and_a_card_that_no_router_has_are_refused(lab_factory: LabFactory, tmp_path: Path) -> None:
-    lab = lab_factory(LAB)
+def test_a_tunnel_and_a_card_that_no_router_has_are_refused(lab: LabClient, tmp_path: Path) -> None:
     for arguments, said in (
         (("--tunnel", "circut"), "no tunnel 'circut'; did you mean 'circuit'?"),
         (("--card", "lc 33"), "no lc 33; there are xcrp, asp 1/1"),

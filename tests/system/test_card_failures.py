@@ -39,7 +39,7 @@ def test_the_controller_dies_with_a_thousand_tunnels_and_traffic(lab_factory: La
     used = [0, 1, 500, 999]
     lab = lab_factory(
         # No card fences itself because a crowded machine leaves its controller no time.
-        lab_files.written(tmp_path, TUNNELS, used),
+        lab_files.written(tmp_path, TUNNELS, used, rate=100),
         settings={"restart-delay": "100ms", "heartbeat-misses": 30},
     )
     lab.wait_until("tunnels up")

@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.chassisctl import chassisctl, ending
+from tests.support.lab_files import CALM, MANUAL_KEYS
 from tests.support.terminal import TerminalRig
 
 if TYPE_CHECKING:
     from launch.client.lab_client import LabClient
     from launch.pytest_plugin import LabFactory
 
-LAB = "configs/manual-keys/lab.yaml"
 PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
 
 pytestmark = pytest.mark.multiprocess
@@ -31,7 +30,7 @@ def run(lab: LabClient, command: str) -> tuple[str, int]:
 
 
 def test_one_command_and_a_session_see_the_tunnels(lab_factory: LabFactory) -> None:
-    lab = lab_factory(LAB)
+    lab = lab_factory(MANUAL_KEYS, flows=CALM)
     lab.wait_until("tunnels of a up", within=20)
 
     said, status = run(lab, "show tunnel")
@@ -76,7 +75,7 @@ def test_one_command_and_a_session_see_the_tunnels(lab_factory: LabFactory) -> N
     os.close(rig.screen)
     assert rig.process.returncode == 0
 
-    keys = re.findall(r"key 0x([0-9a-f]+)", Path("configs/manual-keys/a.cfg").read_text())
+    keys = re.findall(r"key 0x([0-9a-f]+)", MANUAL_KEYS.with_name("a.cfg").read_text())
     said, _ = run(lab, "show configuration")
     assert keys
     assert not [key for key in keys if key in said]

@@ -46,7 +46,7 @@ def sas(lab: LabClient, names: set[str]) -> dict[str, list[tuple[Any, ...]]]:
 
 def test_commits_under_traffic(lab_factory: LabFactory, tmp_path: Path) -> None:
     draw = Random(7)
-    lab = lab_factory(lab_files.written(tmp_path, TUNNELS, [*USED]))
+    lab = lab_factory(lab_files.written(tmp_path, TUNNELS, [*USED], rate=100))
     lab.wait_until("tunnels up")
     flows = [f"{way}{number}" for number in USED for way in ("forward", "reverse")]
     lab.start(*flows)

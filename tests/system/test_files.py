@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support import CONFIGS
 from tests.support.chassisctl import ending
+from tests.support.lab_files import MANUAL_KEYS, calm
 from tests.support.processes import eventually, lives
 from tests.support.terminal import TerminalRig
 from tests.system.test_cli import run
@@ -23,8 +23,6 @@ from tests.system.test_cli import run
 if TYPE_CHECKING:
     from launch.client.lab_client import LabClient
     from launch.pytest_plugin import LabFactory
-
-LAB = CONFIGS / "manual-keys" / "lab.yaml"
 
 pytestmark = pytest.mark.multiprocess
 
@@ -55,64 +53,17 @@ class Router:
         return facts
 
 
-def test_save_reload_and_a_lab_that_starts_again(lab_factory: LabFactory) -> None:
-    lab = lab_factory(LAB)
-    lab.wait_until("tunnels of a up", within=20)
-    router = Router(lab)
-    assert router.flash.is_dir()
-    router.describe("one")
-    rig = TerminalRig(lab)
-    with ending(rig.process):
-        rig.until("[local]a#")
-        rig.type("save configuration\r")
-        assert "Save to file: /flash/redback.cfg\r\n" in rig.until("[local]a#")
-        saved = (router.flash / "redback.cfg").read_text()
-        assert " description one\n" in saved
-        keys = re.findall(r"key 0x([0-9a-f]+)", (CONFIGS / "manual-keys" / "a.cfg").read_text())
-        assert keys
-        assert not [key for key in keys if key in saved]
-        rig.type("dir /flash\r")
-        assert "  redback.cfg\r\n" in rig.until("[local]a#")
-
-        # What was saved last is what a reload brings back: the rest is dropped.
-        router.describe("two")
-        before = router.boots()
-        cards = router.facts()["nodes"]["a"]["cards"]
-        controller, sessions = cards["xcrp"]["boot"], cards["mgmt"]["pid"]
-        rig.type("reload\r")
-        assert "what is not saved is lost" in rig.until("Proceed with reload? (y/n) ")
-        rig.type("y\r")
-        rig.until("Reloading with /flash/redback.cfg\r\n")
-        lab.wait_until(lambda: router.facts()["nodes"]["a"]["cards"]["xcrp"]["boot"] > controller, within=20)
-        lab.wait_until(lambda: all(boot > before[card] for card, boot in router.boots().items()), within=20)
-        lab.wait_until("cards of a up", within=20)
-        assert " description one\n" in router.text
-        # The process that holds the operators' sessions is none of the router's cards.
-        assert router.facts()["nodes"]["a"]["cards"]["mgmt"]["pid"] == sessions
-        rig.type("exit\r")
-        rig.process.wait(timeout=20)
-    os.close(rig.screen)
-
-    # Everything is killed: a start goes on with what was committed, not with what was saved.
-    router.describe("three")
-    facts = router.facts()
-    pids = [card["pid"] for node in facts["nodes"].values() for card in node.get("cards", {}).values()]
-    os.kill(facts["launcher"], signal.SIGKILL)
-    eventually(lambda: not any(map(lives, pids)), "every process ends with the launcher")
-    assert lab.run is not None
-    environment = {**os.environ, "CHASSIS_RUN": str(lab.run.parent), "CHASSIS_STATE": str(router.flash.parents[2])}
-    command = [sys.executable, "-c", "from launch.main import main; main()", str(LAB), "--detach", "--with-pid"]
-    again = subprocess.run(
-        [*command, str(os.getpid())], env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert again.returncode == 0, again.stdout + again.stderr
-    lab.wait_until("cards of a up", within=20)
-    assert " description three\n" in router.text
-    assert (router.flash / "redback.cfg").read_text() == saved
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return calm(tmp_path_factory.mktemp("lab"))
 
 
-def test_ping_traceroute_and_a_reloaded_asp(lab_factory: LabFactory) -> None:
-    lab = lab_factory(LAB)
+@pytest.fixture(scope="module")
+def lab(shared_lab_factory: LabFactory, file: Path) -> LabClient:
+    return shared_lab_factory(file)
+
+
+def test_ping_traceroute_and_a_reloaded_asp(lab: LabClient) -> None:
     lab.wait_until("tunnels of a up", within=20)
     router = Router(lab)
     for name, network in (("a", "60.0.0.0/16"), ("b", "50.0.0.0/16")):
@@ -174,3 +125,58 @@ def test_ping_traceroute_and_a_reloaded_asp(lab_factory: LabFactory) -> None:
     assert (
         run(lab, "ping 40.9.9.9 1")[0].splitlines()[0] == "% Error: lc 3: the context has no address to ping from"
     )
+
+
+def test_save_reload_and_a_lab_that_starts_again(lab: LabClient, file: Path) -> None:
+    lab.wait_until("tunnels of a up", within=20)
+    router = Router(lab)
+    assert router.flash.is_dir()
+    router.describe("one")
+    rig = TerminalRig(lab)
+    with ending(rig.process):
+        rig.until("[local]a#")
+        rig.type("save configuration\r")
+        assert "Save to file: /flash/redback.cfg\r\n" in rig.until("[local]a#")
+        saved = (router.flash / "redback.cfg").read_text()
+        assert " description one\n" in saved
+        keys = re.findall(r"key 0x([0-9a-f]+)", MANUAL_KEYS.with_name("a.cfg").read_text())
+        assert keys
+        assert not [key for key in keys if key in saved]
+        rig.type("dir /flash\r")
+        assert "  redback.cfg\r\n" in rig.until("[local]a#")
+
+        # What was saved last is what a reload brings back: the rest is dropped.
+        router.describe("two")
+        before = router.boots()
+        cards = router.facts()["nodes"]["a"]["cards"]
+        controller, sessions = cards["xcrp"]["boot"], cards["mgmt"]["pid"]
+        rig.type("reload\r")
+        assert "what is not saved is lost" in rig.until("Proceed with reload? (y/n) ")
+        rig.type("y\r")
+        rig.until("Reloading with /flash/redback.cfg\r\n")
+        lab.wait_until(lambda: router.facts()["nodes"]["a"]["cards"]["xcrp"]["boot"] > controller, within=20)
+        lab.wait_until(lambda: all(boot > before[card] for card, boot in router.boots().items()), within=20)
+        lab.wait_until("cards of a up", within=20)
+        assert " description one\n" in router.text
+        # The process that holds the operators' sessions is none of the router's cards.
+        assert router.facts()["nodes"]["a"]["cards"]["mgmt"]["pid"] == sessions
+        rig.type("exit\r")
+        rig.process.wait(timeout=20)
+    os.close(rig.screen)
+
+    # Everything is killed: a start goes on with what was committed, not with what was saved.
+    router.describe("three")
+    facts = router.facts()
+    pids = [card["pid"] for node in facts["nodes"].values() for card in node.get("cards", {}).values()]
+    os.kill(facts["launcher"], signal.SIGKILL)
+    eventually(lambda: not any(map(lives, pids)), "every process ends with the launcher")
+    assert lab.run is not None
+    environment = {**os.environ, "CHASSIS_RUN": str(lab.run.parent), "CHASSIS_STATE": str(router.flash.parents[2])}
+    command = [sys.executable, "-c", "from launch.main import main; main()", str(file), "--detach", "--with-pid"]
+    again = subprocess.run(
+        [*command, str(os.getpid())], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert again.returncode == 0, again.stdout + again.stderr
+    lab.wait_until("cards of a up", within=20)
+    assert " description three\n" in router.text
+    assert (router.flash / "redback.cfg").read_text() == saved

@@ -16,12 +16,10 @@ import pytest
 
 from chassis.bus.operator import OperatorClient, OperatorError
 from launch.supervisor.namespaces import available
-from tests.support import CONFIGS
+from tests.support.lab_files import calm
 from tests.support.processes import DEADLINE, eventually, lives
 
 pytestmark = pytest.mark.multiprocess
-
-MANUAL_KEYS = CONFIGS / "manual-keys" / "lab.yaml"
 
 ROUTER = """\
 context c
@@ -94,7 +92,7 @@ def programs(short_folder: Path) -> Iterator[Programs]:
 
 
 def test_one_status_when_the_flows_run(programs: Programs) -> None:
-    done = programs("launch.main", MANUAL_KEYS, "--once")
+    done = programs("launch.main", calm(programs.folder), "--once")
     assert done.returncode == 0, done.stderr
     assert "sequence numbers of manual keys begin at 1" in done.stderr
     assert done.stdout.count("usable") >= 6
@@ -104,7 +102,7 @@ def test_one_status_when_the_flows_run(programs: Programs) -> None:
 
 
 def test_ctrl_c_ends_a_lab_in_the_foreground(programs: Programs) -> None:
-    with programs.start(MANUAL_KEYS) as launcher:
+    with programs.start(calm(programs.folder)) as launcher:
         assert launcher.stderr is not None
         lines = [launcher.stderr.readline(), launcher.stderr.readline()]
         assert lines[1] == "lab manual-keys is up; Ctrl-C ends it, chassisctl looks at it\n"
@@ -118,11 +116,11 @@ def test_ctrl_c_ends_a_lab_in_the_foreground(programs: Programs) -> None:
 
 
 def test_a_detached_lab_is_listed_acted_on_and_destroyed(programs: Programs) -> None:
-    up = programs("launch.main", MANUAL_KEYS, "--detach", "--name", "mine")
+    up = programs("launch.main", calm(programs.folder), "--detach", "--name", "mine")
     assert (up.returncode, up.stdout.splitlines()[0]) == (0, "lab mine is up"), up.stderr
     ports = re.findall(r"^  [ab]: SSH at 127\.0\.0\.1 port (\d+): ssh -F \S+/ssh_config [ab]\b", up.stdout, re.M)
     assert len(ports) == 2
-    again = programs("launch.main", MANUAL_KEYS, "--detach", "--name", "mine")
+    again = programs("launch.main", calm(programs.folder), "--detach", "--name", "mine")
     assert again.returncode == 1
     assert "a lab 'mine' already runs" in again.stderr
     assert programs("launch.main", "list").stdout.startswith("mine ")
@@ -169,12 +167,14 @@ BY_ITSELF = (sys.executable, "-c", DEFAULT)
 
 
 def test_a_detached_lab_outlives_its_terminal_and_shares_the_cores_as_its_session_does(programs: Programs) -> None:
-    # Little traffic: a session beside this one takes cores that labs of other tests wait for.
-    calm = programs.folder / "calm.yaml"
-    text = MANUAL_KEYS.read_text().replace("rate: 500", "rate: 10")
-    calm.write_text(text.replace("config: ", f"config: {MANUAL_KEYS.parent}/"))
     ours, theirs = os.openpty()
-    command = [*NOHUP, sys.executable, "-c", LEADER, *programs.command("launch.main", calm, "--detach")]
+    command = [
+        *NOHUP,
+        sys.executable,
+        "-c",
+        LEADER,
+        *programs.command("launch.main", calm(programs.folder), "--detach"),
+    ]
     with subprocess.Popen(
         command, env=programs.environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
     ) as shell:
@@ -333,7 +333,7 @@ def test_a_file_edited_after_the_last_run_is_said_not_to_be_in_force(programs: P
 
 def test_a_lab_ends_with_the_process_that_it_is_tied_to(programs: Programs) -> None:
     with subprocess.Popen(["sleep", "100"]) as owner:
-        up = programs("launch.main", MANUAL_KEYS, "--detach", "--with-pid", str(owner.pid))
+        up = programs("launch.main", calm(programs.folder), "--detach", "--with-pid", str(owner.pid))
         assert up.returncode == 0, up.stderr
         launcher = json.loads(programs("launch.main", "list", "--json").stdout)[0]["launcher"]
         watched = os.pidfd_open(launcher)

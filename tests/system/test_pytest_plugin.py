@@ -12,18 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT
+from tests.support.lab_files import calm
 
 pytestmark = pytest.mark.multiprocess
 
-LAB = ROOT / "configs" / "manual-keys" / "lab.yaml"
-
-TESTS = f"""
+TESTS = """
 import json, os, signal
 from pathlib import Path
 import pytest
 
-LAB = Path({str(LAB)!r})
+LAB = Path.cwd() / "calm" / "lab.yaml"
 
 
 def test_kill_and_wait(lab_factory):
@@ -34,7 +32,7 @@ def test_kill_and_wait(lab_factory):
     text = LAB.read_text().replace("config: a.cfg", "config: a.cfg, flash: fl")
     Path("beside.yaml").write_text(text)
     lab = lab_factory(
-        "beside.yaml", settings={{"restart-delay": "never"}}, flows={{"circuit-forward": {{"rate": 100}}}}
+        "beside.yaml", settings={"restart-delay": "never"}, flows={"circuit-forward": {"rate": 100}}
     )
     assert lab.flow("circuit-forward").rate == 100
     assert lab.boot_ms > 0
@@ -44,7 +42,7 @@ def test_kill_and_wait(lab_factory):
     lab.wait_until("tunnel circuit of a down")
     assert not lab.node("a").card(asp)["usable"]
     lab.wait(1.2)
-    assert not lab.check(f"{{asp}} of a up")[0]
+    assert not lab.check(f"{asp} of a up")[0]
     lab.restart("a", asp)
     lab.wait_until("tunnel circuit of a up")
     Path("passed.json").write_text(json.dumps([str(lab.run), lab.node("a").card("lc 3")["pid"]]))
@@ -80,6 +78,8 @@ def test_that_is_killed(lab_factory):
 
 def run_tests(folder: Path, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
     (folder / "test_theirs.py").write_text(TESTS)
+    (folder / "calm").mkdir(exist_ok=True)
+    calm(folder / "calm")
     command = (sys.executable, "-m", "pytest", "-q", "--rootdir", str(folder), *options, "test_theirs.py")
     environment = {**os.environ, **variables}
     return subprocess.run(
@@ -120,5 +120,5 @@ def test_a_killed_test_run_leaves_no_process(tmp_path: Path) -> None:
         finally:
             os.close(ended)
     # The next run of anybody clears away the folders of this one.
-    assert "1 passed" in run_tests(tmp_path, "-k", "wait").stdout
+    assert "1 passed" in run_tests(tmp_path, "-k", "shares and not fails").stdout
     assert not Path(run).parents[1].exists()

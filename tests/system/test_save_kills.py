@@ -13,7 +13,7 @@ import pytest
 
 from chassis.bus import endpoints
 from chassis.bus.operator import OperatorClient, OperatorError
-from tests.support import CONFIGS
+from tests.support.lab_files import CALM, MANUAL_KEYS
 
 if TYPE_CHECKING:
     from launch.client.lab_client import LabClient
@@ -48,7 +48,7 @@ class Saver:
 
 
 def test_a_controller_killed_while_it_saves_leaves_a_whole_file(lab_factory: LabFactory) -> None:
-    lab = lab_factory(CONFIGS / "manual-keys" / "lab.yaml", settings={"restart-delay": 0})
+    lab = lab_factory(MANUAL_KEYS, flows=CALM, settings={"restart-delay": 0})
     assert lab.folder is not None
     file: Path = lab.folder / "s" / "manual-keys" / "a" / "flash" / "a.cfg"
     whole: set[str] = set()

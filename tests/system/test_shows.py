@@ -111,7 +111,7 @@ class Figures:
 
 @pytest.mark.parametrize("shown", LABS, ids=lambda shown: shown.name)
 def test_a_running_router_shows_what_happens(lab_factory: LabFactory, shown: ShownLab, tmp_path: Path) -> None:
-    lab = lab_factory(str(shown.path))
+    lab = lab_factory(str(shown.path), flows={flow: {"rate": 50} for flow in ("forward", "reverse")})
     lab.wait_until("tunnels up", within=30)
     lab.stop()
     lab.drain()

@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:path is deprecated:DeprecationWarning:netmiko"),
 ]
 
-RATE = 1000
+RATE = 200
 """Packets a second through the tunnel."""
 
 ABSENT = re.compile(
@@ -201,7 +201,7 @@ def lab(shared_lab_factory: LabFactory, tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture(scope="module")
 def ran(lab: SshLab) -> Mapping[Script, Future[None]]:
     """Every script, run to its end while packets flowed."""
-    # The first packets find the neighbours: a thousand would not wait for them.
+    # The first packets find the neighbours: more would not wait for them.
     lab.client.start("forward0", count=5)
     lab.client.wait_until("flow forward0 received >= 5")
     lab.client.start("forward0")
