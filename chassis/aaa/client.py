@@ -14,7 +14,8 @@ The sequence of calls, with `now` in seconds of a monotonic clock:
 5. `account(AccountingRecord(...), now)` when a session begins, at its interim interval and at its end. The caller
    keeps starts and stops (`to_json`) before it calls, and forgets one at `AccountingAcknowledged` or
    `AccountingDropped`.
-6. `on_datagram(...)` for each UDP datagram that comes to the router at a source port in use, whoever sent it.
+6. `on_datagram(...)` for each UDP datagram that comes to the router at a source port in use. `endpoints()` says
+   from where they are of use; others are counted and dropped.
 7. `on_timer(now)` at `next_timer()`.
 
 Each call returns what is to be done, in order. `SendDatagram` is sent in its context from its source port; a
@@ -32,7 +33,7 @@ from chassis.aaa.actions import AaaAction, AccessQuestion
 from chassis.aaa.questions import QuestionLimits, Questions
 from chassis.aaa.servers import ServerStatus
 from chassis.aaa.settings import AaaConfig
-from chassis.aaa.transport import GaveUp, Outcome, RadiusTransport, Random, Replied
+from chassis.aaa.transport import Endpoint, GaveUp, Outcome, RadiusTransport, Random, Replied
 
 
 class RadiusClient:
@@ -84,6 +85,10 @@ class RadiusClient:
     def pending_accounting(self) -> tuple[AccountingRecord, ...]:
         """Return the starts and stops that no server has acknowledged, in order within each session."""
         return self._accounting.pending()
+
+    def endpoints(self) -> frozenset[Endpoint]:
+        """Return (context, server, its port, own port) of all servers: only from there a datagram is of use."""
+        return self._transport.endpoints()
 
     def status(self) -> tuple[ServerStatus, ...]:
         """Return all servers with their states and counters."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 from chassis.model.aaa import (
     ACCOUNTING_PORT,
@@ -14,6 +14,8 @@ from chassis.model.aaa import (
     RadiusServer,
 )
 from chassis.model.router import Config, Context
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,24 +87,29 @@ def _settings(context: Context, source_of: SourceOf) -> AaaSettings:
                 one.address,
                 one.port or (old if one.oldports else standard),
                 one.key.value,
-                one.unsigned is None,
+                one.signature is None,
                 fixed or source_of(context.name, one.address),
             )
             for one in listed
             if not one.key.opaque
         )
 
-    key = context.aaa_password
+    standard = AaaSettings()
+    dead_time = None if context.radius_deadtime is None else 60.0 * context.radius_deadtime
     return AaaSettings(
         servers=servers(context.radius_servers, AUTHENTICATION_PORT, OLD_AUTHENTICATION_PORT),
         accounting_servers=servers(context.accounting_servers, ACCOUNTING_PORT, OLD_ACCOUNTING_PORT),
-        timeout=float(context.radius_timeout),
-        retries=context.radius_max_retries,
-        dead_time=60.0 * context.radius_deadtime,
-        algorithm=context.radius_algorithm,
-        outstanding=context.radius_max_outstanding,
+        timeout=_given(context.radius_timeout, standard.timeout),
+        retries=_given(context.radius_max_retries, standard.retries),
+        dead_time=_given(dead_time, standard.dead_time),
+        algorithm=_given(context.radius_algorithm, standard.algorithm),
+        outstanding=_given(context.radius_max_outstanding, standard.outstanding),
         source_port=context.radius_source_port,
-        password=AaaSettings().password if key is None else key.value,
+        password=standard.password if context.aaa_password is None else context.aaa_password.value,
         global_fallback=context.aaa_fallback is not None,
         accounting=context.aaa_accounting is not None,
     )
+
+
+def _given(value: _T | None, standard: _T) -> _T:
+    return standard if value is None else value

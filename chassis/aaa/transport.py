@@ -80,7 +80,9 @@ Outcome = AaaAction | Replied | GaveUp
 """What the parts of the client return: actions for the caller, and what became of a request."""
 
 _ServerKey = tuple[Role, str, str, int]
-_PathKey = tuple[str, str, int, int]
+
+Endpoint = tuple[str, str, int, int]
+"""Context, address and port of a server, and the port of the router that it sends to."""
 
 
 class RadiusTransport:
@@ -90,7 +92,7 @@ class RadiusTransport:
         self._random = random
         self.config = AaaConfig()
         self._servers: dict[_ServerKey, Server[RadiusRequest]] = {}
-        self._paths: dict[_PathKey, Identifiers[RadiusRequest]] = {}
+        self._paths: dict[Endpoint, Identifiers[RadiusRequest]] = {}
         self._turns: dict[tuple[Role, str], int] = {}
         self._timers: list[tuple[float, int, RadiusRequest]] = []
         self._number = 0
@@ -141,7 +143,7 @@ class RadiusTransport:
         self._path(server)
         return server
 
-    def _path_key(self, server: Server[RadiusRequest]) -> _PathKey:
+    def _path_key(self, server: Server[RadiusRequest]) -> Endpoint:
         return server.context, server.address.address, server.address.port, server.source_port
 
     def _path(self, server: Server[RadiusRequest]) -> Identifiers[RadiusRequest]:
@@ -339,6 +341,10 @@ class RadiusTransport:
         for request in list(server.waiting):
             outcomes += self._move(request, now)
         return outcomes
+
+    def endpoints(self) -> frozenset[Endpoint]:
+        """Return where replies come from."""
+        return frozenset(self._paths)
 
     def status(self) -> tuple[ServerStatus, ...]:
         """Return all servers, with what was counted."""

@@ -53,6 +53,7 @@ PREFIX_WORDS: Final[Mapping[str, str]] = {
 """Words before a line of the configuration, with their help."""
 
 CONFIGURATION_WORDS: Final[Mapping[str, str]] = {
+    "aaa": "authentication, authorization and accounting of peers",
     "ah": "authentication header",
     "asp": "pools and groups of ASPs",
     "authentication": "how ends prove who they are, and packets that they are whole",
@@ -67,6 +68,7 @@ CONFIGURATION_WORDS: Final[Mapping[str, str]] = {
     "lifetime": "when an SA ends",
     "logging": "where log lines go",
     "privilege": "privilege levels",
+    "radius": "RADIUS servers and how they are asked",
     "service": "services of the router",
     "tunnel": "tunnel",
 }

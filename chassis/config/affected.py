@@ -16,7 +16,7 @@ from chassis.config.values import address_number
 from chassis.model.ike import IkePolicy
 from chassis.model.ipsec import Profile, TunnelEntry
 from chassis.model.remote_identity import RemoteIdentity
-from chassis.model.router import AspGroup, AspPool, Config, Context, Port, StaticRoute, Tunnel
+from chassis.model.router import LOCAL, AspGroup, AspPool, Config, Context, Port, StaticRoute, Tunnel
 
 RouteKey = tuple[str, str, str]
 """Prefix, next hop or interface, and the other context of a static route (each empty where there is none)."""
@@ -55,6 +55,8 @@ class TouchedContext:
         before, after = old or Context(""), new or Context("")
         self.exists_anew = old is None or new is None
         self.served_anew = self.exists_anew or before.asp_group != after.asp_group
+        self.asked_anew = self.exists_anew or _asked(before) != _asked(after)
+        """Whether other RADIUS servers may be asked about peers, or none any more."""
         self.interfaces = TouchedNames(before.interfaces, after.interfaces)
         self.ike_policies = TouchedNames(before.ike_policies, after.ike_policies)
         self.acls = TouchedNames(before.acls, after.acls)
@@ -98,6 +100,11 @@ class TouchedContext:
             return any(number >> shift in held for shift, held in masked.items())
 
         return leads
+
+
+def _asked(context: Context) -> tuple[bool, str | None]:
+    """Return what decides whether a server can be asked about peers."""
+    return bool(context.radius_servers), context.aaa_fallback
 
 
 class Affected:
@@ -248,10 +255,18 @@ class Affected:
         touched, context = self.contexts.get(name), self.new.contexts.get(name)
         profiles = context.profiles if context is not None else {}
         if asks_aaa(self.new, tunnel):
-            return bool(touched and touched.profiles) or any(self.profile(name, one) for one in profiles.values())
+            if (touched and touched.profiles) or self._servers(name):
+                return True
+            return any(self.profile(name, one) for one in profiles.values())
         if touched is not None and touched.profiles.affect(tunnel.name):
             return True
         return tunnel.name in profiles and self.profile(name, profiles[tunnel.name])
+
+    def _servers(self, name: str) -> bool:
+        """Return whether other RADIUS servers may be asked about peers of a context, or none any more."""
+        context = self.new.contexts.get(name)
+        names = (name, LOCAL) if context is not None and context.aaa_fallback else (name,)
+        return any(one in self.contexts and self.contexts[one].asked_anew for one in names)
 
     def _entries(self, entries: Iterable[TunnelEntry], context: TouchedContext | None) -> bool:
         """Return whether `seq` lines, with access lists in this context, refer to something touched."""

@@ -29,6 +29,10 @@ _ROUTE = f"[context <context:name>] [cost <cost:1-65535>] {_TAIL}"
 _TURNED = f"cost <cost:1-65535> context <context:name> {_TAIL}"
 _ACROSS = f"ip route <prefix:network> context <context:name> [cost <cost:1-65535>] {_TAIL}"
 
+_SERVER = ("<address:address> {encrypted-key 1 <key:key-encrypted> | key <key:radius-key>} "
+           "[{<oldports=oldports> | port <port:1-65535>}]")
+_NO_SERVER = "<address:address> [{encrypted-key 1 <key:key-encrypted> | key <key:radius-key>}]"
+
 _V1 = ("ikev1",)
 _V2 = ("ikev2",)
 _STATIC = ("static",)
@@ -117,6 +121,40 @@ _CONTEXT: tuple[Command, ...] = (
     Command("context.asp-group", ("context",), "asp-group <asp_group:name> service security",
             "give the context the Security service of an ASP group", misplaced="S-023", guide="13",
             no=("no asp-group [<asp_group:name> [service security]]",)),
+    Command("aaa-authentication", ("context",),
+            "aaa authentication subscriber <aaa_authentication=radius> [<aaa_fallback=global>]",
+            "ask RADIUS about peers; with global the servers of context local come next", standing="ours",
+            no=("no aaa authentication subscriber [<aaa_authentication=radius>] [<aaa_fallback=global>]",)),
+    Command("aaa-accounting", ("context",), "aaa accounting subscriber <aaa_accounting=radius>",
+            "report sessions of peers to RADIUS accounting servers", standing="ours"),
+    Command("aaa-password", ("context",),
+            "aaa password {encrypted 1 <aaa_password:key-encrypted> | <aaa_password:radius-key>}",
+            "password of questions about peers, by default Redback", standing="ours", no=("no aaa password",)),
+    Command("radius-server", ("context",), f"radius server {_SERVER} [message-authenticator <signature=optional>]",
+            "server that is asked about peers", does="listed", target="radius_servers", standing="ours",
+            no=(f"no radius server {_NO_SERVER}",)),
+    Command("radius-accounting-server", ("context",), f"radius accounting server {_SERVER}",
+            "server that gets reports of sessions", does="listed", target="accounting_servers", standing="ours",
+            no=(f"no radius accounting server {_NO_SERVER}",)),
+    Command("radius-timeout", ("context",), "radius timeout <radius_timeout:1-60>",
+            "seconds until a request is sent again, by default 10", standing="ours"),
+    Command("radius-max-retries", ("context",), "radius max-retries <radius_max_retries:0-10>",
+            "how often a request is sent again to a server, by default 3", standing="ours"),
+    Command("radius-deadtime", ("context",), "radius deadtime <radius_deadtime:0-1440>",
+            "minutes for which a silent server is passed over, by default 5", standing="ours"),
+    Command("radius-algorithm", ("context",), "radius algorithm <radius_algorithm=first|round-robin>",
+            "which server is asked first, by default the first", standing="ours"),
+    Command("radius-max-outstanding", ("context",), "radius max-outstanding <radius_max_outstanding:1-256>",
+            "requests of a server that wait for its reply, by default 256", standing="ours"),
+    Command("radius-source-port", ("context",), "radius source-port <radius_source_port:1024-65535>",
+            "port of requests, by default that of the server", standing="ours"),
+    Command("radius-nas-ip-address", ("context",),
+            "radius attribute nas-ip-address interface <radius_nas_interface:name>",
+            "interface whose address requests have as NAS-IP-Address", standing="ours",
+            no=("no radius attribute nas-ip-address [interface <radius_nas_interface:name>]",)),
+    Command("ip-pool", ("context",), "ip pool <name:name> <prefix:network>",
+            "addresses for peers whose answer has Framed-Pool", does="listed", target="ip_pools", standing="ours",
+            no=("no ip pool <name:name> [<prefix:network>]",)),
     Command("ike-keepalive", ("context",), "ike keepalive", "send dead peer detection messages", does="flag",
             target="keepalive", guide="6.3.1"),
     Command("ike-policy", ("context",), "ike policy <name:name>", "IKEv1 policy", does="enter",

@@ -16,6 +16,7 @@ from chassis.config.objects import CLASSES, FIXED, key_of, path_of, variant_of
 from chassis.config.operations import COMMANDS
 from chassis.config.parse_session import ParseSession
 from chassis.config.values import card_ports
+from chassis.model.aaa import MOST_POOLS, MOST_SERVERS, IpPool, RadiusServer
 from chassis.model.acl import AclRule, Form
 from chassis.model.ike import ProposalRef
 from chassis.model.ipsec import Key, Keyed, TunnelEntry
@@ -37,6 +38,13 @@ KEY_BYTES = {
 
 MAX_SEQ_LINES = {"ike-policy": 16, "ipsec-policy": 16, "tunnel": 8, "ipsec-profile": 8}
 """Most `seq` lines of an object: IKE and IPsec proposals, IPsec policies or manual SAs (guide 6.4.1, 8.2, 9.2)."""
+
+LISTED: dict[str, tuple[type, int]] = {
+    "radius_servers": (RadiusServer, MOST_SERVERS),
+    "accounting_servers": (RadiusServer, MOST_SERVERS),
+    "ip_pools": (IpPool, MOST_POOLS),
+}
+"""Lists of a context that lines fill one by one: the class of an item, and the most of them."""
 
 _BARE = frozenset({"interface", "tunnel-static"})
 """Opening lines that open an existing object of any kind."""
@@ -391,6 +399,33 @@ def _no_route(session: ParseSession, frame: Frame, command: Command, values: dic
     frame.fields["routes"] = kept
 
 
+def _listed(session: ParseSession, frame: Frame, command: Command, values: dict[str, Any]) -> None:
+    """Add an item to a list, or put it in the place of the one with its first value."""
+    cls, most = LISTED[command.target]
+    first = command.fields[0]
+    item = cls(**values, line=session.line.number)
+    present = frame.fields[command.target]
+    places = [at for at, other in enumerate(present) if getattr(other, first) == values[first]]
+    if not places and len(present) >= most:
+        session.report("error", "limit", session.position(0), f"a context has at most {most} of these lines")
+        return
+    at = places[0] if places else len(present)
+    frame.fields[command.target] = (*present[:at], item, *present[at + 1 :])
+    session.store_positions((*frame.path, command.target, values[first]))
+
+
+def _unlisted(session: ParseSession, frame: Frame, command: Command, values: dict[str, Any]) -> None:
+    first = command.fields[0]
+    present = frame.fields[command.target]
+    kept = tuple(item for item in present if getattr(item, first) != values[first])
+    if len(kept) == len(present):
+        session.report(
+            "warning", "nothing-to-remove", session.position(session.match.word_index[first]),
+            f"there is no {values[first]} to remove",
+        )  # fmt: skip
+    frame.fields[command.target] = kept
+
+
 # --- manual keys ---
 
 
@@ -453,6 +488,7 @@ EFFECTS: dict[str, Effect] = {
     "entry": _entry,
     "rule": _rule,
     "route": _route,
+    "listed": _listed,
     "keyed": _keyed,
     "null": _null,
     "shutdown": _shutdown,
@@ -476,6 +512,7 @@ NO_EFFECTS: dict[str, Effect] = {
     "entry": _no_seq,
     "rule": _no_seq,
     "route": _no_route,
+    "listed": _unlisted,
     "keyed": _reset,
     "null": _reset,
     "shutdown": _unflag,

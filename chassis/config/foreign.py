@@ -71,15 +71,38 @@ _QOS = ("qos policy <kind=policing|metering|queuing>", "qos <kind=hierarchical|m
 _QUEUING = "qos policy <kind=metering|queuing>"
 _FORWARD = "forward policy <name:name> <way=in|out>"
 _CIRCUIT = (*_QOS, _FORWARD, "bind", "bridge profile", "description", "encapsulation", "ip", "mtu", "shutdown")
+_AAA = (
+    "aaa <kind=accounting|authentication> administrator", "aaa accounting <kind=commands|l2tp|reauthorization>",
+    "aaa accounting subscriber <kind=global|none>", "aaa authentication subscriber <kind=global|local|none>",
+    "aaa <kind=authorization|encrypted-password|global|last-resort|maximum|reauthorization|update>",
+    "aaa username-format",
+)  # fmt: skip
+_RADIUS_GLOBAL = (
+    "radius attribute",
+    "radius coa",
+    "radius policy",
+    "radius route-download",
+    "radius strip-domain",
+)
+_RADIUS = (
+    *_RADIUS_GLOBAL,
+    "radius accounting <kind=algorithm|deadtime|max-outstanding|max-retries|server-timeout|timeout>",
+    # A key that another router has encrypted stays with its line.
+    "radius accounting server <address:address> encrypted-key", "radius server <address:address> encrypted-key",
+    "radius server-timeout",
+)  # fmt: skip
+"""Lines of AAA and RADIUS that the commands about peers of tunnels are not."""
 
 _LINES: dict[str, tuple[str, ...]] = {
     "global": (
-        "aaa", "banner", "logging <kind=filter|syslog>", "mpls", "ntp", "pppoe", "radius", "snmp", "software",
+        "aaa <kind=accounting|authentication> administrator", "aaa <kind=authorization|global|last-resort>",
+        "banner", "logging <kind=filter|syslog>", "mpls", "ntp", "pppoe", *_RADIUS_GLOBAL, "snmp", "software",
         "system <kind=alarm|clock|confirmations|contact|location>",
     ),
     "context": (
-        "aaa", "domain", "enable", "igmp", "ip domain-name", "ip host", "ip name-servers", "ip pool", "ip static",
-        "ntp", "radius", "service <kind=ftp|scp|sftp|ssh|telnet|tftp>", "snmp",
+        *_AAA, *_RADIUS, "domain", "enable", "igmp", "ip domain-name", "ip host", "ip name-servers",
+        "ip pool <prefix:network>", "ip static",
+        "ntp", "service <kind=ftp|scp|sftp|ssh|telnet|tftp>", "snmp",
         "tacacs+", "vpn-rd",
     ),
     "port": (_QUEUING, *_QOS[1:], _FORWARD, "bridge profile", "link-group <name:name>"),
@@ -112,7 +135,7 @@ _LINES: dict[str, tuple[str, ...]] = {
 
 
 def _row(mode: str, syntax: str, enters: str, help: str) -> Command:
-    form = syntax if syntax.endswith(":name>") else f"{syntax} [<rest:text>]"
+    form = syntax if syntax.endswith((":name>", ":network>")) else f"{syntax} [<rest:text>]"
     return Command(f"{mode}: {syntax}", (mode,), form, help, does="foreign", enters=enters, standing="accepted")
 
 

@@ -47,6 +47,8 @@ def anchor(command: Command, values: Mapping[str, Any]) -> Anchor:
         return (target, values[target])
     if does in ("proposal", "entry", "rule"):
         return (target, values["seq"])
+    if does == "listed":
+        return (target, values[command.fields[0]])
     if does == "route":
         return ("route", values["prefix"], values.get("next_hop") or values.get("interface") or "")
     return (command.id,)

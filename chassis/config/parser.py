@@ -27,6 +27,7 @@ from chassis.config.transcript import is_header, unfit
 from chassis.config.validate import check, check_change
 from chassis.config.values import HIDDEN_VALUE, mask_length
 from chassis.model.ike import PreSharedKey
+from chassis.model.ipsec import Key
 from chassis.model.router import Config
 
 Rest = Callable[[int], str]
@@ -192,7 +193,7 @@ class Parser(ParseSession):
         """Give each key of the line its encrypted form; return False for one that this router cannot read, and for
         the sign that stands for a key which was not shown."""
         for name, value in match.values.items():
-            if isinstance(value, PreSharedKey) and value.value == HIDDEN_VALUE.encode():
+            if isinstance(value, PreSharedKey | Key) and value.value == HIDDEN_VALUE.encode():
                 what = f"{HIDDEN_VALUE} stands for a key that was not shown: give the key itself"
                 self._report_wrong("S-022", match.word_index[name] + self.shift, what, hidden=True)
                 return False

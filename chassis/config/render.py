@@ -495,6 +495,7 @@ _COLLECT: Mapping[str, Callable[[Command, Any, Style], Iterator[_Part]]] = {
     "proposal": _items,
     "entry": _items,
     "rule": _rules,
+    "listed": _items,
     "route": _routes,
     "keyed": _plain(_keyed),
     "null": _plain(_null),

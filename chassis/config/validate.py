@@ -169,6 +169,7 @@ class _WholeChecks(TunnelChecks):
             self.own(*path)
             if context.asp_group is not None:
                 self._service(context)
+            self.aaa(context, path)
         if only is None or touched is not None:
             interfaces = None if touched is None else touched.interfaces
             for interface in context.interfaces.values():

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from chassis.config.affected import asks_aaa, canonical_identity, expected_identity, sharing
-from chassis.config.checking import CommitChecks, nearest
+from chassis.config.checking import nearest
 from chassis.config.drafts import Path
+from chassis.config.validate_aaa import AaaChecks
 from chassis.model.acl import MAX_IKEV1_RULES
 from chassis.model.ipsec import TunnelEntry
 from chassis.model.remote_identity import Precision, RemoteIdentity
 from chassis.model.router import Context, Interface, Tunnel
 
 
-class TunnelChecks(CommitChecks):
+class TunnelChecks(AaaChecks):
     """Checks of tunnels, and of the `seq` lines that they and profiles have."""
 
     def entry(self, entry: TunnelEntry, at: Path, acl_context: Context | None) -> None:
@@ -143,6 +144,7 @@ class TunnelChecks(CommitChecks):
             if policy.connection_type == "initiator-only":
                 message = "an on-demand tunnel only answers, and its policy says `connection-type initiator-only`"
                 self.report("warning", "on-demand", place, policy.name, message)
+            self.servers(tunnel, place)
         elif policy.pre_shared_key is not None and policy.pre_shared_key.form == "aaa":
             message = "use-aaa is for on-demand tunnels only"
             self.report("warning", "use-aaa", place, policy.name, message)

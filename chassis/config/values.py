@@ -235,6 +235,11 @@ def is_hash(word: str) -> bool:
     return _HASH.match(word) is not None
 
 
+def _read_radius_key(word: str) -> object:
+    value = _characters(word)
+    return value if isinstance(value, InvalidValue) else Key(value)
+
+
 def _show_key(value: object) -> str:
     assert isinstance(value, Key)
     return f"0x{value.value.hex()}" if value.hexadecimal else value.value.decode("ascii")
@@ -399,6 +404,7 @@ TYPES: dict[str, ValueType] = {
         ValueType(
             "manual-key", "key: characters, or 0x and hexadecimal digits", _read_manual_key, _show_key, secret=True
         ),
+        ValueType("radius-key", "key in characters", _read_radius_key, _show_key, secret=True),
         ValueType("hex-key", "key in hexadecimal digits", _read_hex_key, _show_key, secret=True),
         ValueType("psk-hex", "key in hexadecimal digits", _read_psk_hex, _show_psk, _psk_form("hex"), secret=True),
         ValueType("psk-text", "key in characters", _read_psk_text, _show_psk, _psk_form("ascii"), secret=True),

@@ -17,23 +17,23 @@ AUTHENTICATION_PORT, ACCOUNTING_PORT = 1812, 1813
 OLD_AUTHENTICATION_PORT, OLD_ACCOUNTING_PORT = 1645, 1646
 """The ports that `oldports` means."""
 
-MOST_SERVERS = 8
-"""Servers of a kind in a context."""
+MOST_SERVERS, MOST_POOLS = 8, 64
+"""Servers of a kind, and pools, in a context."""
 
 
 @dataclass(frozen=True, slots=True)
 class RadiusServer:
     """`radius server` or `radius accounting server`: address, shared secret, port.
 
-    `port` None: the standard one of its kind, or with `oldports` the one before RFC 2865. `unsigned`: replies
-    without Message-Authenticator are taken too (RFC 3579 3.2); accounting replies never need one.
+    `port` None: the standard one of its kind, or with `oldports` the one before RFC 2865. `signature` "optional":
+    replies without Message-Authenticator are taken too (RFC 3579 3.2); accounting replies never need one.
     """
 
     address: str
     key: Key
     port: int | None = None
     oldports: str | None = None
-    unsigned: str | None = None
+    signature: str | None = None
     line: int = line_field()
 
 

@@ -188,10 +188,9 @@ class Context:
     the route distinguisher that its opening line had; it has no effect here. `enable_hash` is the password hash
     of `enable encrypted`, None without that line.
 
-    RADIUS: `radius_timeout` in seconds, `radius_deadtime` in minutes; `radius_source_port` None: that of the
-    server. `radius_nas_interface` lends its address to NAS-IP-Address. `aaa_fallback`: servers of context local
-    come next. `aaa_password` is the password of questions about peers, `aaa_accounting` set: their sessions are
-    reported.
+    RADIUS: `radius_timeout` in seconds, `radius_deadtime` in minutes; None is what `chassis.aaa.settings` has by
+    default. `radius_nas_interface` lends its address to NAS-IP-Address. `aaa_fallback`: servers of context local
+    come next. `aaa_password` is that of questions about peers; with `aaa_accounting` their sessions are reported.
     """
 
     name: str
@@ -212,11 +211,11 @@ class Context:
     aaa_password: Key | None = None
     radius_servers: tuple[RadiusServer, ...] = ()
     accounting_servers: tuple[RadiusServer, ...] = ()
-    radius_timeout: int = 10
-    radius_max_retries: int = 3
-    radius_deadtime: int = 5
-    radius_algorithm: Literal["first", "round-robin"] = "first"
-    radius_max_outstanding: int = 256
+    radius_timeout: int | None = None
+    radius_max_retries: int | None = None
+    radius_deadtime: int | None = None
+    radius_algorithm: Literal["first", "round-robin"] | None = None
+    radius_max_outstanding: int | None = None
     radius_source_port: int | None = None
     radius_nas_interface: str | None = None
     ip_pools: tuple[IpPool, ...] = ()

@@ -246,6 +246,7 @@ _VALUES = {
     "dscp": ("ef", "af21", "cs5", "0", "63", "df"),
     "card-type": ("ase", "ge-10-port", "ether-12-port", "atm-oc3"),
     "protocol": ("tcp", "udp", "6", "icmp", "89", "250"),
+    "radius-key": ("s3cret", "0x1", "key"),
     "psk-hex": ("0x4d79", "00ff00", "0xABCD"),
     "psk-text": ("123456789123456", "0x1", "TEST_SHARED_KEY"),
     "psk-aaa": ("use-aaa",),

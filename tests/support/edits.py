@@ -57,6 +57,7 @@ class Edits:
             (1, self._qos),
             (1, self._mark),
             (1, self._context),
+            (3, self._aaa),
         )
 
     def text(self, most: int = 5) -> str:
@@ -127,6 +128,19 @@ class Edits:
         if not self._often():
             return self._inside([f"no ipsec profile {name}"])
         return self._inside([f"ipsec profile {name}", f"seq 10 {self._entry('')}"])
+
+    def _aaa(self) -> list[str]:
+        """Lines about RADIUS and pools."""
+        server = f"radius server {self._pick(PEERS)}"
+        pool = f"ip pool {self._pick(('p1', 'p2'))}"
+        no = "" if self._often(0.6) else "no "
+        lines = (
+            server if no else f"{server} key {self._pick(('one', 'two'))}",
+            "aaa authentication subscriber radius global",
+            f"radius attribute nas-ip-address interface {self._pick(INTERFACES)}",
+            pool if no else f"{pool} {self._pick(PREFIXES)}",
+        )
+        return self._inside([f"{no}{self._pick(lines)}"])
 
     def _context(self) -> list[str]:
         return [

@@ -252,7 +252,7 @@ DEMAND = (
     (ike(more=DEMAND + " ike-policy q\n remote-id *.a.*"), [("error", "S-021", "*.a.*")]),
     (ike("identity remote fqdn B.example", remote="b.example"), []),
     (ike(line2="connection-type initiator-only", more=DEMAND + " ike-policy q"), [("warning", "on-demand", "q")]),
-    (ike(line2="pre-shared-key use-aaa", more=DEMAND + " ike-policy q\n"), []),
+    (ike(line2="pre-shared-key use-aaa", more=DEMAND + " ike-policy q\n"), [("warning", "use-aaa", "q")]),
 ])  # fmt: skip
 def test_checks_of_ike_at_commit(found: list[tuple[str, str, str]], expected: list[tuple[str, str, str]]) -> None:
     assert found == expected

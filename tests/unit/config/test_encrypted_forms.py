@@ -34,6 +34,9 @@ KINDS = {
         lambda word: f"context c\n ike policy p\n  pre-shared-key {word}\n"
     ),
     "psk-hex": _OCTETS.map(lambda octets: f"context c\n ike2 policy p\n  pre-shared-key hex 0x{octets.hex()}\n"),
+    "radius-key": _WORDS.filter(lambda word: word != "***").map(
+        lambda word: f"context c\n radius server 10.0.0.9 key {word}\n"
+    ),
     "manual-key": st.one_of(
         st.text(st.sampled_from(string.ascii_letters), min_size=20, max_size=20),
         st.binary(min_size=20, max_size=20).map(lambda octets: f"0x{octets.hex()}"),
@@ -65,7 +68,7 @@ def test_a_key_loads_again_from_its_encrypted_form(text: str) -> None:
     one = parse(text, secret=SECRET)
     printed = shown(one)
     key = text.split()[-1].removeprefix("0x")
-    assert " encrypted 1 " in printed
+    assert " encrypted 1 " in printed or " encrypted-key 1 " in printed
     assert "***" not in printed
     assert len(key) < 4 or key not in printed
     again = parse(printed, secret=SECRET)
@@ -98,7 +101,7 @@ def test_a_file_shows_the_same_again_where_the_secret_is(file: Path) -> None:
     lines = [
         number
         for number, line in enumerate(printed.split("\n"), 1)
-        if re.search(r" encrypted(-rest)? 1 [^$]", line)
+        if re.search(r" encrypted(-rest|-key)? 1 [^$]", line)
     ]
     assert [line for line, _, code, _ in errors(printed, OTHER) if code == "encrypted"] == lines
 
@@ -179,7 +182,7 @@ def test_a_key_of_a_wrong_length_is_refused_from_its_encrypted_form_too() -> Non
 
 
 @pytest.mark.parametrize("line", [
-    "context c\n radius server 10.0.0.9 key  Hush now, twice",
+    "context c\n radius coa server 10.0.0.9 key  Hush now, twice",
     "snmp server\n community Hush view all",
     "context c\n subscriber name s\n  password Hush",
     "context c\n ntp server 1.2.3.4 md5 3 Hush",

@@ -24,7 +24,7 @@ def pair(command: Command, no_form: str) -> tuple[str, str]:
         generator.random.setstate(state)
         positive = generator.line(command, command.syntax)[0]
         words = negative.split()[1:]
-        if command.does in ("enter", "append", "secondary", "route"):
+        if command.does in ("enter", "append", "secondary", "route", "listed"):
             # The value that names the object stands in both lines at the same place.
             if positive.split()[: len(words)] != words[: len(positive.split())]:
                 continue
