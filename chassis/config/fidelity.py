@@ -156,7 +156,7 @@ CHOICES: tuple[tuple[str, str], ...] = (
     ("`clear` of SAs that IKE made",
      "the new SA stands before the old one goes; what either end refuses ends, what is not answered stays"),
     ("Lines about dial-in users in table 5",
-     "an answering IKEv1 end says them of a certificate's holder in aggressive mode: its identity alone is known"),
+     "are said of peers in aggressive mode at a local address with on-demand tunnels"),
     ("Size of the log",
      "2500 lines of warnings and errors, as many of others, or `logging ring-size`; suggested for the box: 1024"),
     ("`logging file`, `logging filter`, `logging ring-size`",

@@ -1,4 +1,4 @@
-"""The page about negotiations that fail: its lines are typed at both ends of simulated labs, which print the same."""
+"""The page about negotiations that fail: its lines are typed at both ends of simulated labs and print the same."""
 
 from __future__ import annotations
 

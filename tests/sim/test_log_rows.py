@@ -18,7 +18,7 @@ from chassis.ase.ipsec.causes import OWN_MESSAGES
 from chassis.bus.log_lines import SEVERITIES
 from chassis.bus.messages import LogRecord
 from chassis.cli.views.log_actions import ACTIONS, recommended
-from tests.support.log_rows import LOGGED_AS, WAYS
+from tests.support.log_rows import CONTEXT, LOGGED_AS, TUNNEL, WAYS
 from tests.support.log_seat import LogSeat
 
 ROWS = [*TEMPLATES, *TEXTS, *LOGGED_AS]
@@ -50,7 +50,8 @@ def test_a_row_comes_to_the_operator(row: str, seat: LogSeat, monkeypatch: pytes
     assert len(seen.shown) == len(seen.console) == len(seen.datagrams) == len(seen.file) == len(records)
 
     digit, name = SEVERITIES[record.severity]
-    about = r"\[[0-9A-F]{4}\]: \[\d[\d/:]+\]: " if record.facility == IKE else ""
+    about = r"\[[0-9A-F]{4}\]: " if record.facility == IKE else ""
+    about += r"\[\d[\d/:]+\]: " if record.values.get("tunnel") == TUNNEL else ""
     said = f"%{record.facility.upper()}-{digit}-{name}: {text_of(record)}"
     line = seen.shown[at]
     assert re.fullmatch(rf"[A-Z][a-z]{{2}} \d\d \d\d:\d\d:\d\d: {about}{re.escape(said)}", line)
@@ -60,6 +61,7 @@ def test_a_row_comes_to_the_operator(row: str, seat: LogSeat, monkeypatch: pytes
     _, _, severity, facility, id, text, *_, values = seen.file[at]
     assert (severity, facility, id, text) == (record.severity, record.facility, logged, text_of(record))
     kept = {name: value.hex() if isinstance(value, bytes) else value for name, value in record.values.items()}
+    kept |= {"context": CONTEXT} if record.facility == IKE else {}
     assert kept.items() <= values.items()
     advice = [f"    {said}" if (said := recommended(one.id, one.values)) else "" for one in records]
     assert recommended(record.id, record.values) == ACTIONS.get(record.id, "")

@@ -35,6 +35,11 @@ def _differing(case: table5.Case, end: str, patch: pytest.MonkeyPatch) -> list[L
     return list(getattr(case.negotiated(), end).logs)
 
 
+def _dials_in(user: table5.DialInUser, patch: pytest.MonkeyPatch) -> list[LogRecord]:
+    table5.distinguished(patch)
+    return list(user.dials().b.logs)
+
+
 def _no_mistake(made: Callable[[], Any], end: str, patch: pytest.MonkeyPatch) -> list[LogRecord]:
     return list(getattr(made(), end).logs)
 
@@ -52,6 +57,9 @@ def _table_5() -> dict[str, Way]:
         for row, _ in case.rows:
             ways.setdefault(row, partial(_differing, case, case.sees))
         ways.setdefault(case.told, partial(_differing, case, "a" if case.sees == "b" else "b"))
+    for user in table5.DIALIN_USERS.values():
+        for row, _ in user.rows:
+            ways.setdefault(row, partial(_dials_in, user))
     # Its row is about this one notification.
     ways["ikev1-received-unprotected-notify"] = partial(_differing, table5.CASES["mode"], "a")
     for name in ("initiator", "responder"):

@@ -4,6 +4,7 @@ a line card, and the file of the log."""
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,10 +16,11 @@ from scapy.layers.l2 import Ether
 from chassis.ase.ike.log import FACILITY as IKE
 from chassis.ase.ike_messages import IkeLog
 from chassis.bus.engine import ToController
-from chassis.bus.messages import LogRecord
+from chassis.bus.messages import LogRecord, Value
 from chassis.cli.log_monitor import INTERVAL
 from chassis.xcrp.log_file import FLUSH_DELAY, LOG_FILE
 from tests.support.cli import CliRig
+from tests.support.ike.pair import CONTEXT as CONTEXT_NUMBER
 from tests.support.log_rows import CONTEXT, TUNNEL
 from tests.support.sim_shell import SimShell
 
@@ -123,6 +125,14 @@ class LogSeat:
                 self._datagrams.append(bytes(packet[UDP].payload).decode())
         return receive(port, batch, now)
 
+    def _known_here(self, values: Mapping[str, Value]) -> dict[str, Value]:
+        """The values of a record with this router's number of the context, where they have a number."""
+        if values.get("context") != CONTEXT_NUMBER:
+            return dict(values)
+        controller = self.shell.routers["a"].controller
+        assert controller is not None
+        return {**values, "context": controller.engine.node.plan.contexts[CONTEXT]}
+
     def log(self, records: list[LogRecord]) -> Seen:
         """Have the ASP log these records now: those of IKE by way of its IKE process."""
         router = self.shell.routers["a"]
@@ -131,7 +141,7 @@ class LogSeat:
         self._datagrams.clear()
         before = len(router.disk.files.get(LOG_FILE, b""))
         for record in records:
-            now = replace(record, time=self.shell.run.world.now)
+            now = replace(record, time=self.shell.run.world.now, values=self._known_here(record.values))
             if record.facility == IKE:
                 asp.ike_process.perform([IkeLog(now)])
             else:

@@ -11,10 +11,11 @@ import pytest
 from chassis.ase.ike.log import TEMPLATES
 from chassis.ase.ike.payloads.numbers import NotifyTypeV1
 from tests.support.ike.mutated_messages import MutatedPair, notifies_in_clear, said
-from tests.support.ike.pair import Ends, other
+from tests.support.ike.pair import CONTEXT, Ends, other
 from tests.support.ike.table5 import (
     ANSWERS,
     CASES,
+    DIALIN_USERS,
     FIRST_MESSAGES,
     SHORTER,
     bent_first,
@@ -92,6 +93,26 @@ def test_ends_that_differ(what: str, names: None) -> None:
     two.lives()
 
 
+@pytest.mark.behaviour("B-213")
+@pytest.mark.parametrize("who", DIALIN_USERS)
+def test_a_dial_in_user_that_is_refused(who: str, names: None) -> None:
+    """It has no tunnel yet: the lines name the on-demand tunnel, once that is known."""
+    user = DIALIN_USERS[who]
+    two = user.dials()
+    assert two.b.rows()[: len(user.rows)] == [row for row, _ in user.rows]
+    for row, values in user.rows:
+        record = next(one for one in two.b.logs if one.id == row)
+        assert record.text == TEMPLATES[row].format(**values)
+        assert record.severity == "error"
+        assert record.values["peer"] == "10.0.0.1"
+        about = ("dial50", "outer") if user.by else (None, CONTEXT)
+        assert (record.values.get("tunnel"), record.values["context"]) == about
+    heard = next(one for one in two.a.logs if one.id == user.told)
+    assert heard.values["notify"] == "INVALID_ID_INFORMATION"
+    assert not two.a.pairs
+    assert not two.b.questions
+
+
 # --- what is no mistake ---
 
 
@@ -135,4 +156,6 @@ def test_every_line_of_the_table_is_provoked() -> None:
         provoked |= {row, sending}
     for case in CASES.values():
         provoked |= {case.told, *(row for row, _ in case.rows)}
+    for user in DIALIN_USERS.values():
+        provoked |= {row for row, _ in user.rows}
     assert provoked - {""} == {row for row in TEMPLATES if row.startswith("ikev1-")}

@@ -13,10 +13,13 @@ from chassis.ase.ike.identity import IkeIdentity
 from chassis.ase.ike.payloads.header import HEADER_LENGTH
 from chassis.ase.ike.payloads.numbers import IdType, NotifyTypeV1
 from chassis.ase.ike_messages import SaInstall
+from chassis.bus.records import PolicyRecord, Record
 from chassis.model.acl import AclRule
+from chassis.model.ike import IkePolicy
 from tests.support.ike import pki
 from tests.support.ike.authentication import store
 from tests.support.ike.mutated_messages import MutatedPair
+from tests.support.ike.on_demand import DialIn, Gateway, Offer, peer
 from tests.support.ike.pair import Ends, esp, other, proposal
 
 
@@ -162,17 +165,14 @@ INVALID_ID = {"notify": "INVALID_ID_INFORMATION"}
 
 
 def strangers() -> dict[str, Case]:
-    """Peers with a certificate whose identity is not expected. In aggressive mode they are taken for dial-in users
-    and are refused before their certificate has come."""
+    """Peers with a certificate whose identity is not expected. In aggressive mode they are refused before their
+    certificate has come."""
     found = {}
-    for mode, kind, told in (
-        ("main", "ikev1-cert-id", "ikev1-received-notify"),
-        ("aggressive", "ikev1-cert-id-dialin", "ikev1-received-unprotected-notify"),
-    ):
+    for mode, told in (("main", "ikev1-received-notify"), ("aggressive", "ikev1-received-unprotected-notify")):
         for suffix, identity, name, shown in NAMES:
             rows = [
-                (f"{kind}-{suffix}", {"id_type": name, "id": shown}),
-                (f"{kind}-notify-invalid-id", INVALID_ID),
+                (f"ikev1-cert-id-{suffix}", {"id_type": name, "id": shown}),
+                ("ikev1-cert-id-notify-invalid-id", INVALID_ID),
             ]
             ours = certified(identity, by="a.example", mode=mode)
             theirs = {**ANSWERS, "mode": mode}
@@ -204,8 +204,8 @@ CASES: dict[str, Case] = {
     "no certificate": Case([("ikev1-cert-id-fqdn", {"id": "c.example"}), ("ikev1-cert-id-no-cert", {"count": 1}),
         ("ikev1-cert-id-notify-invalid-id", INVALID_ID)], certified("c.example"), ANSWERS,
         told="ikev1-received-notify", notify="INVALID_ID_INFORMATION"),
-    "no certificate of a dial-in user": Case(
-        [("ikev1-cert-id-dialin-no-cert", {"count": 1}), ("ikev1-cert-id-dialin-notify-invalid-id", INVALID_ID)],
+    "no certificate, aggressive": Case(
+        [("ikev1-cert-id-no-cert", {"count": 1}), ("ikev1-cert-id-notify-invalid-id", INVALID_ID)],
         certified("a.example", by="xz@x.com", mode="aggressive"),
         {**ANSWERS, "mode": "aggressive", "validate": True},
         told="ikev1-received-notify",
@@ -277,6 +277,61 @@ def distinguished(patch: pytest.MonkeyPatch) -> None:
         return IkeIdentity(IdType.DER_ASN1_DN, pki.common_name("ours").public_bytes()) if text == DN else of(text)
 
     patch.setattr(IkeIdentity, "of", read)
+
+
+# --- peers of on-demand tunnels ---
+
+
+class CertifiedGateway(Gateway):
+    """The end with on-demand tunnels goes by its certificate, and wants that of a peer to say who that is."""
+
+    def records(self) -> tuple[Record, ...]:
+        found = super().records()
+        return (*(_checks_certificates(record) for record in found), *store("b.example"))
+
+
+def _checks_certificates(record: Record) -> Record:
+    if isinstance(record, PolicyRecord) and isinstance(record.value, IkePolicy):
+        return replace(record, value=replace(record.value, validate_certificate_identity=True))
+    return record
+
+
+@dataclass(frozen=True)
+class DialInUser:
+    """Who dials in: its identity and what its certificate says (empty: the same). `rows` are what the gateway says
+    of it, with values; `told` is what it hears."""
+
+    identity: str
+    rows: Sequence[tuple[str, dict[str, Any]]]
+    by: str = ""
+    told: str = "ikev1-received-unprotected-notify"
+
+    def dials(self) -> DialIn:
+        """Both ends, after the user has tried."""
+        signs: dict[str, Any] = {
+            "version": 1,
+            "authentication": "rsa-signature",
+            "proposals": (proposal(1, authentication="rsa-signature"),),
+        }
+        ends = peer(identity=self.identity, certificates=store(self.by or "a.example"), **signs)
+        two = DialIn([ends], CertifiedGateway((Offer(remote_id="*.branch.example", **signs),)))
+        two.run(1.0)
+        return two
+
+
+DIALIN_REFUSED = ("ikev1-cert-id-dialin-notify-invalid-id", INVALID_ID)
+DIALIN_USERS: dict[str, DialInUser] = {
+    suffix: DialInUser(
+        identity, [(f"ikev1-cert-id-dialin-{suffix}", {"id_type": name, "id": shown}), DIALIN_REFUSED]
+    )
+    for suffix, identity, name, shown in NAMES
+}
+DIALIN_USERS["no certificate"] = DialInUser(
+    "a.branch.example",
+    [("ikev1-cert-id-dialin-no-cert", {"count": 1}), DIALIN_REFUSED],
+    by="xz@x.com",
+    told="ikev1-received-notify",
+)
 
 
 # --- what is no mistake ---

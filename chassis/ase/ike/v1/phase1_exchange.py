@@ -318,8 +318,8 @@ class Phase1Exchange(ABC):
     ) -> NegotiationError:
         """Return the error for an ID payload that is not configured, with certificates.
 
-        For an initiator, the one policy that it uses does not match. For a responder, no policy matches; a peer in
-        aggressive mode is known by its identity alone, as dial-in users are, and the guide has other lines for it.
+        For an initiator, the one policy that it uses does not match. For a responder, no policy matches; the guide
+        has lines of their own for dial-in users (`_row_prefix`).
         `certified` None: the certificate has not come yet.
         """
         values = {"id_type": identity.type_name, "id": display_identity(identity)}
@@ -375,9 +375,12 @@ class Phase1Exchange(ABC):
         )
 
     def _row_prefix(self) -> str:
-        """Return the prefix of the ids of the guide's texts about identities in certificates."""
-        by_identity_alone = not self.sa.initiator and self.phase1.mode == ExchangeType.AGGRESSIVE_MODE
-        return "ikev1-cert-id-dialin" if by_identity_alone else "ikev1-cert-id"
+        """Return the prefix of the ids of the guide's texts about identities in certificates.
+
+        A dial-in user is a peer that opens in aggressive mode at an address of ours with on-demand tunnels.
+        """
+        answers = not self.sa.initiator and self.phase1.mode == ExchangeType.AGGRESSIVE_MODE
+        return "ikev1-cert-id-dialin" if answers and self.on_demand is not None else "ikev1-cert-id"
 
 
 def _wrong_mode(received: str, configured: str) -> NegotiationError:
