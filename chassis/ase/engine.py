@@ -184,6 +184,7 @@ class AspEngine(CardBase):
                 state.report() for state in states if state.last_report and (state.negotiated or not state.up)
             ]
             outputs += [ToController(event) for event, _ in self._lease_requests.values()]
+            outputs += self.ike.ask_again()
             if self._damage:
                 outputs.append(self.log(now, "error", FACILITY, f"SA state erased: {self._damage}"))
                 self._damage = ""
@@ -293,9 +294,9 @@ class AspEngine(CardBase):
             case PeerDropped():
                 if message.tunnel in self.tunnels.local:
                     self._dropped.add(message.tunnel)
-                return [ToController(message)]
+                return self.ike.pass_dropped(message)
             case PeerQuestion():
-                return [ToController(message)]
+                return self.ike.pass_question(message)
             case IkeReply():
                 return self.ike.on_reply(message)
             case IkeHeartbeat():

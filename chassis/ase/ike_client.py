@@ -9,7 +9,7 @@ from chassis.ase.ike_messages import Configure, IkeHeartbeat, IkeReply, IkeReque
 from chassis.ase.sa_builder import NEGOTIATED
 from chassis.bus.counters import Counters
 from chassis.bus.engine import Exit, Output, ToController, ToIke
-from chassis.bus.messages import Attributes, LogRecord, PeerAnswer, Reply, Request
+from chassis.bus.messages import Attributes, LogRecord, PeerAnswer, PeerDropped, PeerQuestion, Reply, Request
 from chassis.bus.records import (
     POLICY_KINDS,
     CertificateRecord,
@@ -66,12 +66,15 @@ class IkeClient:
         self._bases: dict[str, int] = {}
         self._requests: dict[int, int] = {}
         """Requests sent to IKE, with the number of manual tunnels for which the command was carried out here."""
+        self._questions: dict[int, PeerQuestion] = {}
+        """Questions of IKE about peers that the controller has not answered, by number. IKE limits how many."""
 
     def connect(
         self, settings: Attributes, records: Mapping[Key, Record], ready: bool, now: float
     ) -> list[Output]:
         """Return the first messages for a started IKE process; none unless the records are `ready`."""
         self.connected = True
+        self._questions.clear()
         self._last_heartbeat = now
         return self._configure_all(settings, records) if ready else []
 
@@ -134,8 +137,24 @@ class IkeClient:
         self._requests[request.number] = done
         return [ToIke(IkeRequest(request.number, name, request.arguments))]
 
+    def pass_question(self, message: PeerQuestion) -> list[Output]:
+        """Pass on a question of IKE about a peer."""
+        self._questions[message.number] = message
+        return [ToController(message)]
+
+    def ask_again(self) -> list[Output]:
+        """Return the questions without an answer, for a controller that may not have had them. It has one answer,
+        however often it is asked."""
+        return [ToController(message) for message in self._questions.values()]
+
+    def pass_dropped(self, message: PeerDropped) -> list[Output]:
+        """Pass on that a peer is gone, with its question."""
+        self._questions.pop(message.question, None)
+        return [ToController(message)]
+
     def pass_answer(self, message: PeerAnswer) -> list[Output]:
         """Pass on the controller's answer to a question of IKE; a process that has ended asks again itself."""
+        self._questions.pop(message.number, None)
         return [ToIke(message)] if self.connected else []
 
     def on_reply(self, message: IkeReply) -> list[Output]:
