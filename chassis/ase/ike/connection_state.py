@@ -104,13 +104,14 @@ class ConnectionState:
     def networks(self) -> tuple[int, ...]:
         """The peer's networks of all CHILD SAs, each once: address and prefix length in turn.
 
-        Networks of a rule without a CHILD SA are included, so that its packets take no other route meanwhile.
+        Networks of a rule without a CHILD SA are included, so that its packets take no other route meanwhile. Not
+        so for a peer of an on-demand tunnel: peers share the rules, and only what a peer negotiated is its own.
         """
         seen: dict[tuple[int, int], None] = {}
         for child in self.child_sas.values():
             seen.update(dict.fromkeys(child.remote_networks))
         for entry in self.missing_entries:
-            if entry.rule:
+            if entry.rule and not self.connection.on_demand:
                 seen.update(dict.fromkeys(entry.remote_networks))
         return tuple([number for network in sorted(seen) for number in network])
 
