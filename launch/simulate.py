@@ -52,6 +52,7 @@ SA_SLOTS = 64
 
 OTHER_MTU = 1300
 OTHER_WINDOW = 128
+OTHER_MOST = 1000
 """Values of the second configuration of a router, in every tunnel and every manual SA."""
 
 _FLOW = Struct(f"!{len(MAGIC)}sIIQ")
@@ -164,7 +165,12 @@ def _tester(lab: labs.Lab, node: labs.TesterNode) -> TesterModel:
 
 def _second(config: Config) -> Variant:
     """Return a configuration that differs in many values, so that a partial commit is detected."""
-    tunnels = {name: replace(tunnel, mtu=OTHER_MTU) for name, tunnel in config.tunnels.items()}
+    tunnels = {
+        name: replace(tunnel, max_tunnels=OTHER_MOST)
+        if tunnel.kind == "on-demand"
+        else replace(tunnel, mtu=OTHER_MTU)
+        for name, tunnel in config.tunnels.items()
+    }
     sas = {name: replace(sa, window=OTHER_WINDOW) for name, sa in config.manual_sas.items()}
     other = replace(config, tunnels=tunnels, manual_sas=sas)
     return Variant(render(other), _marks(other))
@@ -172,9 +178,14 @@ def _second(config: Config) -> Variant:
 
 def _marks(config: Config) -> Callable[[Record], bool | None]:
     mtus = {name: tunnel.mtu for name, tunnel in config.tunnels.items()}
+    most = {name: tunnel.max_tunnels for name, tunnel in config.tunnels.items()}
     windows = {name: sa.replay_window for name, sa in config.manual_sas.items()}
 
     def marks(record: Record) -> bool | None:
+        if isinstance(record, records.OnDemandRecord) or (
+            isinstance(record, records.TunnelRecord) and record.instance is not None
+        ):
+            return record.config.max_tunnels == most.get(record.config.name)
         if isinstance(record, records.TunnelRecord):
             return record.config.mtu == mtus.get(record.config.name)
         if isinstance(record, records.PolicyRecord) and isinstance(record.value, ManualSa):

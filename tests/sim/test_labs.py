@@ -47,6 +47,14 @@ def test_a_controller_that_comes_back_keeps_the_routes_of_traffic_selectors(seed
     assert outcome.kills >= 5
 
 
+@pytest.mark.parametrize("seed", [3, 17])
+def test_peers_of_on_demand_tunnels_come_back(seed: int) -> None:
+    """In these schedules an ASP asks about a peer while its controller is away."""
+    outcome = simulate(model(LAB.parents[1] / "on-demand" / "lab.yaml"), seed, 1.0)
+    assert outcome.passed, outcome
+    assert outcome.kills >= 10
+
+
 def test_a_run_does_not_depend_on_the_process_that_it_runs_in() -> None:
     script = (
         "import sys; from pathlib import Path; from launch.simulate import model, simulate\n"
