@@ -7,6 +7,7 @@ event.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -22,7 +23,9 @@ from chassis.ase.engine import AspEngine
 from chassis.ase.ike.engine import IkeEngine
 from chassis.ase.ipsec import state
 from chassis.bus import records, regular_files
+from chassis.bus.engine import FlashPath
 from chassis.bus.records import Record
+from chassis.bus.requests import MAX_CONFIGURATION
 from chassis.config.render import render
 from chassis.config.secrets import SECRET_FILE, RouterSecret
 from chassis.linecard.engine import LineCardEngine
@@ -39,7 +42,6 @@ from chassis.tester.engine import TesterEngine
 from chassis.tester.flow import MAGIC, OVERHEAD
 from chassis.xcrp import configuration, inventory
 from chassis.xcrp.engine import ControllerEngine
-from chassis.xcrp.flash_folder import read_folder
 from launch.lab import model as labs
 from launch.lab.parser import load
 from launch.lab.yaml_source import LabError
@@ -97,7 +99,6 @@ def _router(node: labs.RouterNode) -> NodeModel:
         raise LabError(checked.diagnostics)
     config = checked.config
     settings = node.to_settings()
-    flash = read_folder(node.flash) if node.flash is not None else ()
 
     def controller(start: ControllerStart) -> ControllerEngine:
         return ControllerEngine(
@@ -107,7 +108,7 @@ def _router(node: labs.RouterNode) -> NodeModel:
             startup=(text, node.config.name),
             settings=settings,
             now=start.now,
-            flash=flash,
+            flash=start.store,
             wall_offset=WALL,
             read_flash=start.read_flash,
         )
@@ -121,7 +122,18 @@ def _router(node: labs.RouterNode) -> NodeModel:
         misses=node.settings.heartbeat_misses,
         module=state.__file__,
         variants=(Variant(text, _marks(config)), _second(config)),
+        flash=_flash(node.flash) if node.flash is not None else {},
     )
+
+
+def _flash(folder: Path) -> dict[FlashPath, bytes]:
+    """Return the files that a flash is filled with; the check of the lab has said what can't be read."""
+    found: dict[FlashPath, bytes] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with contextlib.suppress(OSError):
+                found[path.relative_to(folder).parts] = regular_files.read_bytes(path, MAX_CONFIGURATION)
+    return found
 
 
 def _card(card: str, kind: str, config: Config) -> CardModel:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import inf
+from types import MappingProxyType
 
 from chassis.bus.engine import Append, FlashPath, Persist, ToFlash, WriteLog
 from chassis.net.pki import new_key
@@ -22,10 +24,10 @@ class Disk:
     `room` is the number of writes that still succeed; infinity on a disk that never becomes full.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, flash: Mapping[FlashPath, bytes] = MappingProxyType({})) -> None:
+        """`flash` has the first files of the router's flash."""
         self.files: dict[str, bytes] = {}
-        self.flash: dict[FlashPath, bytes] = {}
-        """The files of the router's flash."""
+        self.flash = dict(flash)
         self.room = inf
         self.refused = 0
         """Writes that failed because the disk was full (count)."""
@@ -68,8 +70,7 @@ class Disk:
             }
             return FlashAnswer(entries=tuple(entries.values()))
         if asked.operation == "store":
-            files = (FlashFile("/".join(name), data) for name, data in sorted(held.items()) if name[0] == PKI)
-            return FlashAnswer(store=tuple(files))
+            return FlashAnswer(store=self.store())
         if asked.operation not in ("write", "key-pair") and path not in held:
             return FlashAnswer(f"Can't open {written(path)}: No such file or directory", missing=True)
         if asked.operation == "read":
@@ -88,6 +89,12 @@ class Disk:
         self.room -= 1
         held[target] = data
         return FlashAnswer()
+
+    def store(self) -> tuple[FlashFile, ...]:
+        """Return the files of the PKI stores."""
+        return tuple(
+            FlashFile("/".join(name), data) for name, data in sorted(self.flash.items()) if name[0] == PKI
+        )
 
     def read(self, path: FlashPath) -> FlashAnswer:
         """Read a file of the flash, as a controller does when it starts."""

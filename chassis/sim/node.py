@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -44,6 +44,7 @@ from chassis.sim.ike_process_model import IkeProcessModel
 from chassis.sim.process import CONTROL, EVENT, FABRIC, Halt, Process
 from chassis.sim.wires import RECONNECT_INTERVAL, WireEnd
 from chassis.sim.world import Simulation
+from chassis.xcrp.flash import FlashFile
 from chassis.xcrp.flash_operations import FlashAnswer
 
 FABRIC_QUEUE = 192
@@ -86,13 +87,15 @@ class CardStart:
 
 @dataclass(slots=True)
 class ControllerStart:
-    """Arguments of a controller's engine: its state folder, the time, and the reader of its flash."""
+    """Arguments of a controller's engine: its state folder, the time, the reader of its flash, and the flash's PKI
+    files."""
 
     node: str
     boot: int
     files: Mapping[str, bytes]
     now: float
     read_flash: Callable[[FlashPath], FlashAnswer]
+    store: tuple[FlashFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,8 @@ class NodeModel:
     """A router. `restart_delay` is in seconds (None: never); `module` is the file of the code that writes mapped
     memory.
 
-    `variants` are its first configuration and the others, which are applied in turn.
+    `variants` are its first configuration and the others, which are applied in turn. `flash` has the files that a
+    new flash holds.
     """
 
     name: str
@@ -135,6 +139,7 @@ class NodeModel:
     misses: int = 5
     module: str = ""
     variants: tuple[Variant, ...] = ()
+    flash: Mapping[FlashPath, bytes] = field(default_factory=dict)
 
 
 class CardProcess(Process):
@@ -413,7 +418,7 @@ class SimNode:
         self.controller: ControllerProcess | None = None
         self.cards: dict[str, CardProcess] = {}
         self.models = {card.card: card for card in model.cards}
-        self.disk = Disk()
+        self.disk = Disk(model.flash)
         self.events: list[str] = []
         """Events of this router, from its controller and the launcher."""
         self.memory = {card.card: memoryview(bytearray(card.memory)) for card in model.cards}
@@ -512,7 +517,8 @@ class SimNode:
         for said in self._pending_notices:
             self._launcher.send(said)
         self._pending_notices = []
-        start = ControllerStart(self.model.name, boot, self.disk.state(), self.world.now, self.disk.read)
+        disk = self.disk
+        start = ControllerStart(self.model.name, boot, disk.state(), self.world.now, disk.read, disk.store())
         process.begin(self.model.controller(start))
         for card in self.cards.values():
             self.world.after(

@@ -135,3 +135,45 @@ def test_a_context_without_a_certificate_takes_its_tunnel_down(routers: Routers)
     assert ("context vpn", "noValidTrustedCertificate") in [(row["object"], row["alarm"]) for row in rows]
     assert routers.trust("b", routers.authority.certificate) == row["handle"]
     routers.shell.wait_until(routers.up, within=120.0)
+
+
+def filled(flash: Path, authority: Authority, address: str) -> None:
+    """A folder that a router's flash is filled from, with the authority and a certificate of it."""
+    ours = authority.issue("router", address, days=600)
+    for name, text in (
+        ("trusted/ca", authority.certificate),
+        ("self/router", ours.certificate),
+        ("keys/router", ours.key),
+    ):
+        file = flash / "pki" / CONTEXT / f"{name}.pem"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+
+def test_what_a_flash_was_filled_with_stays_beside_what_is_typed(tmp_path: Path) -> None:
+    authority = Authority(bits=1024, today=TODAY, days=600)
+    lab = written(tmp_path, 2)
+    text = lab.read_text()
+    for router, address in ADDRESSES.items():
+        filled(tmp_path / f"flash-{router}", authority, address)
+        text = text.replace(f"config: {router}.cfg", f"config: {router}.cfg, flash: flash-{router}")
+    lab.write_text(text)
+    shell = SimShell(lab)
+    shell.wait_until(shell.tunnels_up)
+    rig = CliRig(partial(shell.ask, "a"), context=CONTEXT)
+    rig.start()
+    assert "% Error" not in rig.type("add pki key-pair more rsa 1024\r")
+
+    def holds() -> set[str]:
+        return {row["name"] for row in shell.data("a", "show pki key-pair", CONTEXT)}
+
+    assert holds() == {"router", "more"}
+    rig.type(f"clear ike sa tunnel {TUNNEL}\r")
+    shell.pass_time(0.5)
+    shell.wait_until(shell.tunnels_up)
+    controller = shell.routers["a"].controller
+    assert controller is not None
+    controller.kill()
+    shell.pass_time(5.0)
+    assert holds() == {"router", "more"}
+    assert shell.tunnels_up()
