@@ -71,7 +71,8 @@ class Connection:
 
     `on_demand` is the number of the on-demand tunnel whose instance this is, for one authenticated peer; 0 for a
     static tunnel. While the peer has no instance yet, `tunnel` is 0: `policy`, `proposals` and `identity` are then
-    those with which it is authenticated. `key_from_aaa`: the policy says `pre-shared-key use-aaa`.
+    those with which it is authenticated. `key_from_aaa`: the policy says `pre-shared-key use-aaa`. `inner_address`
+    was assigned to the peer; 0 without one.
     """
 
     tunnel: int
@@ -94,11 +95,17 @@ class Connection:
     config_error: str = ""
     on_demand: int = 0
     key_from_aaa: bool = False
+    inner_address: int = 0
 
     @property
     def is_candidate(self) -> bool:
         """Whether this is an on-demand tunnel as it is before a peer has an instance of it."""
         return bool(self.on_demand) and not self.tunnel
+
+    @property
+    def lacks_address(self) -> bool:
+        """Whether the policy assigns inner addresses, and the peer of this instance has none."""
+        return bool(self.on_demand) and self.policy.address_allocation and not self.inner_address
 
     @property
     def may_initiate(self) -> bool:
@@ -357,6 +364,7 @@ class Connections:
             peer_reachable=record.up,
             config_error=config_error,
             on_demand=0 if instance is None else instance.on_demand,
+            inner_address=0 if instance is None else instance.address,
         )
         peer = self._peers.get(number)
         return found if peer is None else replace(found, expected=peer.identity, psk=peer.psk or found.psk)

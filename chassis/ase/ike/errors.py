@@ -160,6 +160,8 @@ _CAUSES_V2: Final[Mapping[int, str]] = MappingProxyType(
         NotifyTypeV2.AUTHENTICATION_FAILED: "authentication",
         NotifyTypeV2.TS_UNACCEPTABLE: "traffic selectors",
         NotifyTypeV2.NO_ADDITIONAL_SAS: "no additional SAs",
+        NotifyTypeV2.INTERNAL_ADDRESS_FAILURE: "inner address",
+        NotifyTypeV2.FAILED_CP_REQUIRED: "inner address",
         NotifyTypeV2.TEMPORARY_FAILURE: "temporary failure",
         NotifyTypeV2.CHILD_SA_NOT_FOUND: "CHILD SA not found",
         NotifyTypeV2.INVALID_SYNTAX: "syntax",

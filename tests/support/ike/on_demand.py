@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from chassis.ase.ike_messages import PeerUsesSa
+from chassis.ase.ike_messages import IkePacket, PeerUsesSa
 from chassis.bus.messages import PeerAnswer, PeerDropped, PeerQuestion
 from chassis.bus.records import ContextRecord, Instance, OnDemandRecord, PolicyRecord, Record, TunnelRecord
 from chassis.model.acl import Acl, AclRule
 from chassis.model.ike import IkePolicy, IkeProposal, PreSharedKey
 from chassis.model.ipsec import IpsecPolicy, IpsecProposal, TunnelEntry
 from chassis.model.router import Tunnel
+from chassis.net.address import format_address
 from tests.support.ike.pair import (
     CONTEXT,
     A,
@@ -188,6 +189,8 @@ class DialIn(EnginePair):
         self.peers: dict[str, int] = {}
         """Number of the instance by identity."""
         self.next_number = FIRST_INSTANCE
+        self.nats: dict[int, tuple[int, int]] = {}
+        """(address that a NAT gives it, what is added to its ports) of a peer, by its address."""
         first, *rest = peers
         super().__init__(first, gateway, trouble=trouble, **settings)  # type: ignore[arg-type]
         for ends in rest:
@@ -261,9 +264,32 @@ class DialIn(EnginePair):
 
     # the peers
 
+    def _wire(self, end: End, packet: IkePacket) -> None:
+        here, from_port, there, port = packet.local, packet.local_port, packet.remote, packet.remote_port
+        if not packet.data:
+            self.keepalives += 1
+            return
+        if here in self.nats:
+            address, shift = self.nats[here]
+            here, from_port = address, from_port + shift
+        behind = [
+            (inside, port - shift)
+            for inside, (address, shift) in self.nats.items()
+            if address == there and port - shift in (500, 4500)
+        ]
+        there, port = behind[0] if behind else (there, port)
+        receiver = self.ends.get(there)
+        if receiver is None:
+            return
+        copies = [0.005] if self.trouble is None else self.trouble(end.local, packet, self.now)
+        for copy in copies:
+            delay, data = copy if isinstance(copy, tuple) else (copy, packet.data)
+            arrived = IkePacket(packet.context, there, port, here, from_port, data)
+            self._later(delay, receiver, lambda arrived=arrived: self.give(receiver, arrived))  # type: ignore[misc]
+
     def connected(self, end: End, ends: Ends, number: int | None = None) -> bool:
         """Whether packets pass both ways between a peer and its instance."""
-        number = number or self.peers.get(ends.identity_local or "", 0)
+        number = number or self.peers.get(ends.identity_local or format_address(ends.local), 0)
         ours = self.b.sender(ENTRY, number)
         theirs = end.sender(ENTRY, ends.tunnel)
         if ours is None:

@@ -135,6 +135,14 @@ class AuthMethod(IntEnum):
     DIGITAL_SIGNATURE = 14
 
 
+class ConfigAttributeType(IntEnum):
+    """Attributes of Configuration payloads that are answered (RFC 7296 3.15.1)."""
+
+    INTERNAL_IP4_ADDRESS = 1
+    INTERNAL_IP4_NETMASK = 2
+    INTERNAL_IP4_DNS = 3
+
+
 class NotifyTypeV1(IntEnum):
     """Notifications of version 1: RFC 2408 3.14.1, RFC 2407 4.6.3, RFC 3706. The names are the guide's."""
 

@@ -8,8 +8,8 @@ from chassis.ase.ike.errors import NegotiationError, no_ike_proposal_v1
 from chassis.ase.ike.identity import IkeIdentity
 from chassis.ase.ike.ike_proposals import NoMatch, choose_v1, offer_v1
 from chassis.ase.ike.payloads.chain import first_of_type
-from chassis.ase.ike.payloads.numbers import NotifyTypeV1
-from chassis.ase.ike.payloads.v1 import Hash, IdV1, PayloadV1
+from chassis.ase.ike.payloads.numbers import NotifyTypeV1, Protocol
+from chassis.ase.ike.payloads.v1 import Hash, IdV1, NotifyV1, PayloadV1
 from chassis.ase.ike.payloads.v1_sa import SaV1
 from chassis.ase.ike.peer_questions import PeerRefused, instance_of, with_key
 from chassis.ase.ike.v1.isakmp_sa import PSK_MISMATCH_TEXT, IsakmpSa, Phase1Event, Phase1State
@@ -171,7 +171,8 @@ class AggressiveMode(Phase1Exchange):
     def on_peer_answer(self, answer: PeerAnswer, now: float) -> Phase1Event:
         """The key came: send AM2. The tunnel came: the peer, which sent AM3, has it.
 
-        A peer that is not admitted has established its SA already, so the refusal is sent under the keys.
+        A peer that is not admitted has established its SA already: it gets a notification and a Delete under the
+        keys.
         """
         candidate = self.phase1.members[0]
         admitting = self.sa.state is Phase1State.ADMISSION_ASKED
@@ -181,13 +182,12 @@ class AggressiveMode(Phase1Exchange):
                 return self._send_am2(now)
             self.sa.connection = instance_of(self.sa.host, candidate, answer)
         except PeerRefused as refused:
-            raise NegotiationError(
-                "not admitted",
-                str(refused),
-                notify=NotifyTypeV1.AUTHENTICATION_FAILED,
-                encrypted=admitting,
-                final=True,
-            ) from refused
+            failed = NotifyTypeV1.AUTHENTICATION_FAILED
+            if admitting:
+                notify = NotifyV1(failed, Protocol.IKE, self.phase1.cookies)
+                self.sa.send_informational((notify, self.sa.isakmp_sa_delete()), now)
+                raise NegotiationError("not admitted", str(refused), final=True) from refused
+            raise NegotiationError("not admitted", str(refused), notify=failed, final=True) from refused
         assert self._claimed is not None
         self.sa.peer_identity = IkeIdentity.received(self._claimed)
         return Phase1Event.AUTH_RECEIVED

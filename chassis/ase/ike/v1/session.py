@@ -170,9 +170,6 @@ class SessionV1(IsakmpSa):
         try:
             self.transition(self._phase_1.on_peer_answer(answer, now))
         except NegotiationError as error:
-            if error.encrypted:
-                # The peer has established the SA.
-                self.send_informational((self.isakmp_sa_delete(),), now)
             self._on_negotiation_error(error, self.path, now)
             self.abort(error.failure, now)
             return

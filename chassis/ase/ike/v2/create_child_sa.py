@@ -39,6 +39,7 @@ from chassis.ase.ike.v2.child_sas import (
 )
 from chassis.ase.ike.v2.ike_sa import ESTABLISHED_STATES, IkeSa, IkeSaState, Task
 from chassis.ase.ike.v2.informational import DeleteChildSpisTask, close_child
+from chassis.ase.ike.v2.inner_address import check_address
 from chassis.ase.ike.v2.keymat import NONCE_OCTETS, shared_secret
 from chassis.ase.ike_messages import SaInstall
 from chassis.ase.ipsec.sa import MIN_SPI
@@ -550,6 +551,7 @@ class _CreateChildResponder:
         entries = connection.entries
         if old is not None:
             entries = tuple(one for one in entries if one.seq == old.entry.seq) or (old.entry,)
+        check_address(connection, asked=False)
         chosen = negotiation.choose_entry(payloads, entries, with_group=True)
         try:
             if len(sa.child_sas.of_entry(chosen.entry.seq)) >= MAX_CHILD_SAS_PER_ENTRY:

@@ -38,12 +38,13 @@ from chassis.ase.ike.ike_proposals import ChoiceV2, choose_v2
 from chassis.ase.ike.payloads.chain import first_of_type
 from chassis.ase.ike.payloads.numbers import AuthMethod, CertEncoding, ExchangeType, NotifyTypeV2, PayloadTypeV2
 from chassis.ase.ike.payloads.v2 import PayloadV2, find_notify
-from chassis.ase.ike.payloads.v2_payloads import Auth, CertReqV2, CertV2, IdV2, NotifyV2
+from chassis.ase.ike.payloads.v2_payloads import Auth, CertReqV2, CertV2, ConfigPayload, IdV2, NotifyV2
 from chassis.ase.ike.payloads.v2_sa import SaV2
 from chassis.ase.ike.peer_questions import PeerRefused, instance_of, with_key
 from chassis.ase.ike.v2.create_child_sa import ChildNegotiation, ChildOffer, CreateChildTask, NewChild, Nonces
 from chassis.ase.ike.v2.ike_sa import IkeSa, IkeSaEvent, IkeSaState, Task
 from chassis.ase.ike.v2.informational import DeleteChildSpisTask, DeleteIkeSaTask
+from chassis.ase.ike.v2.inner_address import asks_for_address, check_address, config_reply
 from chassis.bus.messages import PeerAnswer
 
 MAX_CERTIFICATES = 8
@@ -482,7 +483,8 @@ class _IkeAuthResponder(_Authentication):
 
     def _ask_admission(self, candidate: Connection, ours: OwnAuth) -> None:
         sa = self._sa
-        sa.host.ask_admission(sa, candidate, self._key_question, wants_address=False)
+        wants_address = candidate.policy.address_allocation and asks_for_address(self._payloads)
+        sa.host.ask_admission(sa, candidate, self._key_question, wants_address=wants_address)
         sa.suspend(lambda answer, now: self._on_admission(candidate, ours, answer, now))
 
     def _on_admission(self, candidate: Connection, ours: OwnAuth, answer: PeerAnswer, now: float) -> None:
@@ -499,18 +501,20 @@ class _IkeAuthResponder(_Authentication):
             self._refuse(NegotiationError("not admitted", text, notify=NotifyTypeV2.AUTHENTICATION_FAILED), now)
             return
         sa.connection, sa.peer_identity = connection, candidate.expected
-        self._finish(connection, ours, now)
+        self._finish(connection, ours, now, config_reply(answer))
 
     # --- the response ---
 
-    def _finish(self, connection: Connection, ours: OwnAuth, now: float) -> None:
+    def _finish(
+        self, connection: Connection, ours: OwnAuth, now: float, configuration: tuple[ConfigPayload, ...] = ()
+    ) -> None:
         """Send the response, and install the first CHILD SA."""
         sa, payloads = self._sa, self._payloads
         identity, certificates, auth = ours
         entry, created, error = self._create_child(connection, payloads, now)
         contact = self.initial_contact(connection)
         child = created.response if created is not None else () if error is None else (notify_payload_v2(error),)
-        sa.reply((identity, *certificates, *contact, auth, *child), now)
+        sa.reply((identity, *certificates, *contact, auth, *configuration, *child), now)
         self.establish(0 if entry is None else entry.seq, now)
         if not sa.closed:
             if created is not None:
@@ -529,6 +533,7 @@ class _IkeAuthResponder(_Authentication):
         if first_of_type(payloads, SaV2) is None:
             return None, None, None
         try:
+            check_address(connection, asked=asks_for_address(payloads))
             chosen = negotiation.choose_entry(payloads, connection.entries, with_group=False)
         except NegotiationError as refused:
             return (connection.entries[0] if connection.entries else None), None, refused
