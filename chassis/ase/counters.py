@@ -249,8 +249,11 @@ class AspCounters:
         self.values[slots[which]] += packets
         self.values[slots[which + 1]] += octets
 
-    def remove_tunnel(self, number: int) -> None:
-        """Remove a tunnel that is no longer here. Its counters stay in the file."""
+    def remove_tunnel(self, number: int, *, instance: bool) -> None:
+        """Remove a tunnel that is no longer here. Its counters stay in the file, unless it is an `instance` of an
+        on-demand tunnel: these come and go, and the file would fill."""
+        for name in TUNNEL_COUNTERS if instance else ():
+            self._counters.release(f"tunnel {number} {name}")
         self._tunnels.pop(number, None)
         self._previous.pop(number, None)
         self._tunnel_drops.pop(number, None)

@@ -50,7 +50,7 @@ class SaStatistics:
         """Remove the statistics of tunnels that are no longer here."""
         for record in (*change.put, *change.deleted):
             if isinstance(record, TunnelRecord) and record.number not in self._tunnels.local:
-                self._counters.remove_tunnel(record.number)
+                self._counters.remove_tunnel(record.number, instance=record.instance is not None)
                 self._sadb.retired.pop(record.number, None)
 
     def statistics(self, tunnel: int | None = None) -> dict[str, Any]:

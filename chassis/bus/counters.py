@@ -2,8 +2,8 @@
 
 The file is a header, with the number of slots in use, and a table of slots: a name and a 64-bit number in the
 machine's byte order. A name is written before its slot is counted as in use, so that a reader sees either the
-whole slot or none. The table is larger than any card needs; its unused part is a hole in the file, takes no
-memory, and is not read.
+whole slot or none. A slot without a name is free. The table is larger than any card needs; its unused part is a
+hole in the file, takes no memory, and is not read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ NAME_SIZE = 56
 SLOT_SIZE = NAME_SIZE + 8
 SLOTS = 1 << 18
 """Slots of a file (count). A chassis has 32,000 tunnels at most, and each has four slots at its ASP and at its
-circuit's line card. Slots of removed tunnels are not used again."""
+circuit's line card. Slots of removed tunnels are not used again, but those of on-demand peers, which come and go,
+are (`Counters.release`)."""
 GROWTH_OCTETS = 1 << 16
 """Octets of the file that are allocated at the start. More are allocated before their use, because a store into a
 hole of a file on a full disk ends the process (SIGBUS)."""
@@ -54,7 +55,8 @@ class Counters:
             view[:8] = MAGIC
         used = min(self.values[_USED], SLOTS)
         found = _found(view[HEADER_SIZE : HEADER_SIZE + used * SLOT_SIZE])
-        self._slots = {name: _word(index) for index, (name, _) in enumerate(found)}
+        self._slots = {name: _word(index) for index, (name, _) in enumerate(found) if name}
+        self._free = [index for index, (name, _) in enumerate(found) if not name]
         self._grow = grow
         self._room = SLOTS if grow is None else max(_slots(GROWTH_OCTETS), used)
 
@@ -69,17 +71,32 @@ class Counters:
         encoded = name.encode()
         if len(encoded) > NAME_SIZE:
             return self.slot(encoded[:NAME_SIZE].decode(errors="ignore"), numbered=numbered)
-        index = self.values[_USED]
+        index = self._free.pop() if self._free else self.values[_USED]
         # The last slot counts for all names that find no other.
-        if name != OVERFLOW_NAME and (
-            index >= SLOTS - 1 - RESERVED_SLOTS * numbered or not self._has_room(index + 1)
+        if (
+            name != OVERFLOW_NAME
+            and index == self.values[_USED]
+            and (index >= SLOTS - 1 - RESERVED_SLOTS * numbered or not self._has_room(index + 1))
         ):
             return self.slot(OVERFLOW_NAME)
         at = HEADER_SIZE + index * SLOT_SIZE
         self._bytes[at : at + NAME_SIZE] = encoded.ljust(NAME_SIZE, b"\0")
-        self.values[_USED] = index + 1
+        self.values[_USED] = max(self.values[_USED], index + 1)
         slot = self._slots[name] = _word(index)
         return slot
+
+    def release(self, name: str) -> None:
+        """Give the slot of a name back, so that another name can take it; no effect without one.
+
+        Nobody may count in it any more.
+        """
+        slot = self._slots.pop(name, None)
+        if slot is None:
+            return
+        self.values[slot] = 0
+        end = 8 * slot
+        self._bytes[end - NAME_SIZE : end] = bytes(NAME_SIZE)
+        self._free.append((end - NAME_SIZE - HEADER_SIZE) // SLOT_SIZE)
 
     def _has_room(self, slots: int) -> bool:
         """Return whether one slot more than `slots` is allocated; allocate more if not."""
@@ -139,4 +156,6 @@ def read(path: Path) -> dict[str, int]:
         OSError: the file cannot be read.
     """
     data = used(path)
-    return dict(_found(data[HEADER_SIZE : len(data) // SLOT_SIZE * SLOT_SIZE]))
+    found = dict(_found(data[HEADER_SIZE : len(data) // SLOT_SIZE * SLOT_SIZE]))
+    found.pop("", None)
+    return found

@@ -102,9 +102,10 @@ class ConnectionManager:
             state = self.by_tunnel.get(tunnel)
             if state is not None:
                 gone = "the on-demand tunnel was taken down" if state.connection.on_demand else NOT_CONFIGURED
+                self._instances.on_deleting(tunnel)
                 self._end(state, gone, now)
+                self._instances.on_deleted(tunnel)
                 del self.by_tunnel[tunnel]
-                self._instances.on_busy(tunnel)
                 self._manager.statistics.remove(tunnel)
             return
         state = self.by_tunnel.get(tunnel)
@@ -174,11 +175,9 @@ class ConnectionManager:
 
     # what sessions report
 
-    def on_admitted(self, connection: Connection, now: float) -> None:
-        state = self.by_tunnel[connection.tunnel]
-        state.connection = connection
-        if not state.child_sas:
-            self._instances.on_idle(connection.tunnel, now)
+    def on_admitted(self, connection: Connection) -> None:
+        self.by_tunnel[connection.tunnel].connection = connection
+        self._instances.on_admitted(connection.tunnel)
 
     def _end_instance(self, state: ConnectionState, now: float) -> None:
         """Delete the IKE SAs of an instance that was without a CHILD SA for too long."""
@@ -204,6 +203,8 @@ class ConnectionManager:
             state.pending_session = None
         state.entry_failures.clear()
         state.ike_cleared = False
+        if state.connection.on_demand:
+            self._instances.on_established(state.connection.tunnel, now, busy=bool(state.child_sas))
         before, state.session = state.session, session
         if before is not None and before is not session and not before.closed:
             self._resolve_duplicate(state, session, before, now)

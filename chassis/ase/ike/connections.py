@@ -244,14 +244,17 @@ class Connections:
         self._groups[key] = group
         return group
 
-    def set_peer(self, tunnel: int, peer: Peer) -> Connection | None:
-        """Store who the peer of an instance is; return the instance's connection, None if there is none."""
-        before = self.by_tunnel.get(tunnel)
-        if before is None or not before.on_demand:
-            return None
+    def set_peer(self, tunnel: int, peer: Peer) -> Connection:
+        """Store who the peer of an instance is, and return the instance's connection.
+
+        Raises:
+            KeyError: there is no such tunnel.
+        """
         self._peers[tunnel] = peer
-        after = self._connection(tunnel)
-        self._index(before, after)
+        after = replace(self.by_tunnel[tunnel], expected=peer.identity)
+        if peer.psk is not None:
+            after = replace(after, psk=peer.psk)
+        self.by_tunnel[tunnel] = after
         return after
 
     def records(self, kind: type[R]) -> list[R]:
@@ -367,7 +370,9 @@ class Connections:
             inner_address=0 if instance is None else instance.address,
         )
         peer = self._peers.get(number)
-        return found if peer is None else replace(found, expected=peer.identity, psk=peer.psk or found.psk)
+        if peer is None:
+            return found
+        return replace(found, expected=peer.identity, psk=found.psk if peer.psk is None else peer.psk)
 
     def ike_policy(self, name: str | None, context: int) -> IkePolicy | None:
         """Return an IKE policy of a context; None if it does not exist."""

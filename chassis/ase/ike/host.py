@@ -212,8 +212,12 @@ class IkeHost(Protocol):
     def is_asking(self, session: Session) -> bool:
         """Return whether a question of the session is open."""
 
-    def admit(self, tunnel: int, peer: Peer) -> Connection | None:
-        """Return the connection of an instance, which is this peer's from now on; None if there is none."""
+    def instance(self, tunnel: int) -> Connection | None:
+        """Return the connection of an instance; None if there is none of this number."""
+
+    def admit(self, tunnel: int, peer: Peer) -> Connection:
+        """Return the connection of an instance, which is this peer's from now on. Its IKE SA is established
+        next."""
 
     def new_ike_spi(self) -> bytes:
         """Return a new SPI of eight octets, not zero and not in use."""
@@ -294,8 +298,8 @@ class IkeReports(Protocol):
     def on_rekeyed(self, old: Session, new: Session) -> None:
         """`new`, which `old` made, serves the tunnel from now on."""
 
-    def on_admitted(self, connection: Connection, now: float) -> None:
-        """The instance of `connection` has an authenticated peer."""
+    def on_admitted(self, connection: Connection) -> None:
+        """The instance of `connection` has an authenticated peer, whose IKE SA will be established next."""
 
     def on_child_sends(self, tunnel: int, entry: int, serial: int) -> None:
         """A CHILD SA was installed and sends for its entry from now on."""

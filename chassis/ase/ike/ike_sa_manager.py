@@ -307,10 +307,13 @@ class IkeSaManager:
     def is_asking(self, session: Session) -> bool:
         return self.questions.is_open(session)
 
-    def admit(self, tunnel: int, peer: Peer) -> Connection | None:
+    def instance(self, tunnel: int) -> Connection | None:
+        connection = self._connections.by_tunnel.get(tunnel)
+        return connection if connection is not None and connection.on_demand else None
+
+    def admit(self, tunnel: int, peer: Peer) -> Connection:
         connection = self._connections.set_peer(tunnel, peer)
-        if connection is not None:
-            self.reports.on_admitted(connection, self._now)
+        self.reports.on_admitted(connection)
         return connection
 
     def new_ike_spi(self) -> bytes:
@@ -340,8 +343,7 @@ class IkeSaManager:
         return len(self._spis)
 
     def new_serial(self, tunnel: int) -> int:
-        connection = self._connections.by_tunnel.get(tunnel)
-        if connection is not None and connection.on_demand:
+        if self.instance(tunnel) is not None:
             # Instances come and go, and another one may have the number later: one count serves all of them.
             tunnel = 0
         serial = self._serials[tunnel] = self._serials.get(tunnel, 0) + 1

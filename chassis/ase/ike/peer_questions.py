@@ -115,15 +115,13 @@ def instance_of(host: IkeHost, candidate: Connection, answer: PeerAnswer) -> Con
         PeerRefused: the controller refuses the peer, or the instance cannot be negotiated.
     """
     _check(candidate, answer.error)
-    psk = candidate.psk if candidate.key_from_aaa else None
-    connection = host.admit(answer.tunnel, Peer(candidate.expected, psk))
-    if connection is None or (connection.on_demand, connection.version) != (
-        candidate.on_demand,
-        candidate.version,
-    ):
+    found = host.instance(answer.tunnel)
+    ours = candidate.on_demand, candidate.version
+    if found is None or (found.on_demand, found.version) != ours:
         raise PeerRefused(f"tunnel {answer.tunnel} of {candidate.expected} is not one of {candidate.name}")
-    _check(candidate, connection.config_error or ("" if connection.enabled else "it is not wanted"))
-    return connection
+    _check(candidate, found.config_error or ("" if found.enabled else "its configuration is not complete"))
+    psk = candidate.psk if candidate.key_from_aaa else None
+    return host.admit(answer.tunnel, Peer(candidate.expected, psk))
 
 
 def _check(candidate: Connection, error: str) -> None:

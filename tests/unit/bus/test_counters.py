@@ -159,3 +159,25 @@ def test_a_file_that_is_none_holds_nothing(tmp_path: Path) -> None:
     counters.add("received", 4)
     path.write_bytes(path.read_bytes()[: HEADER_SIZE + 2 * SLOT_SIZE - 3])
     assert read(path) == {"sent": 5}
+
+
+def test_released_slots_are_used_again(tmp_path: Path) -> None:
+    """On-demand peers come and go; a slot that was given back begins at 0 under its new name."""
+    path = tmp_path / "x.counters"
+    counters = Counters(map_file(path, FILE_SIZE)[0])
+    counters.add("sent", 5)
+    for number in range(1000):
+        counters.add(f"tunnel {number} packets", number)
+        counters.release(f"tunnel {number} packets")
+    counters.release("nobody")
+    counters.add("tunnel 1000 packets", 1)
+    assert len(used(path)) == HEADER_SIZE + 2 * SLOT_SIZE
+    assert read(path) == dict(counters.items()) == {"sent": 5, "tunnel 1000 packets": 1}
+    counters.release("sent")
+    assert read(path) == {"tunnel 1000 packets": 1}
+    # A process that is new finds the free slot.
+    again = Counters(map_file(path, FILE_SIZE)[0])
+    assert again.get("sent") == 0
+    again.add("received", 2)
+    assert len(used(path)) == HEADER_SIZE + 2 * SLOT_SIZE
+    assert read(path) == {"received": 2, "tunnel 1000 packets": 1}
