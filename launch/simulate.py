@@ -110,6 +110,7 @@ def _router(node: labs.RouterNode) -> NodeModel:
             now=start.now,
             flash=start.store,
             wall_offset=WALL,
+            random=start.random,
             read_flash=start.read_flash,
         )
 

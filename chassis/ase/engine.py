@@ -36,6 +36,7 @@ from chassis.ase.ipsec.decapsulate import Decapsulator
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.state import OtherStateFiles, SaStateFile, StateError, octets_for
 from chassis.ase.negotiated_sas import NegotiatedSas
+from chassis.ase.peer_usage import UsageReports
 from chassis.ase.sa_statistics import SaStatistics
 from chassis.ase.tunnels import TunnelTable
 from chassis.bus import requests
@@ -121,6 +122,7 @@ class AspEngine(CardBase):
         self.datapath = DataPath(self, self.sadb, self.tunnels, self.tables, self._counts, random, self.counters)
         self.negotiated = NegotiatedSas(self.sadb, self.tunnels)
         self.sa_statistics = SaStatistics(self.sadb, self.tunnels, self._counts)
+        self._usage = UsageReports(card, self._counts)
         self.ike = IkeClient(card, self.counters)
         self._lease_requests: dict[tuple[int, int], tuple[SaEvent, int]] = {}
         """Leases requested and not granted yet, with the end of the present lease."""
@@ -170,14 +172,16 @@ class AspEngine(CardBase):
         # Apply the records before the next packet, so that no decision of the old records is used.
         self.tunnels.apply(change)
         self._dropped &= self.tunnels.local.keys()
+        usage = self._usage.apply_records(change, now)
         self.tables.apply(change)
         self.negotiated.apply_records(change)
         self.sa_statistics.apply_records(change)
         self.negotiated.apply_settings(self.settings)
         self._update_queues()
-        outputs = self.ike.on_records(change, self.settings, self.replica.records)
+        outputs = usage + self.ike.on_records(change, self.settings, self.replica.records)
         if self._report_all:
             self._report_all = False
+            outputs += self._usage.repeat()
             # A hello lists the SAs, but not their peers' identities, and no tunnels without SAs.
             states = self.tunnels.local.values()
             outputs += [
@@ -355,7 +359,7 @@ class AspEngine(CardBase):
             self._flush_if_fenced()
             outputs += datapath.serve(now)
         outputs += self.negotiated.on_timer(now)
-
+        outputs += self._usage.on_timer(now)
         outputs += self.ike.on_timer(now)
         if self.tunnels.pending:
             outputs += self._install_pending()
@@ -375,6 +379,7 @@ class AspEngine(CardBase):
             datapath.path_mtus.next_timer(),
             datapath.queues.due,
             self.negotiated.next_timer(),
+            self._usage.next_timer(),
             self.ike.next_timer(),
         )
 

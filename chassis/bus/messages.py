@@ -195,6 +195,24 @@ class PeerDropped:
 
 
 @dataclass(frozen=True, slots=True)
+class TunnelUsage:
+    """Inner packets and octets that came out of a tunnel and went into it, since it was made."""
+
+    tunnel: int
+    packets_in: int
+    octets_in: int
+    packets_out: int
+    octets_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerUsage:
+    """What peers of on-demand tunnels with an accounting session have used, from time to time and at their end."""
+
+    tunnels: tuple[TunnelUsage, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SaEvent:
     """`event`: installed, rekeyed, deleted, expiring, exhausted or lease (more sequence numbers are wanted)."""
 
@@ -315,6 +333,7 @@ FromCard = (
     | SaEvent
     | PeerQuestion
     | PeerDropped
+    | PeerUsage
     | LogRecord
     | TraceStamps
     | Reply

@@ -208,7 +208,9 @@ class Instance:
     `on_demand` is the number of the on-demand tunnel, `identity` the authenticated identity of the peer,
     `profile` the name of the IPsec profile. `address` and `prefix_length` were assigned to the peer (0: none),
     `pool` is the address pool that gave them, empty if AAA did. `session` is the Acct-Session-Id (RFC 2866
-    5.5), `since` the Unix time (s) at which the peer came up.
+    5.5), empty if the session is not reported, and `since` the Unix time (s) at which the peer came up. AAA said
+    the rest: `interim` is the interval of interim updates (s; 0: none), `ends` the Unix time (s) at which the
+    session is over (0: never), and `classes` come back to it in accounting (RFC 2865 5.25).
     """
 
     on_demand: int
@@ -219,6 +221,9 @@ class Instance:
     pool: str = ""
     session: str = ""
     since: float = 0.0
+    interim: int = 0
+    ends: float = 0.0
+    classes: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,14 +87,15 @@ class CardStart:
 
 @dataclass(slots=True)
 class ControllerStart:
-    """Arguments of a controller's engine: its state folder, the time, the reader of its flash, and the flash's PKI
-    files."""
+    """Arguments of a controller's engine: its state folder, the time, the reader of its flash, randomness, and the
+    flash's PKI files."""
 
     node: str
     boot: int
     files: Mapping[str, bytes]
     now: float
     read_flash: Callable[[FlashPath], FlashAnswer]
+    random: Callable[[int], bytes]
     store: tuple[FlashFile, ...] = ()
 
 
@@ -517,8 +518,10 @@ class SimNode:
         for said in self._pending_notices:
             self._launcher.send(said)
         self._pending_notices = []
-        disk = self.disk
-        start = ControllerStart(self.model.name, boot, disk.state(), self.world.now, disk.read, disk.store())
+        disk, random = self.disk, self.world.random.randbytes
+        start = ControllerStart(
+            self.model.name, boot, disk.state(), self.world.now, disk.read, random, disk.store()
+        )
         process.begin(self.model.controller(start))
         for card in self.cards.values():
             self.world.after(

@@ -42,7 +42,9 @@ from chassis.xcrp.log_file import LOG_FILE
 from chassis.xcrp.node import NodeState
 from chassis.xcrp.on_demand import OnDemand
 from chassis.xcrp.operators import Operators
+from chassis.xcrp.peer_services import PeerServices
 from chassis.xcrp.reports import Reports
+from chassis.xcrp.session_store import SESSIONS
 from chassis.xcrp.settings import ControllerSettings
 from chassis.xcrp.state import ControllerState
 
@@ -71,12 +73,13 @@ class ControllerEngine:
         now: float,
         flash: Sequence[FlashFile] = (),
         wall_offset: float = 0.0,
+        random: Callable[[int], bytes],
         read_flash: boot_file.ReadFlash = lambda path: FlashAnswer("no flash", missing=True),
     ) -> None:
         """`files`: the node's state folder as it is now. `startup`: text and name of the lab's file, read only if
         there is neither a journal nor a boot file (S-113). `flash`: the files of the router's PKI stores.
         `wall_offset`: what the clock of the day (s since 1970) shows more than `now`. `read_flash` reads the boot
-        file, in `start` alone."""
+        file, in `start` alone. `random(n)` gives n octets that nobody can guess."""
         read, problems = ControllerSettings.read(settings)
         numbers = IdAllocator(files, boot)
         journal = Journal(files.get(JOURNAL))
@@ -91,7 +94,10 @@ class ControllerEngine:
         self._read_file = read_flash
         self._problems += self._read_flash(flash)
         self._reports = Reports(self.state)
-        self._on_demand = OnDemand(self.state)
+        self._peers = PeerServices(self.state, random, files.get(SESSIONS, b""))
+        self._on_demand = OnDemand(self.state, self._peers)
+        self._began = False
+        """Whether there is a plan."""
         self._commits = Commits(
             self.state, numbers, self._force, lambda: self._admission.welcome_all(), wall_offset
         )
@@ -116,6 +122,7 @@ class ControllerEngine:
         self._receivers: dict[type, Callable[[CardEntry, Any, float], list[Output]]] = {
             **self._reports.receivers,
             **self._on_demand.receivers,
+            **self._peers.receivers,
             Heartbeat: self._admission.on_heartbeat,
             Datagrams: self.state.udp.receive,
             Reply: lambda entry, message, now: self._operators.on_reply(entry.card, message, now),
@@ -137,6 +144,7 @@ class ControllerEngine:
         outputs += self._admission.on_timer(now) + self._run_commands(now)
         outputs += self._reports.on_timer(now) + self._admission.check_heartbeats(now)
         outputs += self._operators.on_timer(now) + self._check_certificates(now)
+        outputs += self._peers.on_timer(now)
         history = self.state.history
         outputs += history.log_file.on_timer(history.log, now)
         return outputs + self._send_syslog(now)
@@ -150,11 +158,11 @@ class ControllerEngine:
     def end(self) -> list[Output]:
         """The process ends in good order: write what was logged last."""
         history = self.state.history
-        return history.log_file.flush(history.log)
+        return [*history.log_file.flush(history.log), *self._peers.flush()]
 
     def next_timer(self) -> float:
         file = self.state.history.log_file
-        parts = (self._commits, self._admission, self._reports, self._operators, file)
+        parts = (self._commits, self._admission, self._reports, self._operators, file, self._peers)
         certificates = self.state.certificates.next_timer() if self.state.reconciled else inf
         syslog = self.state.syslog.next_timer() if self.state.reconciled else inf
         return min(certificates, syslog, *(part.next_timer() for part in parts))
@@ -163,6 +171,7 @@ class ControllerEngine:
         """The clock of the day (s since 1970) shows so much more than the engine's; it may have been set."""
         self.state.certificates.set_clock(wall_offset)
         self.state.history.wall_offset = wall_offset
+        self._peers.set_clock(wall_offset)
 
     def on_stall(self, seconds: float, now: float) -> list[Output]:
         """The controller could not run for `seconds`: do not count that time as silence of cards."""
@@ -244,6 +253,10 @@ class ControllerEngine:
         """The shell's answer to a `Persist` or `Append`: why the file is not on disk, or empty if it is."""
         if error:
             self._admission.on_write_failed(now)
+        if file == SESSIONS:
+            if error:
+                self._peers.store.on_unwritten(now)
+            return self._run_commands(now)
         if file == STANDING_FILE:
             if error:
                 self.state.certificates.on_unwritten(now)
@@ -261,7 +274,10 @@ class ControllerEngine:
     def _run_commands(self, now: float) -> list[Output]:
         """Run the waiting commands in order; each waits for the commit before it. Questions about peers that came
         before there was a plan are answered first."""
-        outputs = self._on_demand.process_early(now) if self.state.reconciled else []
+        outputs: list[Output] = []
+        if self.state.reconciled and not self._began:
+            self._began = True
+            outputs += self._peers.start(now) + self._on_demand.process_early(now)
         while self.state.reconciled and self._commands and not self._commits.busy:
             number, command, arguments = self._commands.pop(0)
             outputs += self._admission.process_pending(now)
@@ -296,6 +312,7 @@ class ControllerEngine:
                 outputs += self._operators.on_card_down(card, now)
         if tuple(self.node.cards) != before:
             outputs.append(ToLauncher("cards", {"cards": dict(self.cards())}))
+        outputs += self._peers.aaa.configure(now)
         outputs += self.state.event(f"{what} in force", now)
         return outputs + self.state.events(lines, now)
 

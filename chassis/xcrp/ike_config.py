@@ -96,10 +96,15 @@ def _none(policy: str, lines: Sequence[ProposalRef]) -> str:
     return f"none of policy {policy} is there ({', '.join(line.name for line in lines)})"
 
 
+def key_from_aaa(policy: IkePolicy) -> bool:
+    """Return whether AAA has the preshared keys of the peers of an on-demand tunnel with this policy."""
+    key = policy.pre_shared_key
+    return key is not None and key.form == "aaa"
+
+
 def asks_aaa(policy: IkePolicy) -> bool:
     """Return whether AAA is asked about the peers of an on-demand tunnel with this policy."""
-    key = policy.pre_shared_key
-    return policy.address_allocation or (key is not None and key.form == "aaa")
+    return policy.address_allocation or key_from_aaa(policy)
 
 
 def profiles_of(config: Config, tunnel: Tunnel) -> list[Profile]:

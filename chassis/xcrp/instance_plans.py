@@ -9,7 +9,7 @@ another mode, interface or IKE policy, or if an IPsec policy or access list of i
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from chassis.bus.records import Instance, TunnelRecord
 from chassis.model.ipsec import Profile
@@ -96,11 +96,20 @@ def instances(plan: Plan) -> list[TunnelPlan]:
     return [plan.tunnels[number] for numbers in plan.instances.values() for number in numbers]
 
 
-def ended_lines(ended: Iterable[tuple[TunnelPlan, str]]) -> list[str]:
-    """Return what the history tells of instances that ended, each with its reason: one line for each cause."""
+@dataclass(frozen=True, slots=True)
+class EndedInstance:
+    """An instance that has ended, with the reason. `by_commit`: a change of the configuration ended it."""
+
+    tunnel_plan: TunnelPlan
+    reason: str
+    by_commit: bool = False
+
+
+def ended_lines(ended: Iterable[EndedInstance]) -> list[str]:
+    """Return what the history tells of instances that ended: one line for each reason."""
     by_cause: dict[str, list[TunnelPlan]] = {}
-    for gone, why in ended:
-        by_cause.setdefault(why, []).append(gone)
+    for one in ended:
+        by_cause.setdefault(one.reason, []).append(one.tunnel_plan)
     return [f"tunnel {_peers(gone)} ended: {why}" for why, gone in by_cause.items()]
 
 

@@ -17,6 +17,7 @@ from chassis.xcrp import planner as planning
 from chassis.xcrp.cards import AdmissionState, CardEntry, HeartbeatMonitor
 from chassis.xcrp.flash import PkiStore
 from chassis.xcrp.id_allocator import CIRCUIT, IdAllocator
+from chassis.xcrp.instance_plans import EndedInstance
 from chassis.xcrp.instances import InstanceTable
 from chassis.xcrp.inventory import ASP, MANAGEMENT_PORTS
 from chassis.xcrp.plan import Plan, TunnelPlan
@@ -59,8 +60,10 @@ class NodeState:
         self._peer_routes: dict[tuple[int, int], Candidate | str] = {}
         self._udp_ports: dict[int, bus.UdpPortRecord] = {}
         self.instances = InstanceTable()
-        self.ended: list[tuple[TunnelPlan, str]] = []
-        """Instances that have ended, with the reason: whoever acts on that takes them out."""
+        self.ended: list[EndedInstance] = []
+        """Instances that have ended: whoever acts on that takes them out."""
+        self.taken_over: list[TunnelPlan] = []
+        """Instances of an earlier controller that ASPs hold: whoever acts on that takes them out."""
         self._held: dict[int, bus.TunnelRecord] = {}
         """Instances that ASPs hold from the controller before, until the next plan."""
 
@@ -307,7 +310,7 @@ class NodeState:
                 self.publisher.delete((bus.CircuitRecord.TYPE, state.circuit))
             if gone.remote not in self.plan.tunnels_by_peer.get(gone.outer, ()):
                 self._peer_routes.pop((gone.outer, gone.remote), None)
-            ended.append((gone, reason))
+            ended.append(EndedInstance(gone, reason))
         self.ended += ended
         return instance_plans.ended_lines(ended) + self._on_tunnels_changed([], keys, now)
 
@@ -341,6 +344,7 @@ class NodeState:
                 continue
             self._held[number] = record
             lines += self.add_instance(made, now)
+            self.taken_over.append(made)
             del self._held[number]
         return lines
 
@@ -429,12 +433,13 @@ class NodeState:
         for number in plans:
             if number in change.plan.tunnels:
                 self.instances.add(change.plan.tunnels[number])
+                self.taken_over.append(change.plan.tunnels[number])
         ended = []
         for number, why in change.ended.items():
             gone = before.tunnels.get(number)
             if gone is not None:
                 self.instances.remove(gone)
-            ended.append((gone or plans[number], why))
+            ended.append(EndedInstance(gone or plans[number], why, by_commit=True))
         self.ended += ended
         return instance_plans.ended_lines(ended)
 

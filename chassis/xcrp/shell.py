@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -81,6 +82,7 @@ class ControllerShell:
             now=now,
             flash=self._flash(),
             wall_offset=time.time() - now,
+            random=os.urandom,
             read_flash=lambda path: self._flash_folder.perform(ToFlash(0, "read", path)),
         )
         self._handlers: dict[type, Callable[[Any], None]] = {

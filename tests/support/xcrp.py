@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
@@ -190,6 +191,7 @@ class Node:
             now=self.now,
             flash=self.flash,
             wall_offset=self.wall_offset,
+            random=random.Random(self.boot).randbytes,
             read_flash=self.disk.read,
         )
         self.perform(self.controller.start(self.now))
