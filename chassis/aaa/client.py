@@ -95,6 +95,11 @@ class RadiusClient:
         return self._transport.status()
 
     @property
+    def open_questions(self) -> int:
+        """Questions that are asked, or wait for their turn."""
+        return self._questions.open
+
+    @property
     def refused(self) -> Mapping[str, int]:
         """Questions that were answered without a server, by the cause."""
         return self._questions.refused

@@ -70,7 +70,9 @@ class Questions:
         self._transport, self._random, self._limits = transport, random, limits
         self._asked: dict[Subject, OpenQuestion] = {}
         self._behind: dict[Subject, deque[OpenQuestion]] = {}
-        self._open = 0
+        self._of_token: dict[Hashable, OpenQuestion] = {}
+        self.open = 0
+        """Questions that are asked or wait."""
         self._of_peer: Counter[str] = Counter()
         self._at_local: Counter[str] = Counter()
         self._rejects: OrderedDict[Subject, tuple[float, str]] = OrderedDict()
@@ -88,18 +90,22 @@ class Questions:
         until, reason = self._rejects.get(subject, (now, ""))
         if now < until:
             return self._refuse(question, "remembered reject", reason, "rejected")
+        if question.token in self._of_token:
+            return []
         same = self._same(question)
         if same is not None:
-            if question.token not in same.tokens and len(same.tokens) >= self._limits.shared:
+            if len(same.tokens) >= self._limits.shared:
                 return self._refuse(question, "one exchange", "its question has been asked too often")
             same.tokens[question.token] = question.key_wanted
+            self._of_token[question.token] = same
             return []
         if (bound := self._bound(question)) is not None:
             return self._refuse(question, f"bound {bound}", f"too many questions are open {bound}")
         asked = OpenQuestion(
             question, {question.token: question.key_wanted}, self._transport.config.hostname, self._random
         )
-        self._open += 1
+        self.open += 1
+        self._of_token[question.token] = asked
         self._of_peer[question.peer] += 1
         self._at_local[question.local] += 1
         if subject in self._asked:
@@ -113,7 +119,7 @@ class Questions:
         counts = (
             ("of one peer", self._of_peer[question.peer], limits.peer),
             ("at one local address", self._at_local[question.local], limits.local),
-            ("in all", self._open, limits.total),
+            ("in all", self.open, limits.total),
             ("of one identity", len(self._behind.get(question.subject, ())), limits.identity),
         )
         return next((what for what, count, most in counts if count >= most), None)
@@ -136,11 +142,11 @@ class Questions:
 
     def cancel(self, token: Hashable, now: float) -> list[Outcome]:
         """Nobody waits for the answer with this token any more."""
-        every = (*self._asked.values(), *(one for behind in self._behind.values() for one in behind))
-        for asked in every:
-            if asked.tokens.pop(token, None) is not None and not asked.tokens:
-                return self._give_up(asked, now)
-        return []
+        asked = self._of_token.pop(token, None)
+        if asked is None:
+            return []
+        del asked.tokens[token]
+        return [] if asked.tokens else self._give_up(asked, now)
 
     def _give_up(self, asked: OpenQuestion, now: float) -> list[Outcome]:
         if asked.request is None:
@@ -213,7 +219,9 @@ class Questions:
         return self._begin(following, now)
 
     def _forget(self, asked: OpenQuestion) -> None:
-        self._open -= 1
+        for token in asked.tokens:
+            del self._of_token[token]
+        self.open -= 1
         for counter, key in ((self._of_peer, asked.first.peer), (self._at_local, asked.first.local)):
             counter[key] -= 1
             if not counter[key]:

@@ -112,12 +112,15 @@ class ServerStatus:
 @dataclass(eq=False, slots=True)
 class Server(Generic[_R]):
     """A server of a context. `outstanding` counts requests of which it owes a reply; `waiting` are those that
-    wait until one less is outstanding. `heard` is when its last genuine reply came."""
+    wait until one less is outstanding. `heard` is when its last genuine reply came. `identifiers` may be shared
+    with another server of this address and port."""
 
     role: Role
     context: str
     address: ServerAddress
     settings: AaaSettings
+    source_port: int
+    identifiers: Identifiers[_R]
     state: ServerState = ServerState.UP
     dead_until: float = -inf
     heard: float = -inf
@@ -137,8 +140,9 @@ class Server(Generic[_R]):
         return self.state is ServerState.DEAD
 
     @property
-    def source_port(self) -> int:
-        return self.settings.source_port or self.address.port
+    def full(self) -> bool:
+        """Return whether one more request has to wait."""
+        return self.outstanding >= self.settings.outstanding or self.identifiers.full
 
     def status(self) -> ServerStatus:
         counters = {name: count for name, count in self.counters.items() if count}

@@ -114,16 +114,22 @@ class RadiusTransport:
                 for address in addresses:
                     key = (role, context, address.address, address.port)
                     self._servers[key] = self._server(before.get(key), role, context, address, settings)
-        gone = set(before.values()) - set(self._servers.values())
+        kept = set(self._servers.values())
         homeless = {
-            request for path in self._paths.values() for request in path.used.values() if request.server in gone
+            request: None
+            for path in self._paths.values()
+            for request in path.used.values()
+            if request.server not in kept
         }
-        for server in gone:
-            homeless.update(server.waiting)
-            server.waiting.clear()
-        used = {self._path_key(server) for server in self._servers.values()}
+        for server in before.values():
+            if server not in kept:
+                homeless.update(server.waiting)
+                server.waiting.clear()
         outcomes = [one for request in sorted(homeless, key=_began) for one in self._move(request, now)]
-        self._paths = {key: path for key, path in self._paths.items() if key in used}
+        self._paths = {
+            (one.context, one.address.address, one.address.port, one.source_port): one.identifiers
+            for one in self._servers.values()
+        }
         return outcomes
 
     def _server(
@@ -134,24 +140,16 @@ class RadiusTransport:
         address: ServerAddress,
         settings: AaaSettings,
     ) -> Server[RadiusRequest]:
-        if known is not None and replace(known.address, source=address.source) == address:
-            port = known.source_port
+        port = settings.source_port or address.port
+        same = known is not None and replace(known.address, source=address.source) == address
+        if known is not None and same and known.source_port == port:
             known.address, known.settings = address, settings
-            if known.source_port == port:
-                return known
-        server: Server[RadiusRequest] = Server(role, context, address, settings)
-        self._path(server)
-        return server
-
-    def _path_key(self, server: Server[RadiusRequest]) -> Endpoint:
-        return server.context, server.address.address, server.address.port, server.source_port
-
-    def _path(self, server: Server[RadiusRequest]) -> Identifiers[RadiusRequest]:
-        key = self._path_key(server)
-        path = self._paths.get(key)
+            return known
+        endpoint = (context, address.address, address.port, port)
+        path = self._paths.get(endpoint)
         if path is None:
-            path = self._paths[key] = Identifiers(self._random(1)[0])
-        return path
+            path = self._paths[endpoint] = Identifiers(self._random(1)[0])
+        return Server(role, context, address, settings, port, path)
 
     def _candidates(self, request: RadiusRequest) -> Iterator[Server[RadiusRequest]]:
         """Yield the servers that a request may go to, in order."""
@@ -187,7 +185,7 @@ class RadiusTransport:
             if server not in request.tried and not server.passed_over(now):
                 request.tried.add(server)
                 request.server, request.transmissions, request.began = server, 0, now
-                if self._is_full(server):
+                if server.full:
                     server.waiting[request] = None
                     self._schedule(request, now + server.settings.timeout * (1 + server.settings.retries))
                     return []
@@ -199,15 +197,11 @@ class RadiusTransport:
         names = ", ".join(f"{one.address.address} port {one.address.port}" for one in candidates)
         return [GaveUp(request, f"no reply from any RADIUS server of context {request.context}: {names}")]
 
-    def _is_full(self, server: Server[RadiusRequest]) -> bool:
-        """Return whether one more request to a server has to wait."""
-        return server.outstanding >= server.settings.outstanding or self._path(server).full
-
     def _transmit(self, request: RadiusRequest, server: Server[RadiusRequest], now: float) -> list[Outcome]:
         """Send a request, or send it again."""
         last = next(reversed(request.sent.values()), None)
         if last is None or request.content.has_changed(last, now):
-            path = self._path(server)
+            path = server.identifiers
             identifier = path.take()
             if identifier is None:
                 # All are in use: the oldest of its own is given up for the new one.
@@ -233,9 +227,8 @@ class RadiusTransport:
         request.due = inf
         if server is None:
             return []
-        path = self._path(server)
         for identifier in request.sent:
-            del path.used[identifier]
+            del server.identifiers.used[identifier]
         request.sent.clear()
         server.outstanding -= request.transmissions > 0
         server.waiting.pop(request, None)
@@ -243,7 +236,7 @@ class RadiusTransport:
 
     def _pump(self, server: Server[RadiusRequest], now: float) -> list[Outcome]:
         outcomes: list[Outcome] = []
-        while server.waiting and server.state is not ServerState.DEAD and not self._is_full(server):
+        while server.waiting and server.state is not ServerState.DEAD and not server.full:
             request = next(iter(server.waiting))
             del server.waiting[request]
             request.began = now

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
-from pyrad.packet import AccessChallenge
+from pyrad.packet import AccessChallenge, CoAPacket
 
 from chassis.aaa.actions import Authorized, RadiusLog, Rejected, SendDatagram, Unreachable
+from chassis.aaa.dictionary import DICTIONARY
 from chassis.aaa.questions import QuestionLimits
 from chassis.aaa.servers import ServerState
 from tests.support.radius import BOOKS, SECRET, A, B, C, MemoryServer, RadiusRig, aaa, attributes_of, settings
@@ -296,6 +297,19 @@ def test_a_reply_with_another_identifier_is_a_stray() -> None:
     rig.ask(1)
     rig.receive(rig.sent[0][1], b"\x02\xee\0\x14" + bytes(16))
     assert rig.client.strays == 1
+
+
+@pytest.mark.behaviour("B-096")
+def test_a_change_of_authorization_changes_nothing() -> None:
+    rig = one_server()
+    rig.ask(1)
+    rig.done.clear()
+    change = CoAPacket(id=rig.sent[0][1].payload[1], secret=SECRET, dict=DICTIONARY)
+    change.AddAttribute("User-Name", "gw.example.com")
+    change.AddAttribute("Security-Service", "ike pre-shared-key another")
+    rig.receive(rig.sent[0][1], change.RequestPacket())
+    assert (rig.done, rig.client.strays) == ([], 1)
+    assert len(rig.sent) == 1, "it is not answered either"
 
 
 def test_a_challenge_is_a_reject() -> None:
