@@ -6,7 +6,7 @@ import pytest
 
 from chassis.ase.ike_messages import IkeLog, IkePacket, SaActivateOutbound, SaDelete
 from chassis.bus.messages import LogRecord
-from tests.golden.gates import RECORDED, RULE, Check, checks, difference, labs, main, recorded
+from tests.golden.gates import IN_SUITE, RECORDED, RULE, Check, checks, difference, labs, main, recorded
 from tests.golden.transcripts import PARTS, Transcript
 
 CHECKS = checks()
@@ -22,7 +22,7 @@ def differing(which: list[Check]) -> list[str]:
 @pytest.mark.parametrize("lab", labs())
 def test_simulated_runs_go_the_way_that_was_recorded(lab: str) -> None:
     which = [one for one in CHECKS if one.gate == "labs" and one.in_suite and one.name.startswith(f"{lab}, ")]
-    assert len(which) == 3
+    assert len(which) == IN_SUITE
     lines = differing(which)
     assert not lines, "\n".join([*lines, RULE])
 

@@ -308,7 +308,7 @@ def whole_way(ends: Ends, name: str) -> None:
 
 
 @pytest.mark.parametrize("make", [manual, negotiated])
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_every_packet_is_somewhere(make: Callable[..., Ends], data: st.DataObject) -> None:
     draw: st.DrawFn = data.draw

@@ -22,8 +22,8 @@ from tests.support.ike.fuzzer import HALF_OPEN, Fuzzed, fuzzed
 from tests.support.ike.pair import Ends, EnginePair, other, proposal
 
 BURSTS = 5
-MESSAGES = 500
-"""Six cases of five bursts: 15,000 messages."""
+MESSAGES = 350
+"""Six cases of five bursts: 10,500 messages."""
 LEAKING = 1_700
 """So many in each burst that the smallest leak of each shows."""
 GROWTH = 150_000

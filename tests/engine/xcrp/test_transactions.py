@@ -292,7 +292,7 @@ def test_a_second_commit_confirms(lines: str, killed: bool) -> None:
     assert (done["applied"], done["confirmed"], done["version"]) == (True, 2, 3 if lines else 2)
     if killed:
         restart(node)
-    node.run(1200.0)
+    node.run(610.0)
     assert mtus(node) == (["mtu 1300", "mtu 1200"] if lines else ["mtu 1300"])
     rows = node.ask("commits")
     assert rows["open"] == {}

@@ -166,7 +166,7 @@ def test_esp(cipher: str, integrity: str | None) -> None:
     for way, (esn, udp) in WAYS.items():
         chance = random.Random(f"{cipher} {integrity} {way}")
         use = esp(cipher, integrity, chance.randrange(256, 1 << 32))
-        packets = [any_packet(chance) for _ in range(22 if way == "plain" else 10)]
+        packets = [any_packet(chance) for _ in range(16 if way == "plain" else 8)]
         numbers = numbers_from(esn, len(packets))
         peer = scapy_esp(
             use, esn_en=esn, nat_t_header=inet.UDP(sport=4500, dport=4500) if udp else None
@@ -226,7 +226,7 @@ def routed(packet: bytes, chance: random.Random) -> bytes:
 def test_ah(integrity: str, esn: bool) -> None:
     chance = random.Random(f"{integrity} {esn}")
     use = ah(integrity, chance.randrange(256, 1 << 32))
-    packets = [any_packet(chance) for _ in range(80)]
+    packets = [any_packet(chance) for _ in range(40)]
     numbers = numbers_from(esn, len(packets))
     peer = scapy_ah(use, esn_en=esn)
     wire = sent(our_sender(None, use, numbers[0], esn=esn, udp=False), packets, chance)
@@ -269,7 +269,7 @@ def test_ah_behind_options() -> None:
     use = ah("hmac-sha1-96")
     sadb = our_receiver(None, use, esn=False, udp=False)
     accepted = refused = 0
-    for number in range(1, 400):
+    for number in range(1, 200):
         options = any_options(chance)
         outer = inet.IP(
             bytes(inet.IP(src=text(LEFT), dst=text(RIGHT), ihl=5 + len(options) // 4))[:20] + options
@@ -292,8 +292,8 @@ def test_ah_behind_options() -> None:
                 sealed = changed(sealed, 20 + place, chance)
                 accepted += 1
         assert opened(sadb, [routed(sealed, chance)], chance) == ([clear], {}), options.hex()
-    assert accepted > 300
-    assert refused > 100
+    assert accepted > 150
+    assert refused > 50
 
 
 # AH around ESP
