@@ -6,14 +6,14 @@ drop causes are logged.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
 from types import MappingProxyType
 from typing import Final
 
 from chassis.ase.ipsec.causes import MESSAGE_IDS, Drops, DropSample, IpsecDropCause
-from chassis.bus.messages import LogRecord
+from chassis.bus.messages import LogRecord, Value
 from chassis.net.address import format_address
 
 FACILITY: Final = "ipsec"
@@ -60,13 +60,16 @@ class DropLog:
     """Makes log records of drops: the first of a cause at once, then one in `DROP_LOG_INTERVAL` with the number
     since.
 
-    The counts of all records of a cause add up to its drops, except those that `flush` still holds back.
+    A record has tunnel, SPI, source and sequence number of one packet. The counts of all records of a cause add up
+    to its drops, except those that `flush` still holds back.
     """
 
-    __slots__ = ("_card", "_states", "due")
+    __slots__ = ("_card", "_name_of", "_states", "due")
 
-    def __init__(self, card: str) -> None:
+    def __init__(self, card: str, name_of: Callable[[int], str | None]) -> None:
+        """`name_of` returns the name of a tunnel by its number; None if it is not there."""
         self._card = card
+        self._name_of = name_of
         self._states = {cause: _CauseState() for cause in MESSAGE_IDS}
         self.due = inf
         """When `flush` has something to say."""
@@ -107,17 +110,14 @@ class DropLog:
         state.again_at, state.count, state.sample = now + DROP_LOG_INTERVAL, 0, None
         name = MESSAGE_IDS[cause]
         text = TEXTS[name]
-        return LogRecord(
-            now,
-            text.severity,
-            FACILITY,
-            name,
-            text.text,
-            {
-                "card": self._card,
-                "spi": sample.spi,
-                "source": format_address(sample.source),
-                "sequence": sample.sequence,
-                "count": count,
-            },
-        )
+        values: dict[str, Value] = {
+            "card": self._card,
+            "spi": sample.spi,
+            "source": format_address(sample.source),
+            "sequence": sample.sequence,
+            "count": count,
+        }
+        tunnel = self._name_of(sample.tunnel)
+        if tunnel is not None:
+            values["tunnel"] = tunnel
+        return LogRecord(now, text.severity, FACILITY, name, text.text, values)

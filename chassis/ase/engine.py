@@ -118,7 +118,7 @@ class AspEngine(CardBase):
         self.tunnels = TunnelTable(card, self.sadb)
         self.tables = ForwardingTables(card, self.up, _no_port, self.counters)
         self._counts = AspCounters(self.counters)
-        self._log = DropLog(card)
+        self._log = DropLog(card, self.tunnels.name_of)
         self.datapath = DataPath(self, self.sadb, self.tunnels, self.tables, self._counts, random, self.counters)
         self.negotiated = NegotiatedSas(self.sadb, self.tunnels)
         self.sa_statistics = SaStatistics(self.sadb, self.tunnels, self._counts)

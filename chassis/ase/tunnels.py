@@ -228,6 +228,11 @@ class TunnelTable:
         self._refused: set[int] = set()
         """Tunnels whose SAs the database refused. They are retried when another tunnel releases SAs."""
 
+    def name_of(self, number: int) -> str | None:
+        """Return the name of a tunnel; None if there is no record of it."""
+        record = self.records.get(number)
+        return None if record is None else record.config.name
+
     def apply(self, change: RecordChange) -> None:
         """Apply changed records: remove the SAs that are no longer wanted; `install_pending` installs the others.
 

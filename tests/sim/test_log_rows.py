@@ -18,7 +18,7 @@ from chassis.ase.ipsec.causes import OWN_MESSAGES
 from chassis.bus.log_lines import SEVERITIES
 from chassis.bus.messages import LogRecord
 from chassis.cli.views.log_actions import ACTIONS, recommended
-from tests.support.log_rows import CONTEXT, LOGGED_AS, TUNNEL, WAYS
+from tests.support.log_rows import CONTEXT, LOGGED_AS, MANUAL, TUNNEL, WAYS
 from tests.support.log_seat import LogSeat
 
 ROWS = [*TEMPLATES, *TEXTS, *LOGGED_AS]
@@ -50,8 +50,9 @@ def test_a_row_comes_to_the_operator(row: str, seat: LogSeat, monkeypatch: pytes
     assert len(seen.shown) == len(seen.console) == len(seen.datagrams) == len(seen.file) == len(records)
 
     digit, name = SEVERITIES[record.severity]
-    about = r"\[[0-9A-F]{4}\]: " if record.facility == IKE else ""
-    about += r"\[\d[\d/:]+\]: " if record.values.get("tunnel") == TUNNEL else ""
+    of_tunnel = record.values.get("tunnel") in (TUNNEL, MANUAL)
+    about = r"\[[0-9A-F]{4}\]: " if of_tunnel or record.facility == IKE else ""
+    about += r"\[\d[\d/:]+\]: " if of_tunnel else ""
     said = f"%{record.facility.upper()}-{digit}-{name}: {text_of(record)}"
     line = seen.shown[at]
     assert re.fullmatch(rf"[A-Z][a-z]{{2}} \d\d \d\d:\d\d:\d\d: {about}{re.escape(said)}", line)

@@ -21,6 +21,9 @@ Way = Callable[[pytest.MonkeyPatch], list[LogRecord]]
 TUNNEL, CONTEXT = "tunnel5", "outer"
 """What the lines of IKE are about."""
 
+MANUAL = "t1"
+"""What lines about packets are about."""
+
 LOGGED_AS = {"esp-auth-alg": "esp-icv-esp"}
 """The one row whose fault has the line of another one: M-14."""
 

@@ -21,7 +21,7 @@ from chassis.cli.log_monitor import INTERVAL
 from chassis.xcrp.log_file import FLUSH_DELAY, LOG_FILE
 from tests.support.cli import CliRig
 from tests.support.ike.pair import CONTEXT as CONTEXT_NUMBER
-from tests.support.log_rows import CONTEXT, TUNNEL
+from tests.support.log_rows import CONTEXT, MANUAL, TUNNEL
 from tests.support.sim_shell import SimShell
 
 ASP = "asp 1/1"
@@ -54,13 +54,25 @@ context {CONTEXT}
     pre-shared-key 1234567890123456
     seq 1 proposal ike
 context inner
+  logging console
   interface tunnel ipsec
     ip address 90.0.0.1/30
+  interface manual ipsec
+    ip address 91.0.0.1/30
 tunnel ipsec {TUNNEL}
   peer-end-point local 10.0.0.2 remote 10.0.0.1 context {CONTEXT}
   bind interface tunnel inner
   ike-policy policy5
   seq 10 ipsec-policy ipsec
+ipsec security-association sa1
+  both
+    esp spi 1000
+    esp encryption aes-128-cbc key 0x00112233445566778899aabbccddeeff
+    esp authentication hmac-sha1-96 key 0x00112233445566778899aabbccddeeff00112233
+tunnel ipsec {MANUAL} manual
+  peer-end-point local 10.0.0.2 remote 10.0.0.1 context {CONTEXT}
+  bind interface manual inner
+  seq 10 security-association sa1
 port ethernet 3/1
   no shutdown
   bind interface lan local

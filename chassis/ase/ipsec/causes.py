@@ -65,12 +65,13 @@ def add_count(counts: dict[Key, int], key: Key, count: int = 1) -> None:
 
 @dataclass(frozen=True, slots=True)
 class DropSample:
-    """One dropped packet, for a log record. SPI and sequence number are 0 if unknown."""
+    """One dropped packet, for a log record. SPI, sequence number and number of the tunnel are 0 if unknown."""
 
     cause: IpsecDropCause
     spi: int
     source: int
     sequence: int
+    tunnel: int = 0
 
 
 class Drops:
@@ -82,13 +83,15 @@ class Drops:
         self.counts: dict[IpsecDropCause, int] = {}
         self.samples: dict[IpsecDropCause, DropSample] = {}
 
-    def add(self, cause: IpsecDropCause, spi: int = 0, source: int = 0, sequence: int = 0) -> None:
+    def add(
+        self, cause: IpsecDropCause, spi: int = 0, source: int = 0, sequence: int = 0, tunnel: int = 0
+    ) -> None:
         """Count one packet. `source` is an IPv4 address."""
         if cause in self.counts:
             self.counts[cause] += 1
         else:
             self.counts[cause] = 1
-            self.samples[cause] = DropSample(cause, spi, source, sequence)
+            self.samples[cause] = DropSample(cause, spi, source, sequence, tunnel)
 
     def add_many(self, cause: IpsecDropCause, count: int, spi: int = 0, source: int = 0) -> None:
         """Count `count` packets (0 or more) that have no sequence number."""

@@ -180,11 +180,11 @@ class Decapsulator:
         """
 
         def drop(cause: IpsecDropCause, item: Item, spi: int) -> None:
-            drops.add(cause, spi, _SOURCE(view, item[1] + 12)[0], item[5])
+            drops.add(cause, spi, _SOURCE(view, item[1] + 12)[0], item[5], tunnel)
             add_count(self.drops, cause)
 
         clear, spans = view, []
-        spi = self.sa.protocols[0][1]
+        spi, tunnel = self.sa.protocols[0][1], self.sa.tunnel
         if self._ah is not None:
             spans = self._ah.verify_icv(view, items, drop)
             if self._esp is not None:
@@ -213,7 +213,7 @@ class Decapsulator:
             end = start + total
             if allows is not None and allows(octets, start, end) != _ALLOWED:
                 # The peer is authentic, so the sample names the source of the inner packet (RFC 4301 5.2).
-                drops.add(IpsecDropCause.SELECTOR_MISMATCH, spi, _SOURCE(octets, start + 12)[0], item[5])
+                drops.add(IpsecDropCause.SELECTOR_MISMATCH, spi, _SOURCE(octets, start + 12)[0], item[5], tunnel)
                 add_count(self.drops, IpsecDropCause.SELECTOR_MISMATCH)
                 continue
             if not item[4] & _ECT_1:

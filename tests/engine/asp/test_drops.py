@@ -31,7 +31,7 @@ def logs(end: Controller) -> list[LogRecord]:
 
 
 def test_the_log_keeps_causes_apart_and_wakes_for_the_first() -> None:
-    log = DropLog(ASP)
+    log = DropLog(ASP, lambda number: None)
 
     def drop(cause: IpsecDropCause, count: int, now: float) -> list[tuple[str, object]]:
         drops = Drops()

@@ -80,10 +80,10 @@ def test_late_and_duplicate(protocols: tuple[Any, Any], window: int) -> None:
     spi = protocols[1].spi if protocols[1] else protocols[0].spi
     assert right.decapsulate_batch(*batch(wire[1:])).drops.counts == {}
     assert refused(right, [wire[0]], IpsecDropCause.OUTSIDE_WINDOW) == DropSample(
-        IpsecDropCause.OUTSIDE_WINDOW, spi, LEFT, 1
+        IpsecDropCause.OUTSIDE_WINDOW, spi, LEFT, 1, 1
     )
     sample = refused(right, [wire[1], wire[-1]], IpsecDropCause.REPLAYED)
-    assert sample == DropSample(IpsecDropCause.REPLAYED, spi, LEFT, 2)
+    assert sample == DropSample(IpsecDropCause.REPLAYED, spi, LEFT, 2, 1)
 
 
 def test_a_duplicate_within_one_batch() -> None:
@@ -106,7 +106,7 @@ def test_esp_authentication(at: int) -> None:
     wire = protected(sender(esp()), [inner()] * 2)
     right = receiver(esp())
     sample = refused(right, [altered(packet, at) for packet in wire], IpsecDropCause.ESP_AUTHENTICATION)
-    assert sample == DropSample(IpsecDropCause.ESP_AUTHENTICATION, 0x1001, LEFT, 1)
+    assert sample == DropSample(IpsecDropCause.ESP_AUTHENTICATION, 0x1001, LEFT, 1, 1)
     assert right.decapsulate_batch(*batch(wire)).drops.counts == {}, "a forgery does not move the window"
 
 
