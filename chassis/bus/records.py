@@ -118,7 +118,10 @@ class PortRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CircuitRecord:
-    """A circuit and the line card that is its home. `kind`: port or tunnel; `context` is the inner one."""
+    """A circuit and the line card that is its home. `kind`: port or tunnel; `context` is the inner one.
+
+    `temporary`: its tunnel is an instance of an on-demand tunnel, and its counters go with it.
+    """
 
     number: int
     kind: str
@@ -127,6 +130,7 @@ class CircuitRecord:
     interface: str
     port: str = ""
     tunnel: int = 0
+    temporary: bool = False
 
     TYPE: ClassVar[str] = "circuit"
 

@@ -42,6 +42,13 @@ class Circuit:
             for title, what in (("packets", "packets"), ("octets", "bytes"))
         }
 
+    def release(self) -> None:
+        """Give back the slots of a circuit that is no more."""
+        self._in = self._out = None
+        for direction in ("in", "out"):
+            for what in ("packets", "bytes"):
+                self._counters.release(f"circuit {self.record.number} {what} {direction}")
+
     def _slots(self, direction: str) -> tuple[int, int]:
         name = f"circuit {self.record.number}"
         return (
@@ -67,7 +74,9 @@ class Circuits:
     def apply(self, change: RecordChange) -> None:
         for record in change.deleted:
             if isinstance(record, records.CircuitRecord):
-                self.own.pop(record.number, None)
+                gone = self.own.pop(record.number, None)
+                if gone is not None and record.temporary:
+                    gone.release()
         for record in change.put:
             if not isinstance(record, records.CircuitRecord):
                 continue

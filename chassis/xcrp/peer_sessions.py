@@ -192,7 +192,7 @@ class PeerSessions:
             status=status,
             cause=session.cause,
             time=wall,
-            seconds=max(0, int(now - session.began)),
+            seconds=max(0, round(now - session.began)),
             input_packets=usage.packets_in,
             input_octets=usage.octets_in,
             output_packets=usage.packets_out,

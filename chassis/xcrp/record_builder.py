@@ -264,4 +264,5 @@ def circuit(tunnel_plan: TunnelPlan, state: ControllerTunnel) -> bus.CircuitReco
         context=tunnel_plan.context,
         interface=tunnel_plan.config.interface or "",
         tunnel=tunnel_plan.number,
+        temporary=tunnel_plan.instance is not None,
     )

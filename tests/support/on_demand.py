@@ -6,11 +6,21 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
-from chassis.bus.engine import ToController
-from chassis.bus.messages import PeerAnswer, PeerDropped, PeerQuestion, TunnelEvent
+from chassis.bus.engine import Output, ToController
+from chassis.bus.messages import (
+    Datagram,
+    Datagrams,
+    PeerAnswer,
+    PeerDropped,
+    PeerQuestion,
+    PeerUsage,
+    TunnelEvent,
+    TunnelUsage,
+)
 from chassis.bus.records import OnDemandRecord, TunnelRecord
-from chassis.net.address import parse_address
-from tests.support.xcrp import FakeAsp, Node
+from chassis.net.address import format_address, parse_address
+from tests.support.radius import MemoryServer
+from tests.support.xcrp import FakeAsp, FakeLineCard, Node
 from tests.support.xcrp_ike import PORTS, STATIC
 
 ASP = "asp 2/1"
@@ -48,6 +58,25 @@ class Hub(Node):
         asp = self.cards[ASP]
         assert isinstance(asp, FakeAsp)
         return asp
+
+    def serve(self, *servers: MemoryServer) -> None:
+        """Have RADIUS servers reply behind the line card."""
+        card = self.cards["lc 3"]
+        assert isinstance(card, FakeLineCard)
+        by_address = {(one.address.address, one.address.port): one for one in servers}
+
+        def reply(message: Datagrams, now: float) -> list[Output]:
+            card.datagrams += message.datagrams
+            back = []
+            for asked in message.datagrams:
+                server = by_address.get((format_address(asked.destination), asked.destination_port))
+                payload = server.reply_to(asked.payload) if server is not None else None
+                if payload is not None:
+                    ports = (asked.destination_port, asked.source_port)
+                    back.append(Datagram(asked.context, asked.destination, asked.source, *ports, payload))
+            return [ToController(Datagrams(tuple(back)))] if back else []
+
+        card.on_datagrams = reply  # type: ignore[method-assign]
 
     def on_demand(self, name: str = "T") -> OnDemandRecord:
         """The on-demand tunnel as the ASP knows it."""
@@ -96,11 +125,19 @@ class Hub(Node):
         self.card_does(ASP, [ToController(event)])
         self.run(0.01)
 
+    def uses(self, number: int, *figures: int) -> None:
+        """The ASP says what a peer has used: packets and octets in, and out."""
+        self.card_does(ASP, [ToController(PeerUsage((TunnelUsage(number, *figures),)))])
+
     def goes(self, number: int, reason: str = "dead peer") -> None:
         """The last SA of an instance is gone."""
         self.asp.up_tunnels.discard(number)
         self.asp.networks.pop(number, None)
         self.card_does(ASP, [ToController(PeerDropped(0, number, reason))])
+
+    def drops_question(self, number: int) -> None:
+        """The peer of a question is gone before it is answered."""
+        self.card_does(ASP, [ToController(PeerDropped(number, 0, "half open for too long"))])
 
     def record(self, number: int, card: str = ASP) -> TunnelRecord:
         found = self.cards[card].replica.records["tunnel", number]

@@ -91,7 +91,7 @@ def test_one_tunnel_for_an_identity() -> None:
     assert len(node.instances()) == 2
 
 
-@pytest.mark.behaviour("B-036", "B-162")
+@pytest.mark.behaviour("B-162")
 def test_an_identity_has_one_of_several_on_demand_tunnels() -> None:
     node = hub(TWO)
     first = node.admit("one.example", "50.0.0.1", name="T")
