@@ -61,6 +61,12 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput[parallel.FILE] = f"/proc/{os.getpid()}/fd/{slots.fileno()}"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    if told := _worker(session.config):
+        parallel.import_part(session.config, int(told["workerid"].removeprefix("gw")), told["workercount"])
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if told := _worker(config):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import ROOT
-from tests.support.parallel import Limit, Slots, placed
+from tests.support.parallel import Limit, Slots, import_part, placed
 
 NAMED = """
 import pytest
@@ -89,3 +90,17 @@ def test_labs_are_at_the_heads_of_as_many_parts_as_there_are_slots(pytester: pyt
     items, _ = pytester.inline_genitems()
     files = [item.nodeid[5] for item in placed(items, workers=3, slots=2)]
     assert "".join(files) == "bbaa" + "eecc" + "ddff"
+
+
+@pytest.mark.parametrize(("part", "imported"), [(0, "abc"), (1, "bc"), (2, "c")])
+def test_a_worker_imports_from_its_own_part_on(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, part: int, imported: str
+) -> None:
+    monkeypatch.syspath_prepend(pytester.path)
+    pytester.makepyfile(**{f"test_part_{name}": "raise AssertionError" if name == "b" else "" for name in "abc"})
+    config = pytester.parseconfig(str(pytester.path))
+    tried: list[str] = []
+    usual = importlib.import_module
+    monkeypatch.setattr(importlib, "import_module", lambda name: (tried.append(name[-1]), usual(name)))
+    import_part(config, part, 3)
+    assert "".join(tried) == imported
