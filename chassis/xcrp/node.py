@@ -273,6 +273,9 @@ class NodeState:
                 self.sas.replace(number, report.sas, now)
             if report.up:
                 keys |= self.selectors.replace(self.plan, number, report.selectors)
+            else:
+                self.selectors.on_down(number)
+                keys.update(self.selectors.of_tunnel(number))
             if state.set_sas(report.up, now):
                 flipped.append(number)
         return self._on_tunnels_changed(flipped, keys, now)

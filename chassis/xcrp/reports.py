@@ -81,7 +81,15 @@ class Reports:
         plan."""
         gathered, self._gathered = self._gathered, {}
         self._flush_at = inf
-        return self._node.on_tunnel_reports(gathered, now)
+        lines = self._node.on_tunnel_reports(gathered, now)
+        self.log_notes(now)
+        return lines
+
+    def log_notes(self, now: float) -> None:
+        """Log which networks of peers have no route."""
+        notes, self._node.selectors.notes = self._node.selectors.notes, []
+        for tunnel, text in notes:
+            self._state.log("warning", "ipsec", text, now, tunnel=tunnel)
 
     def process_before_plan(self, now: float) -> None:
         """Act on what ASPs reported before the first plan, which was made just now."""
@@ -96,6 +104,7 @@ class Reports:
             if asp_of.get(number) == asp
         }
         self._node.on_tunnel_reports(reports, now)
+        self.log_notes(now)
 
     def held_instances(self) -> list[TunnelRecord]:
         """Return the instances that ASPs reported before the first plan."""
@@ -112,7 +121,9 @@ class Reports:
         if self._state.reconciled:
             self.remove(entry.card)
             lines = self._node.on_held_instances(entry.card, held, now)
-            return lines + self._node.on_held_tunnels(entry.card, tunnels, now, hello.networks)
+            lines += self._node.on_held_tunnels(entry.card, tunnels, now, hello.networks)
+            self.log_notes(now)
+            return lines
         before = self._before_plan.setdefault(entry.card, _BeforePlan())
         before.tunnels, before.networks, before.instances = tunnels, hello.networks, held
         return []

@@ -22,7 +22,10 @@ PortTable = dict[int, set[int]]
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A possible next hop of a prefix. `kind`: local, port, tunnel, discard; `length`: of its network."""
+    """A possible next hop of a prefix. `kind`: local, port, tunnel, discard; `length`: of its network.
+
+    `negotiated`: a peer's network, not a line of the configuration.
+    """
 
     cost: int
     kind: str
@@ -32,18 +35,21 @@ class Candidate:
     tunnel: int = 0
     length: int = 0
     distance: int = 0
+    negotiated: bool = False
+
+    @property
+    def sort_key(self) -> tuple[int | str, ...]:
+        name = "" if self.negotiated else self.interface
+        return (self.distance, self.cost, _RANK[self.kind], self.negotiated, -self.length, name, self.port)
+
+
+_RANK = {"local": 0, "tunnel": 1, "port": 2, "discard": 3}
 
 
 def order(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
     """Order candidates by distance, then by cost. At equal cost the order is local, tunnels by the names of their
-    interfaces (S-066), ports, discard."""
-    rank = {"local": 0, "tunnel": 1, "port": 2, "discard": 3}
-    return tuple(
-        sorted(
-            dict.fromkeys(candidates),
-            key=lambda c: (c.distance, c.cost, rank[c.kind], -c.length, c.interface, c.port),
-        )
-    )
+    interfaces (S-066), tunnels whose peers negotiated the network as they came, ports, discard."""
+    return tuple(sorted(dict.fromkeys(candidates), key=lambda one: one.sort_key))
 
 
 def next_hops(

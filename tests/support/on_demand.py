@@ -135,6 +135,18 @@ class Hub(Node):
         self.asp.networks.pop(number, None)
         self.card_does(ASP, [ToController(PeerDropped(0, number, reason))])
 
+    def loses_sas(self, number: int, reason: str = "deleted by the peer") -> None:
+        """The peer of an instance has an IKE SA only."""
+        self.asp.up_tunnels.discard(number)
+        self.asp.networks.pop(number, None)
+        self.card_does(ASP, [ToController(TunnelEvent(number, False, reason, self.record(number).remote))])
+        self.run(0.01)
+
+    def tunnel_row(self, number: int) -> dict[str, Any]:
+        """The row of an instance."""
+        rows = self.ask("tunnels", detail=True)["tunnels"]
+        return dict(next(row for row in rows if row["number"] == number))
+
     def drops_question(self, number: int) -> None:
         """The peer of a question is gone before it is answered."""
         self.card_does(ASP, [ToController(PeerDropped(number, 0, "half open for too long"))])

@@ -6,7 +6,7 @@ import pytest
 
 from chassis.bus.records import CircuitRecord, PolicyRecord
 from chassis.net.address import parse_address
-from tests.support.on_demand import ASP, HUB, hub
+from tests.support.on_demand import ASP, HUB, Hub, hub
 
 ECONOMICAL = HUB.replace("tunnel ipsec T on-demand\n", "tunnel ipsec T on-demand economical\n")
 
@@ -86,3 +86,73 @@ def test_one_missing_thing_is_the_reason(old: str, new: str, reason: str) -> Non
     if reason != "no Security service" and "local" not in old:
         record = node.on_demand()
         assert (record.wanted, record.reason) == (not reason, reason)
+
+
+def warnings(node: Hub) -> list[str]:
+    return [one["text"] for one in node.ask("log")["records"] if "no route to" in one["text"]]
+
+
+@pytest.mark.behaviour("B-147", "B-164", "B-170")
+@pytest.mark.parametrize("text", [HUB, ECONOMICAL])
+def test_of_equal_networks_the_first_peer_has_it(text: str) -> None:
+    node = hub(text)
+    numbers = [node.admit(f"{at}.example", f"50.0.0.{at}") for at in range(3)]
+    for number in reversed(numbers):
+        node.comes_up(number, "10.2.0.0/24", f"10.3.{number}.0/24")
+    assert node.hops("lc 3", "inner", "10.2.0.0/24")[0] == "T (2.example)"
+    assert warnings(node) == [
+        f"tunnel T ({at}.example): no route to 10.2.0.0/24: another tunnel has it, T (2.example)" for at in (1, 0)
+    ]
+    # What the first one negotiates besides does not cost it its place, and nothing is said again.
+    node.comes_up(numbers[2], "10.2.0.0/24", "10.9.9.0/24")
+    node.comes_up(numbers[0], "10.2.0.0/24")
+    assert node.hops("lc 3", "inner", "10.2.0.0/24")[0] == "T (2.example)"
+    assert len(warnings(node)) == 2
+    node.goes(numbers[2])
+    assert node.hops("lc 3", "inner", "10.2.0.0/24")[0] == "T (1.example)"
+    node.loses_sas(numbers[1])
+    assert node.hops("lc 3", "inner", "10.2.0.0/24") == ["T (0.example)"]
+    # It comes back behind the one that was there all the time.
+    node.comes_up(numbers[1], "10.2.0.0/24")
+    assert node.hops("lc 3", "inner", "10.2.0.0/24")[0] == "T (0.example)"
+    node.goes(numbers[0])
+    node.goes(numbers[1])
+    assert node.hops("lc 3", "inner", "10.2.0.0/24") == []
+
+
+def test_a_network_of_the_router_itself_gives_no_route() -> None:
+    node = hub()
+    number = node.admit("one.example")
+    node.comes_up(number, "10.1.0.0/24", "10.1.0.128/25", "10.1.0.1/32", "10.0.0.0/8", "50.0.0.1/32", "0.0.0.0/0")
+    assert node.tunnel_row(number)["networks"] == ["10.0.0.0/8", "50.0.0.1/32", "0.0.0.0/0"]
+    assert node.hops("lc 3", "inner", "10.1.0.0/24") == ["3/1"]
+    assert [text.partition(": ")[2] for text in warnings(node)] == [
+        f"no route to {network}: it is connected to the router"
+        for network in ("10.1.0.0/24", "10.1.0.128/25", "10.1.0.1/32")
+    ]
+
+
+def test_a_network_with_the_peer_in_it_gives_no_route_where_the_peer_is() -> None:
+    text = HUB.replace(
+        "  interface wan\n", "  interface TO ipsec multibind\n    ip unnumbered wan\n  interface wan\n"
+    )
+    text = text.replace(
+        "context outer\n", "context outer\n  ipsec profile T\n    seq 1 ipsec-policy ipsec-pol\n", 1
+    )
+    node = hub(text.replace("bind interface TI inner", "bind interface TO outer"))
+    number = node.admit("one.example", "50.0.0.1")
+    node.comes_up(number, "50.0.0.1/32", "50.0.0.0/24", "0.0.0.0/0", "48.0.0.0/16", "10.2.0.0/24")
+    assert node.tunnel_row(number)["networks"] == ["48.0.0.0/16", "10.2.0.0/24"]
+    assert node.hops("lc 3", "outer", "0.0.0.0/0") == ["3/11"]
+    assert len(warnings(node)) == 3
+    assert node.record(number).up
+
+
+def test_a_flood_of_networks_is_a_few_lines() -> None:
+    node = hub()
+    first, second = node.admit("one.example", "50.0.0.1"), node.admit("two.example", "50.0.0.2")
+    networks = [f"10.2.{at}.0/24" for at in range(250)]
+    node.comes_up(first, *networks)
+    node.comes_up(second, *networks)
+    assert len(warnings(node)) == 5
+    assert warnings(node)[-1] == "tunnel T (two.example): no route to 246 more networks"

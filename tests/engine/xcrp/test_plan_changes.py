@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import copy
 import random
+from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
 import pytest
 
+from chassis.aaa.settings import aaa_config
 from chassis.bus.messages import Delta
+from chassis.bus.records import UdpPeer, UdpPortRecord
 from chassis.bus.replication import Publisher
+from chassis.net.address import parse_address
 from chassis.xcrp import instance_plans, record_builder
 from chassis.xcrp.node import NodeState
 from chassis.xcrp.plan import Plan
@@ -58,7 +62,20 @@ def records_from_nothing(state: NodeState) -> dict[Any, Any]:
     for key in {*change.plan.prefixes, *state.selectors.prefixes()}:
         route = state._route(key)
         made.append((route.key, route if route.next_hops else None))
+    made += ((record.key, record) for record in radius_ports(state))
     return {key: record for key, record in made if record is not None}
+
+
+def radius_ports(state: NodeState) -> Iterator[UdpPortRecord]:
+    """The ports from which the RADIUS servers of the configuration are asked."""
+    peers: dict[int, set[UdpPeer]] = {}
+    for context, settings in aaa_config(state.configured).contexts.items():
+        for server in (*settings.servers, *settings.accounting_servers):
+            port = settings.source_port or server.port
+            peer = UdpPeer(state.plan.contexts[context], parse_address(server.address), server.port)
+            peers.setdefault(port, set()).add(peer)
+    for port, far in peers.items():
+        yield UdpPortRecord(port, tuple(sorted(far, key=lambda one: (one.context, one.address, one.port))))
 
 
 def needed(publisher: Publisher, card: str) -> dict[Any, Any]:
