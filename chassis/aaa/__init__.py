@@ -1,1 +1,1 @@
-"""AAA: a RADIUS client and pools of addresses. Pure engines that the controller drives."""
+"""AAA: a RADIUS client, a pure engine that the controller drives."""
