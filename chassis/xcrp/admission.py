@@ -241,7 +241,7 @@ class Admission:
         elif action is AdmissionAction.MARK_USABLE:
             node.numbers.serve(card)
             node.publish_card(entry)
-            lines = node.update_dependents(entry, now)
+            lines = node.update_dependents(entry, now) + self._take_over(now)
             outputs += state.publish() + state.events([f"{card} usable", *lines], now)
         elif action is AdmissionAction.UNSUBSCRIBE:
             entry.down_reason = reason
@@ -274,7 +274,14 @@ class Admission:
                 lines += self._node.end_instances_of(entry.card, f"{entry.card} {entry.down_reason}", now)
             entry.transition(AdmissionEvent.UPDATED)
             lines += self._node.update_dependents(entry, now)
+        lines += self._take_over(now) if pending else []
         return self._state.publish() + self._state.events(lines, now) if pending else []
+
+    def _take_over(self, now: float) -> list[str]:
+        """Let spares that are ready take the places of ASPs that have failed. Return history lines."""
+        if not self._node.spares_wanted():
+            return []
+        return self._reports.process_gathered(now) + self._node.take_over(now)
 
     def welcome_all(self) -> list[Output]:
         """Publish, and send each admitted card all records that it needs: deltas were withheld for a while."""

@@ -46,6 +46,7 @@ PENDING_STATES = frozenset((AdmissionState.FENCED, AdmissionState.DEAD, Admissio
 
 
 _HUNG_STATES = frozenset((AdmissionState.HUNG, AdmissionState.KILL_PENDING))
+_GONE_STATES = PENDING_STATES | _HUNG_STATES | {AdmissionState.ABSENT, AdmissionState.STARTED}
 _EXPECTING_STATES = GREETED_STATES | {AdmissionState.SYNCHRONISING, AdmissionState.USABLE}
 
 
@@ -233,6 +234,11 @@ class CardEntry:
     @property
     def usable(self) -> bool:
         return self.state is AdmissionState.USABLE
+
+    @property
+    def failed(self) -> bool:
+        """Whether the card was admitted, has failed since, and is not admitted again."""
+        return self.state in _GONE_STATES and self.down_reason != ""
 
     @property
     def expects_heartbeats(self) -> bool:

@@ -1,7 +1,8 @@
 """Numbers that outlive the controller. They are on disk before they are used, and never used for anything else.
 
 Files of the state folder hold them, each replaced as a whole: `leases.json` and a copy of it (sequence numbers of
-manual SAs, and which ASP had which SA), `numbers.json` (contexts, circuits, tunnels, placement) and `cards.json`
+manual SAs, and which ASP had which SA), `numbers.json` (contexts, circuits, tunnels, placement, the places that
+spare ASPs took) and `cards.json`
 (boot and epoch of each card). They are written in this order: a lease must be on disk before the admission of the
 ASP that made it necessary.
 
@@ -18,6 +19,7 @@ from typing import Any
 
 from chassis.bus.engine import Persist
 from chassis.xcrp.placement import Place
+from chassis.xcrp.spares import NO_SEATS, Seats
 
 LEASE_SIZE = 1 << 20
 """Sequence numbers of one lease (count)."""
@@ -74,6 +76,7 @@ class IdAllocator:
         self.tunnel_circuits: dict[str, tuple[int, str]] = {}
         """Tunnel to (circuit number, home card)."""
         self.placement: dict[Place, str] = {}
+        self.seats: Seats = NO_SEATS
         self.leases: dict[tuple[int, int], LeaseGrant] = {}
         self.cards: dict[str, Admitted] = {}
         self.problems: list[str] = []
@@ -173,6 +176,11 @@ class IdAllocator:
     def set_placement(self, placement: dict[Place, str]) -> None:
         if placement != self.placement:
             self.placement = placement
+            self._dirty.add(NUMBERS)
+
+    def set_seats(self, seats: Seats) -> None:
+        if seats != self.seats:
+            self.seats = seats
             self._dirty.add(NUMBERS)
 
     def _new(self, kind: str) -> int:
@@ -374,6 +382,7 @@ class IdAllocator:
             "ports": self.port_circuits,
             "circuits": self.tunnel_circuits,
             "placement": [[*at, asp] for at, asp in self.placement.items()],
+            "seats": self.seats,
             "leased": self._leased,
         }
 
@@ -398,9 +407,10 @@ class IdAllocator:
         tunnels, ports = _counts(data["tunnels"]), _counts(data["ports"])
         circuits = {str(name): (int(number), str(home)) for name, (number, home) in data["circuits"].items()}
         placement = {(str(context), str(local)): str(asp) for context, local, asp in data["placement"]}
+        seats = {str(group): _permutation(held) for group, held in data.get("seats", {}).items()}
         self._leased = bool(data.get("leased", False))
         self._last, self.contexts, self.tunnels, self.port_circuits = last, contexts, tunnels, ports
-        self.tunnel_circuits, self.placement = circuits, placement
+        self.tunnel_circuits, self.placement, self.seats = circuits, placement, seats
 
     def _read_cards(self, data: Any) -> None:
         self.cards = {
@@ -414,6 +424,13 @@ def _lease(
 ) -> LeaseGrant:
     texts = tuple(str(use) for use in uses), tuple(str(spi) for spi in spis)
     return LeaseGrant(str(asp), int(start), int(end), texts[0], str(place), texts[1], int(assignment))
+
+
+def _permutation(data: Any) -> dict[str, str]:
+    found = {str(seat): str(name) for seat, name in data.items()}
+    if sorted(found) != sorted(found.values()):
+        raise ValueError("not a permutation")
+    return found
 
 
 def _counts(data: Any) -> dict[str, int]:

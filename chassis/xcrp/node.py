@@ -12,14 +12,14 @@ from chassis.bus.engine import Output, ToCard
 from chassis.bus.messages import PeerNetworks, TunnelEvent
 from chassis.bus.replication import Publisher
 from chassis.model.router import Config
-from chassis.xcrp import instance_plans, record_builder, routes, tunnels, waiting_changes
+from chassis.xcrp import instance_plans, record_builder, routes, spares, tunnels, waiting_changes
 from chassis.xcrp import planner as planning
 from chassis.xcrp.cards import AdmissionState, CardEntry, HeartbeatMonitor
 from chassis.xcrp.flash import PkiStore
 from chassis.xcrp.id_allocator import CIRCUIT, IdAllocator
 from chassis.xcrp.instance_plans import EndedInstance
 from chassis.xcrp.instances import InstanceTable
-from chassis.xcrp.inventory import ASP, MANAGEMENT_PORTS
+from chassis.xcrp.inventory import ASP, MANAGEMENT_PORTS, asp, is_shut
 from chassis.xcrp.plan import Plan, TunnelPlan
 from chassis.xcrp.planner import PlanChange
 from chassis.xcrp.routes import Candidate, PrefixKey
@@ -30,6 +30,12 @@ from chassis.xcrp.tunnels import ControllerTunnel
 
 MAX_NAMED_TUNNELS = 8
 """Most tunnels that the history names for one cause (count); of more it gives the number."""
+
+
+def _takeover_lines(taken: spares.Takeovers) -> list[str]:
+    """Return what the history tells of spares that took a place."""
+    pairs = dict.fromkeys((gone, spare) for (_, gone), spare in taken.items())
+    return [f"{asp(spare)} takes the place of {asp(gone)}" for gone, spare in pairs]
 
 
 class NodeState:
@@ -138,7 +144,9 @@ class NodeState:
 
         wanted_config = waiting_changes.planned(config, before.config, stays)
         held = [instance_plans.held_plan(record) for record in self._held.values()]
-        change = planning.make_plan(wanted_config, self.numbers, self.name, self.flash, before, held)
+        seats, taken = self._takeovers(config)
+        self.numbers.set_seats(seats)
+        change = planning.make_plan(wanted_config, self.numbers, self.name, self.flash, before, held, taken)
         self.configured, self.plan = config, change.plan
         plan = change.plan
         self.waiting = {plan.by_name[name] for name in waiting_changes.waiting(config, wanted_config)}
@@ -173,7 +181,7 @@ class NodeState:
         wanted += ((record.key, record) for record in cards)
         wanted += ((record.key, record) for record in self._udp_ports.values())
         wanted += record_builder.fixed(change, discard=self.settings.discard, esn=self.settings.esn)
-        flipped, lines = [], self._instances_of(change, before, held)
+        flipped, lines = [], _takeover_lines(taken) + self._instances_of(change, before, held)
         ordered = sorted(number for number in touched if number in plan.tunnels)
         for number in ordered:
             tunnel_plan, state = plan.tunnels[number], self.tunnels[number]
@@ -197,6 +205,27 @@ class NodeState:
         else:
             self.publisher.update(wanted)
         return lines + self._let_go_of_ended(now)
+
+    def spares_wanted(self) -> bool:
+        """Return whether a spare is ready to take the place of an ASP that has failed."""
+        return bool(self._takeovers(self.configured)[1])
+
+    def take_over(self, now: float) -> list[str]:
+        """Let the spares that are ready take the places of ASPs that have failed. Return history lines."""
+        return self._put_into_force(self.configured, set(), now)
+
+    def _takeovers(self, config: Config) -> tuple[spares.Seats, spares.Takeovers]:
+        """Return who has which place under a configuration, with the ASPs as they are now, and which places spares
+        take by that."""
+
+        def failed(name: str) -> bool:
+            card = self.cards.get(asp(name))
+            return is_shut(config, asp(name)) or (card is not None and card.failed)
+
+        def ready(name: str) -> bool:
+            return self.asp_usable(asp(name)) and not is_shut(config, asp(name))
+
+        return spares.take_over(config, self.numbers.seats, failed, ready)
 
     def _let_go_of_ended(self, now: float) -> list[str]:
         """Put into force the changes of tunnels that waited for their end, and have gone down."""

@@ -6,30 +6,39 @@ from collections.abc import Mapping
 
 from chassis.model.router import Config
 from chassis.xcrp.inventory import asp
+from chassis.xcrp.spares import NO_SEATS, Seats, Takeovers, working
 
 Place = tuple[str, str]
 """(name of the peer-end-point context, local address in dotted form)"""
 
 
-def working_asps(config: Config, context: str) -> tuple[str, ...]:
+def group_of(config: Config, context: str) -> str:
+    """Return the ASP group that gives a context the Security service; empty if there is none."""
+    owner = config.contexts.get(context)
+    name = owner.asp_group if owner is not None else None
+    return name if name and name in config.groups else ""
+
+
+def working_asps(config: Config, context: str, seats: Seats = NO_SEATS) -> tuple[str, ...]:
     """Return the ASPs that give a context the Security service; none if its group or pools are undefined or
     empty."""
-    owner = config.contexts.get(context)
-    group = config.groups.get(owner.asp_group) if owner is not None and owner.asp_group else None
-    if group is None:
-        return ()
-    asps = dict.fromkeys(
-        asp(name) for pool in group.pools if pool in config.pools for name in config.pools[pool].asps
-    )
-    return tuple(asps)[: group.asp_count]
+    group = group_of(config, context)
+    return tuple(map(asp, working(config, group, seats))) if group else ()
 
 
-def place(config: Config, placed: Mapping[Place, str]) -> dict[Place, str]:
-    """Return the ASP of every local end of the configuration. A valid placement in `placed` is kept.
+def place(
+    config: Config,
+    placed: Mapping[Place, str],
+    seats: Seats = NO_SEATS,
+    takeovers: Takeovers | None = None,
+) -> dict[Place, str]:
+    """Return the ASP of every local end of the configuration. A valid placement in `placed` is kept; the local ends
+    of an ASP whose place was taken go with the place.
 
     A new local end goes to the working ASP with the fewest local ends, of several to the first in order.
     """
-    working: dict[str, tuple[str, ...]] = {}
+    heirs = {(group, asp(name)): asp(taker) for (group, name), taker in (takeovers or {}).items()}
+    by_context: dict[str, tuple[str, ...]] = {}
     result: dict[Place, str] = {}
     load: dict[str, int] = {}
     new: list[Place] = []
@@ -39,19 +48,21 @@ def place(config: Config, placed: Mapping[Place, str]) -> dict[Place, str]:
         at = (tunnel.context, tunnel.local)
         if at in result or tunnel.context not in config.contexts:
             continue
-        if tunnel.context not in working:
-            working[tunnel.context] = working_asps(config, tunnel.context)
-        asps = working[tunnel.context]
+        if tunnel.context not in by_context:
+            by_context[tunnel.context] = working_asps(config, tunnel.context, seats)
+        asps = by_context[tunnel.context]
         if not asps:
             continue
         old = placed.get(at, "")
+        if heirs and old not in asps:
+            old = heirs.get((group_of(config, tunnel.context), old), old)
         result[at] = old if old in asps else ""
         if old in asps:
             load[old] = load.get(old, 0) + 1
         else:
             new.append(at)
     for at in new:
-        best = min(working[at[0]], key=lambda name: load.get(name, 0))
+        best = min(by_context[at[0]], key=lambda name: load.get(name, 0))
         result[at] = best
         load[best] = load.get(best, 0) + 1
     return result

@@ -27,6 +27,7 @@ from chassis.xcrp.inventory import card_of_port, cards_of, is_shut
 from chassis.xcrp.placement import Place, place
 from chassis.xcrp.plan import Plan, PortPlan, TunnelPlan
 from chassis.xcrp.prefixes import ChangedPrefixes
+from chassis.xcrp.spares import Takeovers
 from chassis.xcrp.tunnels import first_config_error
 
 _K = TypeVar("_K")
@@ -71,11 +72,12 @@ def make_plan(
     flash: PkiStore | None = None,
     before: Plan | None = None,
     more: Iterable[TunnelPlan] = (),
+    takeovers: Takeovers | None = None,
 ) -> PlanChange:
     """Make the plan of a configuration. Allocate missing numbers, and release unused ones.
 
     `before` is the plan in force; without it the plan is made from nothing. Its instances are carried over, and
-    `more`, which ASPs hold.
+    `more`, which ASPs hold. `takeovers` are the places that spares take in this plan, already in `numbers.seats`.
     """
     store = PkiStore() if flash is None else flash
     held = [*more] if before is None else [*instance_plans.instances(before), *more]
@@ -83,7 +85,9 @@ def make_plan(
     if affected is None or before is None or affected.cards or affected.pools or affected.groups:
         before = Plan(Config(contexts={}), store)
         affected = affected_by(before.config, config)
-    return _Planner(before, Plan(config, store, cards_of(config)), affected, numbers, node).make(held)
+    return _Planner(before, Plan(config, store, cards_of(config)), affected, numbers, node).make(
+        held, takeovers
+    )
 
 
 class _Planner:
@@ -95,8 +99,8 @@ class _Planner:
         self.node = node
         self._holders: dict[str, dict[str, list[Interface]]] = {}
 
-    def make(self, held: Iterable[TunnelPlan]) -> PlanChange:
-        """`held` are the instances of on-demand tunnels that there are."""
+    def make(self, held: Iterable[TunnelPlan], takeovers: Takeovers | None) -> PlanChange:
+        """`held` are the instances of on-demand tunnels that there are, `takeovers` the places that spares take."""
         plan, numbers, config = self.plan, self.numbers, self.plan.config
         numbers.begin()
         plan.contexts = dict(numbers.allocate(CONTEXT, config.contexts))
@@ -106,7 +110,7 @@ class _Planner:
         homes = [name for name in config.ports if card_of_port(config, name)]
         circuits = dict(numbers.allocate(CIRCUIT, homes))
         placed = numbers.placement
-        numbers.set_placement(place(config, placed))
+        numbers.set_placement(place(config, placed, numbers.seats, takeovers))
         moved = {at for at, _ in placed.items() ^ numbers.placement.items()}
         for name in homes:
             self._port(name, circuits[name])
@@ -114,7 +118,8 @@ class _Planner:
         self._bind()
         for name in [name for name in numbers.tunnel_circuits if name not in plan.by_name]:
             numbers.circuit(name, "")
-        tunnels, on_demand, ended = self._tunnels(self._with_ends_at(ports), held)
+        more = self._with_ends_at(ports) | (self._at(moved) if takeovers else set())
+        tunnels, on_demand, ended = self._tunnels(more, held)
         touched = {name: set(context.interfaces.touched) for name, context in self.affected.contexts.items()}
         for context, interface in ports | _differing(self.before.bound_tunnels, plan.bound_tunnels):
             touched.setdefault(context, set()).add(interface)
@@ -206,9 +211,11 @@ class _Planner:
                 context = config.contexts.get(name)
                 found = context.interfaces.get(interface) if context is not None else None
                 ends.update((name, address) for address, _ in (found.addresses if found is not None else ()))
-        if not ends:
-            return set()
-        tunnels = self.plan.config.tunnels.items()
+        return self._at(ends)
+
+    def _at(self, ends: set[Place]) -> set[str]:
+        """Return the tunnels with these local ends."""
+        tunnels = self.plan.config.tunnels.items() if ends else ()
         return {name for name, tunnel in tunnels if (tunnel.context, tunnel.local) in ends}
 
     def _tunnels(

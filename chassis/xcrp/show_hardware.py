@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from chassis.model.router import MANAGEMENT_SLOT, Config
 from chassis.net.rate import Rate
-from chassis.xcrp import tunnels
+from chassis.xcrp import spares, tunnels
 from chassis.xcrp.cards import AdmissionState, CardEntry
 from chassis.xcrp.inventory import ASP, asp, is_shut, rate_of
 from chassis.xcrp.node import NodeState
@@ -128,7 +128,7 @@ def asps(node: NodeState) -> Row:
     `rate` is what an ASP can encapsulate in a second: by its pool, else by the lab; empty without a limit.
     """
     config = node.plan.config
-    working = {name: working_of(config, name) for name in config.groups}
+    working = {name: list(spares.working(config, name, node.numbers.seats)) for name in config.groups}
     contexts: dict[str, list[str]] = {}
     for name, context in config.contexts.items():
         if context.asp_group:
@@ -184,13 +184,6 @@ def asps(node: NodeState) -> Row:
             for group in config.groups.values()
         ],
     }
-
-
-def working_of(config: Config, group: str) -> list[str]:
-    """Return the ASPs that a group works with, such as 1/1."""
-    found = config.groups[group]
-    known = [name for pool in found.pools if pool in config.pools for name in config.pools[pool].asps]
-    return list(dict.fromkeys(known))[: found.asp_count]
 
 
 def _state(entry: CardEntry) -> str:
