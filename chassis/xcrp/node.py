@@ -12,14 +12,14 @@ from chassis.bus.engine import Output, ToCard
 from chassis.bus.messages import PeerNetworks, TunnelEvent
 from chassis.bus.replication import Publisher
 from chassis.model.router import Config
-from chassis.xcrp import instance_plans, record_builder, routes, spares, tunnels, waiting_changes
+from chassis.xcrp import instance_plans, inventory, record_builder, routes, spares, tunnels, waiting_changes
 from chassis.xcrp import planner as planning
 from chassis.xcrp.cards import AdmissionState, CardEntry, HeartbeatMonitor
 from chassis.xcrp.flash import PkiStore
 from chassis.xcrp.id_allocator import CIRCUIT, IdAllocator
 from chassis.xcrp.instance_plans import EndedInstance
 from chassis.xcrp.instances import InstanceTable
-from chassis.xcrp.inventory import ASP, MANAGEMENT_PORTS, asp, is_shut
+from chassis.xcrp.inventory import ASP, MANAGEMENT_PORTS
 from chassis.xcrp.plan import Plan, TunnelPlan
 from chassis.xcrp.planner import PlanChange
 from chassis.xcrp.routes import Candidate, PrefixKey
@@ -35,7 +35,7 @@ MAX_NAMED_TUNNELS = 8
 def _takeover_lines(taken: spares.Takeovers) -> list[str]:
     """Return what the history tells of spares that took a place."""
     pairs = dict.fromkeys((gone, spare) for (_, gone), spare in taken.items())
-    return [f"{asp(spare)} takes the place of {asp(gone)}" for gone, spare in pairs]
+    return [f"asp {spare} takes the place of asp {gone}" for gone, spare in pairs]
 
 
 class NodeState:
@@ -219,11 +219,12 @@ class NodeState:
         take by that."""
 
         def failed(name: str) -> bool:
-            card = self.cards.get(asp(name))
-            return is_shut(config, asp(name)) or (card is not None and card.failed)
+            card = self.cards.get(inventory.asp(name))
+            return inventory.is_shut(config, inventory.asp(name)) or (card is not None and card.failed)
 
         def ready(name: str) -> bool:
-            return self.asp_usable(asp(name)) and not is_shut(config, asp(name))
+            card = inventory.asp(name)
+            return self.asp_usable(card) and not inventory.is_shut(config, card)
 
         return spares.take_over(config, self.numbers.seats, failed, ready)
 

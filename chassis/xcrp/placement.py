@@ -32,8 +32,8 @@ def place(
     seats: Seats = NO_SEATS,
     takeovers: Takeovers | None = None,
 ) -> dict[Place, str]:
-    """Return the ASP of every local end of the configuration. A valid placement in `placed` is kept; the local ends
-    of an ASP whose place was taken go with the place.
+    """Return the ASP of every local end of the configuration. A valid placement in `placed` is kept; the local
+    ends of an ASP whose place was taken go with the place.
 
     A new local end goes to the working ASP with the fewest local ends, of several to the first in order.
     """

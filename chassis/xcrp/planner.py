@@ -85,9 +85,7 @@ def make_plan(
     if affected is None or before is None or affected.cards or affected.pools or affected.groups:
         before = Plan(Config(contexts={}), store)
         affected = affected_by(before.config, config)
-    return _Planner(before, Plan(config, store, cards_of(config)), affected, numbers, node).make(
-        held, takeovers
-    )
+    return _Planner(before, Plan(config, store, cards_of(config)), affected, numbers, node).make(held, takeovers)
 
 
 class _Planner:
@@ -100,7 +98,7 @@ class _Planner:
         self._holders: dict[str, dict[str, list[Interface]]] = {}
 
     def make(self, held: Iterable[TunnelPlan], takeovers: Takeovers | None) -> PlanChange:
-        """`held` are the instances of on-demand tunnels that there are, `takeovers` the places that spares take."""
+        """`held` are the instances of on-demand tunnels that there are, `takeovers` what spares take over."""
         plan, numbers, config = self.plan, self.numbers, self.plan.config
         numbers.begin()
         plan.contexts = dict(numbers.allocate(CONTEXT, config.contexts))

@@ -1,8 +1,8 @@
 """Spares: which ASPs of a group work, which wait, and which one takes the place of a dead one (S-108).
 
-A group works with the first `asp-count` ASPs of its pools in order; those that work for no group are spares. A spare
-that is ready takes the place of an ASP that fails: the two change places in the order of each group that has both,
-and stay there, so the one that returns is the spare from then on.
+A group works with the first `asp-count` ASPs of its pools in order; those that work for no group are spares. A
+spare that is ready takes the place of an ASP that fails: the two change places in the order of each group that has
+both, and stay there, so the one that returns is the spare from then on.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def working(config: Config, group: str, seats: Seats) -> tuple[str, ...]:
 def take_over(
     config: Config, seats: Seats, failed: Callable[[str], bool], ready: Callable[[str], bool]
 ) -> tuple[Seats, Takeovers]:
-    """Let each ASP that is `ready` and works for no group take the place of one that has `failed`. Return the seats
-    from then on, and who took which place. Of several that failed the first in order is served first."""
+    """Let each ASP that is `ready` and works for no group take the place of one that has `failed`. Return the
+    seats from then on, and who took which place. Of several that failed the first in order is served first."""
     orders = {name: list(in_order(config, name, seats)) for name in config.groups}
     taken: dict[tuple[str, str], str] = {}
     while (found := next(_pairs(config, orders, failed, ready), None)) is not None:

@@ -4,73 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from chassis.sim.lab import Run
 from chassis.sim.node import NodeModel, Variant
 from chassis.sim.run import simulate
-from chassis.sim.world import Violation
 from chassis.xcrp import configuration
 from launch.simulate import _marks as marks
 from launch.simulate import _second as second
 from launch.simulate import model
-from tests.support import CONFIGS
-
-LAB = CONFIGS / "simulate" / "lab.yaml"
-TEXT = (LAB.parent / "b.cfg").read_text()
-PACKETS = 150
-
-
-class Moving:
-    """The lab of the simulator, without faults: traffic, commits at `b`, replays of all that was on the wires."""
-
-    def __init__(self) -> None:
-        self.run = Run(model(LAB), 1)
-        self.world = self.run.world
-        self.b = next(node for node in self.run.nodes if node.model.name == "b")
-        self.run.boot()
-        self.wait(3.0)
-        self.traffic(5)
-        self.traffic()
-        self.run.remember_up()
-
-    def wait(self, seconds: float) -> None:
-        self.world.run(self.world.now + seconds)
-
-    def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
-        answers: list[tuple[dict[str, Any], str]] = []
-        self.b.operate(command, arguments, lambda result, error: answers.append((result, error)))
-        self.wait(0.2)
-        [(result, error)] = answers
-        assert not error
-        return result
-
-    def traffic(self, count: int = PACKETS) -> None:
-        """Packets of every flow, at least one of which arrives."""
-        before = len(self.run.checks.traffic.delivered)
-        for tester in self.run.testers:
-            for flow in tester.model.flows:
-                tester.burst(flow, 20_000.0, count)
-        self.wait(1.0)
-        assert len(self.run.checks.traffic.delivered) > before
-
-    def apply(self, text: str) -> None:
-        assert self.ask("apply", text=text, file="moved.cfg")["applied"]
-        self.wait(2.0)
-
-    def replay(self) -> str:
-        """Everything on the wires between the routers once more; the rule that this breaks."""
-        assert sum(end.replay(1000.0) for end in self.run.between) > PACKETS
-        try:
-            self.wait(2.0)
-        except Violation as violation:
-            return f"{violation.rule}: {violation.what}"
-        return ""
-
-    def homes(self) -> set[str]:
-        return {str(tunnel["asp"]) for tunnel in self.ask("status")["tunnels"]}
+from tests.support.sim_moves import LAB, TEXT, Moving
 
 
 def without(asp: str) -> str:
