@@ -69,11 +69,12 @@ CASES = (
     case("another kind", "context c\n interface a\n interface a loopback\n  ip address 1.1.1.1/32\n",
          (3, 12, E, "conflict", "a")),
     case("multibind address", SERVED + "context L\n interface mb\n  ip address 1.1.1.1/24\n",
-         (13, 2, N, "not-yet", "interface"), (17, 3, E, "multibind", "ip")),
+         (17, 3, E, "multibind", "ip")),
     case("no effect", "logging active\nlogging active\n", (1, 1, N, "no-effect", "logging active")),
     case("no effect, no form", "no service console-break\n", (1, 4, N, "no-effect", "service console-break")),
     case("shown", "show ike policy\n", (1, 1, N, "no-effect", "show ike")),
-    case("not yet", "context c\n ipsec profile a\n ipsec profile b\n", (2, 2, N, "not-yet", "ipsec profile")),
+    case("not yet", "context c\n ike2 policy p\n  connection-type responder-only\n  address-allocation aaa\n",
+         (4, 3, N, "not-yet", "address-allocation aaa")),
     case("S-003", "ipsec proposal p\n lifetime 400\n",
          (2, 11, E, "S-003", "400"), hint="lifetime seconds 400"),
     case("S-007", "context c\n ike policy p\n  identity local fqdn a.b value\n", (3, 27, E, "S-007", "value"),
@@ -111,10 +112,8 @@ CASES = (
     case("S-039 pool", "asp group g\n pool p\n", (2, 7, W, "S-039", "p")),
     case("S-039 near", "ipsec policy p\n seq 1 proposal ipsec_Prop\nipsec proposal ipsec_Prop1\n",
          (2, 17, W, "S-039", "ipsec_Prop"), hint="seq 1 proposal ipsec_Prop1"),
-    case("S-041", "context c\n ipsec profile p\n  df-bit propagate\n", (2, 2, N, "not-yet", "ipsec profile"),
-         (3, 10, E, "S-041", "propagate")),
-    case("S-045", SERVED + "tunnel ipsec o on-demand\n bind interface mb L\n", (13, 2, N, "not-yet", "interface"),
-         (15, 1, N, "not-yet", "tunnel ipsec"), (15, 14, W, "S-045", "o")),
+    case("S-041", "context c\n ipsec profile p\n  df-bit propagate\n", (3, 10, E, "S-041", "propagate")),
+    case("S-045", SERVED + "tunnel ipsec o on-demand\n bind interface mb L\n", (15, 14, W, "S-045", "o")),
     case("S-047", "context c\n interface i\ntunnel ipsec t manual\n bind interface i d\n",
          (4, 19, W, "S-047", "d"), hint="bind interface i c"),
     case("S-047 end point", "tunnel ipsec t manual\n peer-end-point local 1.1.1.1 remote 2.2.2.2 context x\n",
@@ -135,8 +134,7 @@ CASES = (
     case("S-082", "card ge-10-port 3\nport ethernet 3/11\n", (2, 15, W, "S-082", "3/11"),
          hint="card ether-12-port 3"),
     case("S-082 asp card", "card ase 3\nport ethernet 3/1\n", (2, 15, W, "S-082", "3/1")),
-    case("S-090", SERVED + "context L\n ip route 9.0.0.0/8 mb\n", (13, 2, N, "not-yet", "interface"),
-         (16, 21, E, "S-090", "mb")),
+    case("S-090", SERVED + "context L\n ip route 9.0.0.0/8 mb\n", (16, 21, E, "S-090", "mb")),
     case("S-097", "context c\n ipsec access-list a\n  seq 10 10.0.0.0 255.0.0.0\n",
          (3, 19, E, "S-097", "255.0.0.0"), hint="seq 10 10.0.0.0/8"),
     case("S-097 wildcard", "context c\n ipsec access-list a\n  seq 10 10.0.0.0/0.0.0.255 any\n",
@@ -148,10 +146,10 @@ CASES = (
     case("S-102 controller", "asp pool p service security\n asp 8/1\n", (2, 6, E, "S-102", "8/1")),
     case("S-103", "port ethernet 3/1\nport ethernet 7/1\n", (1, 15, W, "S-103", "3/1")),
     case("S-105", SERVED + "tunnel ipsec t manual\n peer-end-point local 9.9.9.9 remote 2.2.2.2 context L\n",
-         (13, 2, N, "not-yet", "interface"), (16, 23, W, "S-105", "9.9.9.9")),
+         (16, 23, W, "S-105", "9.9.9.9")),
     case("S-105 no loopback", SERVED + "context L\n interface i\n  ip address 10.1.0.1/24\ntunnel ipsec t manual\n"
          " peer-end-point local 10.1.0.1 remote 2.2.2.2 context L\n",
-         (13, 2, N, "not-yet", "interface"), (19, 23, W, "S-105", "10.1.0.1")),
+         (19, 23, W, "S-105", "10.1.0.1")),
     case("S-106", "context c\n interface lo loopback\n  ip address 1.1.1.1/32\ntunnel ipsec t manual\n"
          " peer-end-point local 1.1.1.1 remote 2.2.2.2 context c\n", (5, 54, W, "S-106", "c")),
     case("S-106 group", "context c\n asp-group g service security\n", (2, 12, W, "S-106", "g")),
@@ -175,14 +173,14 @@ CASES = (
          " peer-end-point local 10.0.0.1 remote 2.2.2.2 context L\n seq 1 security-association a\n"
          + "tunnel ipsec t2 manual\n bind interface t2 L\n"
          " peer-end-point local 10.0.0.1 remote 3.3.3.3 context L\n seq 1 security-association b\n",
-         (13, 2, N, "not-yet", "interface"), (30, 29, E, "S-109", "b")),
+         (30, 29, E, "S-109", "b")),
     case("S-021", "tunnel ipsec t manual\n remote-id 1.2.3.4\n", (2, 2, W, "S-021", "remote-id")),
     case("unnumbered", "context c\n interface a\n interface b\n  ip unnumbered a\n",
          (4, 17, W, "unnumbered", "a")),
     case("binding", SERVED + "tunnel ipsec a manual\n bind interface t1 L\ntunnel ipsec b manual\n"
-         " bind interface t1 L\n", (13, 2, N, "not-yet", "interface"), (18, 17, W, "binding", "t1")),
+         " bind interface t1 L\n", (18, 17, W, "binding", "t1")),
     case("binding multibind", SERVED + "tunnel ipsec a manual\n bind interface mb L\n",
-         (13, 2, N, "not-yet", "interface"), (16, 17, W, "binding", "mb")),
+         (16, 17, W, "binding", "mb")),
 )  # fmt: skip
 
 
