@@ -182,7 +182,7 @@ _CONTEXT: tuple[Command, ...] = (
             target="validate_certificate_identity", guide="6.4.1"),
     Command("ike-policy.address-allocation", ("ike-policy",), "address-allocation aaa",
             "have addresses for clients come from AAA", does="flag", target="address_allocation", variants=_V2,
-            misplaced="S-030", standing="later", feature="on-demand tunnels", guide="6.4.1"),
+            misplaced="S-030", guide="6.4.1"),
     Command("ike-policy.lifetime", ("ike-policy",), "lifetime seconds <lifetime:300-99999999>",
             "lifetime of the IKE SA", aliases=("lifetime <lifetime:300-99999999>",), variants=_V2, code="S-095",
             misplaced="S-030", guide="6.4.1"),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Set
-from dataclasses import replace
 from pathlib import Path
 
 from chassis.config.commands import CONFIG_COMMANDS
@@ -198,13 +197,8 @@ def syntax_of(command: Command) -> str:
 
 
 def standing_of(command: Command) -> str:
-    """Return how far a command is emulated, and what it waits for, as a cell of a page."""
-    openers = [opener for opener in CONFIG_COMMANDS if opener.enters in command.modes and opener.enters]
-    # A line in an object without effect has no effect either.
-    if openers and all(opener.standing == "later" for opener in openers):
-        command = replace(command, standing="later", feature=openers[0].feature)
-    feature = f" ({command.feature})" if command.feature else ""
-    return f"{STANDING[command.standing]}{feature}"
+    """Return how far a command is emulated, as a cell of a page."""
+    return STANDING[command.standing]
 
 
 def _row(command: Command) -> str:

@@ -172,7 +172,6 @@ class Command:
     surplus: str = "surplus"
     misplaced: str = "misplaced"
     standing: Standing = "emulated"
-    feature: str = ""
     guide: str = ""
 
     @cached_property

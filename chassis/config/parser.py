@@ -184,7 +184,7 @@ class Parser(ParseSession):
         if not self.failed and command.kind == "config":
             frame.after = anchor(command, match.values)
             self._mark_written(frame, command, negative)
-        if self.failed or (command.kind == "config" and command.standing not in ("accepted", "later")):
+        if self.failed or (command.kind == "config" and command.standing != "accepted"):
             return
         if not negative or command.does in ("keep", "switch", "idle"):
             self._report_no_effect(command)
@@ -233,11 +233,8 @@ class Parser(ParseSession):
         place = self.line.position(self.shift)._replace(word=command.keywords)
         if command.kind != "config":
             self.report("note", "no-effect", place, f"`{command.keywords}` has no effect in a file")
-        elif command.standing == "accepted":
-            self.report("note", "no-effect", place, f"`{command.keywords}` is kept and has no effect here")
         else:
-            about = f" ({command.feature})" if command.feature else ""
-            self.report("note", "not-yet", place, f"`{command.keywords}` is kept and has no effect yet{about}")
+            self.report("note", "no-effect", place, f"`{command.keywords}` is kept and has no effect here")
 
     # --- lines without effect ---
 

@@ -34,7 +34,18 @@ PROVES = {
     "ikev2": ("B-225",),
     "high-availability": ("B-226",),
     "hub-and-spoke": ("B-007", "B-008", "B-091", "B-154"),
-    "on-demand": ("B-016", "B-155", "B-156", "B-157", "B-160", "B-164", "B-175"),
+    "on-demand": (
+        "B-014",
+        "B-016",
+        "B-043",
+        "B-155",
+        "B-156",
+        "B-157",
+        "B-160",
+        "B-164",
+        "B-171",
+        "B-175",
+    ),
     "strongswan": (),
 }
 """The guide's statements that a shipped lab shows."""

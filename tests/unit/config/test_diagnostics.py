@@ -73,8 +73,6 @@ CASES = (
     case("no effect", "logging active\nlogging active\n", (1, 1, N, "no-effect", "logging active")),
     case("no effect, no form", "no service console-break\n", (1, 4, N, "no-effect", "service console-break")),
     case("shown", "show ike policy\n", (1, 1, N, "no-effect", "show ike")),
-    case("not yet", "context c\n ike2 policy p\n  connection-type responder-only\n  address-allocation aaa\n",
-         (4, 3, N, "not-yet", "address-allocation aaa")),
     case("S-003", "ipsec proposal p\n lifetime 400\n",
          (2, 11, E, "S-003", "400"), hint="lifetime seconds 400"),
     case("S-007", "context c\n ike policy p\n  identity local fqdn a.b value\n", (3, 27, E, "S-007", "value"),
