@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -43,6 +44,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f'{MARKER}(*names): proves these statements of the guide, such as "B-113"')
     config.pluginmanager.register(Statements(config))
+    # Next to nothing of what is collected is garbage: to look for it, again and again, takes a tenth of the time.
+    gc.disable()
     told = _worker(config)
     # `make flake` is there to crowd labs.
     if told and flake.SETTINGS not in os.environ:
@@ -71,6 +74,12 @@ def pytest_collection(session: pytest.Session) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if told := _worker(config):
         items[:] = parallel.placed(items, told["workercount"])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
