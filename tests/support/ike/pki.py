@@ -22,8 +22,8 @@ Usage = Literal["digital_signature", "content_commitment", "key_encipherment", "
 
 
 @cache
-def key(name: str, bits: int = 2048) -> rsa.RSAPrivateKey:
-    """One key for each name in a test run: making them is what takes time."""
+def key(name: str, bits: int = 1024) -> rsa.RSAPrivateKey:
+    """One key for each name in a test run: making them is what takes time, long ones most of all."""
     return rsa.generate_private_key(65537, bits)
 
 
