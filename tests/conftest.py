@@ -6,7 +6,7 @@ import gc
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -44,8 +44,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f'{MARKER}(*names): proves these statements of the guide, such as "B-113"')
     config.pluginmanager.register(Statements(config))
-    # Next to nothing of what is collected is garbage: to look for it, again and again, takes a tenth of the time.
-    gc.disable()
     told = _worker(config)
     # `make flake` is there to crowd labs.
     if told and flake.SETTINGS not in os.environ:
@@ -64,22 +62,23 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput[parallel.FILE] = f"/proc/{os.getpid()}/fd/{slots.fileno()}"
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection(session: pytest.Session) -> None:
-    if told := _worker(session.config):
-        parallel.import_part(session.config, int(told["workerid"].removeprefix("gw")), told["workercount"])
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    # Next to nothing of what is collected is garbage: to look for it again and again takes long.
+    gc.disable()
+    try:
+        if told := _worker(session.config):
+            parallel.import_part(session.config, int(told["workerid"].removeprefix("gw")), told["workercount"])
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if told := _worker(config):
         items[:] = parallel.placed(items, told["workercount"])
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_finish() -> None:
-    gc.freeze()
-    gc.enable()
 
 
 @pytest.fixture(scope="session")
