@@ -273,12 +273,16 @@ class RadiusTransport:
 
     def _bad_reply(self, server: Server[RadiusRequest], cause: str, now: float) -> list[Outcome]:
         server.counters[f"{cause} replies"] += 1
+        if cause in ("unsigned", "unknown type"):
+            # It is of no use, but the server is there.
+            server.heard = now
         if now < server.complained + COMPLAINT_PERIOD:
             return []
         server.complained = now
         why = {
             "malformed": "it is malformed",
-            "bad authenticator": "it is not made with the server's key, or lacks a Message-Authenticator",
+            "bad authenticator": "it is not made with the server's key",
+            "unsigned": "it has no Message-Authenticator",
         }.get(cause, "its type answers no such request")
         return [RadiusLog("warning", f"a reply of {server} is dropped: {why}", server.context)]
 

@@ -173,7 +173,7 @@ CHOICES: tuple[tuple[str, str], ...] = (
     ("Questions to RADIUS servers",
      "one for each identity at a time; a silent server is dead where it replied to nothing else meanwhile"),
     ("Replies of RADIUS servers",
-     "need a Message-Authenticator, but for a server with `message-authenticator optional`"),
+     "an accept needs a Message-Authenticator, but of a server with `message-authenticator optional`"),
     ("Accounting of peers", "starts and stops wait for a server without end, and outlive the controller"),
     ("`monitor tunnel`", "every 2 s; with a name its packets too; ^C ends it"),
     ("Bus", "MessagePack over ZeroMQ; nothing about it is the box's"),

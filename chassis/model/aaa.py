@@ -26,7 +26,7 @@ class RadiusServer:
     """`radius server` or `radius accounting server`: address, shared secret, port.
 
     `port` None: the standard one of its kind, or with `oldports` the one before RFC 2865. `signature` "optional":
-    replies without Message-Authenticator are taken too (RFC 3579 3.2); accounting replies never need one.
+    accepts without Message-Authenticator are taken too (RFC 3579 3.2); accounting replies never need one.
     """
 
     address: str

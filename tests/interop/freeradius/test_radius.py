@@ -13,6 +13,7 @@ from chassis.aaa.accounting_record import AccountingRecord, Status, TerminateCau
 from chassis.aaa.actions import AccountingAcknowledged, Authorized, Rejected, Unreachable
 from chassis.aaa.answers import AccessAnswer
 from chassis.aaa.settings import AaaConfig, AaaSettings, ServerAddress
+from tests.support import ROOT
 from tests.support.freeradius import FreeRadius, SocketClient, require_freeradius
 
 pytestmark = pytest.mark.multiprocess
@@ -43,6 +44,9 @@ closed.example.com Auth-Type := Reject
     Reply-Message = "account closed",
     Message-Authenticator = 0x00
 """
+
+
+PAGE = (ROOT / "docs" / "radius.md").read_text().partition("```users\n")[2].partition("```")[0]
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +84,28 @@ def test_keys_profiles_and_terms_come_from_the_server(client: SocketClient, serv
     assert (answer.answer.key, answer.answer.profile) == (b"\0\xffz", None)
 
 
+def test_the_users_of_the_page_have_the_keys_that_it_says(tmp_path: Path) -> None:
+    require_freeradius()
+    server = FreeRadius(tmp_path, PAGE)
+    server.start()
+    client = SocketClient(config(server.authentication))
+    try:
+        answers = [client.ask(name) for name in ("gw.example.com", "lyon.example.com", "nobody.example.com")]
+        first, second, nobody = answers
+        assert isinstance(first, Authorized)
+        assert isinstance(second, Authorized)
+        assert isinstance(nobody, Rejected)
+        assert (first.answer.key, first.answer.profile) == (b"secret1", None)
+        assert (second.answer.key, second.answer.profile, second.answer.pool) == (
+            b"\0\xffz",
+            "branches",
+            "clients",
+        )
+    finally:
+        client.close()
+        server.kill()
+
+
 def test_a_reject_comes_with_its_reason(client: SocketClient) -> None:
     closed = client.ask("closed.example.com")
     assert isinstance(closed, Rejected)
@@ -87,7 +113,7 @@ def test_a_reject_comes_with_its_reason(client: SocketClient) -> None:
     assert len(client.sent) == 1
 
 
-def test_wrong_secrets_and_unsigned_replies_are_no_answers(server: FreeRadius) -> None:
+def test_wrong_secrets_and_unsigned_accepts_are_no_answers(server: FreeRadius) -> None:
     """The server drops a question under another secret, and we an accept that is not signed."""
     for address, identity in (
         (replace(server.authentication, secret=b"another"), "gw.example.com"),
@@ -96,7 +122,7 @@ def test_wrong_secrets_and_unsigned_replies_are_no_answers(server: FreeRadius) -
         client = SocketClient(AaaConfig("R1", {"vpn": AaaSettings((address,), timeout=0.2, retries=1)}))
         assert isinstance(client.ask(identity), Unreachable)
         client.close()
-    assert client.client.status()[0].counters["bad authenticator replies"] >= 1
+    assert client.client.status()[0].counters["unsigned replies"] >= 1
     relaxed = SocketClient(config(replace(server.authentication, signed=False)))
     assert isinstance(relaxed.ask("unsigned.example.com"), Authorized)
     relaxed.close()

@@ -249,13 +249,23 @@ def test_without_a_server_or_a_fallback_nobody_is_asked() -> None:
 # --- replies of strangers ---
 
 
-def test_a_reply_without_message_authenticator_is_dropped_unless_the_server_is_relaxed() -> None:
+def test_an_accept_without_message_authenticator_is_dropped_unless_the_server_is_relaxed() -> None:
     rig = one_server(signed=False)
     assert [type(one) for one in rig.ask(1)] == [RadiusLog]
-    assert rig.client.status()[0].counters["bad authenticator replies"] == 1
+    assert said(rig)[0].endswith("is dropped: it has no Message-Authenticator")
+    assert rig.client.status()[0].counters["unsigned replies"] == 1
+    rig.run_to_the_end()
+    assert isinstance(rig.done[-1], Unreachable)
+    assert rig.client.status()[0].state is ServerState.UP, "its key made the reply: it is there"
     relaxed = replace(A, signed=False)
     rig = RadiusRig(aaa(settings(relaxed)), (MemoryServer(relaxed, USERS, signed=False),))
     assert isinstance(rig.ask(1)[0], Authorized)
+
+
+def test_a_reject_needs_no_message_authenticator() -> None:
+    """Else each stranger whom a server does not know would make it look dead, where it signs accepts alone."""
+    rig = one_server(signed=False)
+    assert [type(one) for one in rig.ask(1, "stranger.example.com")] == [Rejected]
 
 
 def test_a_forged_reply_is_counted_and_the_true_one_still_counts() -> None:

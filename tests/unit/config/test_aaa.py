@@ -12,6 +12,7 @@ from chassis.config.render import render
 from chassis.model.aaa import MOST_POOLS, MOST_SERVERS, RadiusServer
 from chassis.model.ipsec import Key
 from chassis.model.router import Context
+from tests.support import ROOT
 from tests.support.configurations import SECRET
 
 LINES = """\
@@ -240,3 +241,17 @@ def test_a_server_of_context_local_affects_the_tunnels_whose_context_falls_back(
     for text, affected in ((fallback, {"t"}), (ON_DEMAND, set())):
         before = parse(text).config
         assert affected_by(before, parse(server, config=before).config).tunnels == affected
+
+
+def test_the_lines_of_the_page_about_radius_say_what_it_says() -> None:
+    page = (ROOT / "docs" / "radius.md").read_text()
+    text = page.partition("```router\n")[2].partition("```")[0]
+    parsed = parse(text)
+    assert not [d for d in parsed.diagnostics if d.severity != "note"]
+    inner = aaa_config(parsed.config).of("inner")
+    assert [server.address for server in inner.servers] == ["10.0.0.1", "10.0.0.2"]
+    assert (inner.timeout, inner.retries, inner.global_fallback, inner.accounting) == (2, 1, True, True)
+    standard = AaaSettings()
+    wait = standard.timeout * (1 + standard.retries)
+    assert f"costs its first question {wait:g} s" in page
+    assert f"pass it over for {standard.dead_time / 60:g} minutes" in page
