@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from functools import partial
 
+import pytest
+
 from tests.support import CONFIGS, ROOT
 from tests.support.cli import CliRig
 from tests.support.sim_shell import SimShell
@@ -75,6 +77,7 @@ class Reader:
         return output
 
 
+@pytest.mark.behaviour("B-224")
 def test_the_page_says_what_both_ends_say() -> None:
     reader, shown = None, 0
     for kind, text in BLOCK.findall(PAGE.read_text()):
