@@ -85,7 +85,7 @@ class SaStatistics:
         return totals
 
     def _tunnel(self, state: AspTunnel) -> dict[str, Any]:
-        number = state.record.number
+        number, instance = state.record.number, state.record.instance
         counters = self._counters
         past_out, past_in = self._sadb.retired.get(number, (_NO_TOTALS, _NO_TOTALS))
         sas: list[dict[str, Any]] = []
@@ -106,6 +106,8 @@ class SaStatistics:
         return {
             "tunnel": number,
             "name": state.record.config.name,
+            "kind": state.record.config.kind,
+            "identity": instance.identity if instance is not None else "",
             "encapsulated": _packets_and_octets(*counters.tunnel_total(number, ENCAPSULATED)),
             "decapsulated": _packets_and_octets(*counters.tunnel_total(number, DECAPSULATED)),
             "previous": {

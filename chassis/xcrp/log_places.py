@@ -24,6 +24,9 @@ def placed(node: NodeState, record: LogRecord) -> tuple[LogRecord, int, str]:
     plan, values = node.plan, record.values
     name, context, circuit = values.get("tunnel"), values.get("context"), ""
     number = plan.by_name.get(name) if isinstance(name, str) else None
+    demanded = plan.on_demand_by_name.get(name) if isinstance(name, str) else None
+    if demanded is not None and not isinstance(context, str | int):
+        context = plan.on_demand[demanded].config.interface_context
     if number is not None:
         if not isinstance(context, str):
             context = plan.tunnels[number].config.interface_context

@@ -113,6 +113,8 @@ class Operators:
         del asked.waiting[message.number], self._asked[message.number]
         if message.error:
             asked.errors[card] = message.error
+        elif card in asked.results:
+            asked.results[card] = _together(asked.results[card], message.result)
         else:
             asked.results[card] = message.result
         return self._done(asked) + outputs
@@ -194,7 +196,8 @@ class Operators:
         finish: Finish | None = None,
     ) -> list[Output]:
         """Send a request to each of these cards. When all have replied, answer the operator with the replies by
-        card, for a `single` card with its reply and `more`, or with what `finish` makes of them."""
+        card, for a `single` card with its reply and `more`, or with what `finish` makes of them. A card may be
+        asked several times, about one tunnel each: its replies are put together."""
         asked = _PendingCommand(operator, {}, now + patience, single, more=more or {}, finish=finish)
         outputs: list[Output] = []
         for card, arguments in cards:
@@ -423,3 +426,19 @@ class Operators:
     def _neighbours(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
         cards = self.line_cards() if arguments["card"] is None else [self.usable(arguments["card"])]
         return self.request_cards(number, [(card, {}) for card in cards], "neighbours", now)
+
+
+_SUMS = frozenset({"cleared", "begun", "manual"})
+"""Numbers of replies that count tunnels."""
+
+
+def _together(one: Any, other: Any, name: str = "") -> Any:
+    """Return two replies of a card about different tunnels as one: what each lists, and what only one has."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return {
+            key: _together(one[key], other[key], key) if key in one and key in other else {**one, **other}[key]
+            for key in {**one, **other}
+        }
+    if isinstance(one, list) and isinstance(other, list):
+        return [*one, *other]
+    return one + other if name in _SUMS else other

@@ -223,7 +223,8 @@ def _alarms(state: ControllerState, now: float) -> Iterator[Row]:
             why = "no carrier" if card is None or card.usable else f"{port.card} is down"
             yield _alarm(f"port {port.name}", "portDown", why)
     for number, tunnel in node.tunnels.items():
-        if not tunnel.up:
+        # A peer of an on-demand tunnel that goes is no fault of the router.
+        if not tunnel.up and node.plan.tunnels[number].instance is None:
             yield _tunnel_alarm(node, node.plan.tunnels[number])
     for alarm in state.certificates.alarms(now):
         yield _alarm(alarm.place, alarm.name, alarm.text, alarm.severity)

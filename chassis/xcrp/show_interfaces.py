@@ -73,6 +73,7 @@ def _interface(node: NodeState, context: str, interface: Interface, bindings: li
     loopback = interface.kind == "loopback"
     up = loopback or any(node.port_up(port) for port in plan.bound_ports.get(at, ()))
     up = up or any(node.tunnel_up(number) for number in plan.bound_tunnels.get(at, ()))
+    up = up or (interface.kind == "multibind" and _carries_peers(node, at))
     limits = [
         tunnel.mtu
         for number in plan.bound_tunnels.get(at, ())
@@ -90,6 +91,17 @@ def _interface(node: NodeState, context: str, interface: Interface, bindings: li
         "state": "up" if up else "down" if bindings else "unbound",
         "bindings": bindings,
     }
+
+
+def _carries_peers(node: NodeState, at: tuple[str, str]) -> bool:
+    """Return whether an instance of an on-demand tunnel that is bound to an interface is up."""
+    plan = node.plan
+    bound = (
+        number
+        for number, template in plan.on_demand.items()
+        if (template.config.interface_context, template.config.interface) == at
+    )
+    return any(node.tunnel_up(one) for number in bound for one in plan.instances.get(number, ()))
 
 
 def ports(node: NodeState, port: str = "") -> list[Row]:

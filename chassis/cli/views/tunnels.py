@@ -22,6 +22,13 @@ def _state(row: Mapping[str, Any]) -> str:
     return "Up" if row["up"] else "Down"
 
 
+def _state_and_reason(row: Mapping[str, Any]) -> str:
+    """Whether a tunnel is up, and if not, why; of an on-demand one how many peers are."""
+    if "instances" in row and row["up"]:
+        return f"Up ({row['instances_up']} of {row['instances']} peers)"
+    return "Up" if row["up"] else f"Down ({row['reason']})" if row.get("reason") else "Down"
+
+
 def _asp(row: Mapping[str, Any]) -> str:
     return str(row.get("asp", "")).removeprefix("asp ") or "-"
 
@@ -42,7 +49,7 @@ def _tunnels(data: Data, scope: Scope) -> list[str]:
             row.get("remote") or "-",
             _asp(row),
             row.get("circuit") or "-",
-            "Up" if row["up"] else f"Down ({row['reason']})" if row.get("reason") else "Down",
+            _state_and_reason(row),
         )
         for row in found
     ]
@@ -74,9 +81,16 @@ def _detail(row: Mapping[str, Any], scope: Scope) -> list[str]:
         ("IKE policy", "ike_policy"),
         ("IKE version", "ike_version"),
         ("Peer identity", "identity"),
+        ("IPsec profile", "profile"),
+        ("Address of the peer", "assigned"),
+        ("Address pool", "pool"),
+        ("Accounting session", "session"),
+        ("Most peers of a profile", "max_tunnels"),
     ):
         if row.get(name):
             values[title] = _asp(row) if name == "asp" else row[name]
+    if "instances" in row:
+        values["Peers"] = f"{row['instances']}, up: {row['instances_up']}"
     lines = [f"Tunnel {row['name']}", *pairs(values, "  ")]
     lines += [f"  Waits for a clear: {line}" for line in row.get("waiting", ())]
     lines += [f"  Network {network}" for network in row.get("networks", ())]
@@ -102,8 +116,7 @@ def _replies(data: Data, scope: Scope) -> Data:
     name = scope.values.get("name")
     if not rows:
         raise ViewError(f"no ASP counts for tunnel {name!r}")
-    if scope.values.get("form") == ON_DEMAND:
-        # Tunnels of unknown peers have no SAs here, so every tunnel that counts is another kind.
+    if scope.values.get("form") == ON_DEMAND and any(row["kind"] != ON_DEMAND for row in rows):
         raise ViewError(f"tunnel {name!r} is not on-demand")
     return rows
 
@@ -111,7 +124,8 @@ def _replies(data: Data, scope: Scope) -> Data:
 def _statistics(data: Data, scope: Scope) -> list[str]:
     lines = []
     for row in data:
-        lines.append(f"Tunnel {row['name']} on ASP {row['asp']}")
+        peer = f" of {row['identity']}" if row.get("identity") else ""
+        lines.append(f"Tunnel {row['name']}{peer} on ASP {row['asp']}")
         rows = [
             (title, f"{row[name]['packets']}", f"{row[name]['octets']}", sum(row["drops"][way].values()))
             for title, name, way in (("out", "encapsulated", "out"), ("in", "decapsulated", "in"))

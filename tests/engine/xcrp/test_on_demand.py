@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chassis.bus.records import CircuitRecord, PolicyRecord
+from chassis.bus.records import CircuitRecord, InterfaceRecord, PolicyRecord
 from chassis.net.address import parse_address
 from tests.support.on_demand import ASP, HUB, Hub, hub
 
@@ -156,3 +156,43 @@ def test_a_flood_of_networks_is_a_few_lines() -> None:
     node.comes_up(second, *networks)
     assert len(warnings(node)) == 5
     assert warnings(node)[-1] == "tunnel T (two.example): no route to 246 more networks"
+
+
+def test_its_interface_is_up_while_a_peer_is() -> None:
+    node = hub()
+
+    def state() -> str:
+        rows = node.ask("interfaces", context="inner")["interfaces"]
+        return str(next(row["state"] for row in rows if row["interface"] == "TI"))
+
+    assert state() == "down"
+    number = node.admit("one.example")
+    node.comes_up(number)
+    assert state() == "up"
+    assert not [row for row in node.ask("alarms")["alarms"] if "tunnel" in row["object"]]
+    node.loses_sas(number)
+    assert state() == "down"
+    assert not [row for row in node.ask("alarms")["alarms"] if "tunnel" in row["object"]]
+
+
+def test_a_request_about_an_on_demand_tunnel_goes_to_its_peers() -> None:
+    node = hub()
+    with pytest.raises(LookupError, match="tunnel T: no peer"):
+        node.ask("clear", tunnel="T")
+    numbers = [node.admit(f"{at}.example", f"50.0.0.{at}") for at in range(3)]
+    assert node.ask("clear", tunnel="T", what="ike") == {"cards": {ASP: {"asked": "clear"}}, "errors": {}}
+    assert [request.arguments for request in node.asp.requests] == [
+        {"tunnel": number, "what": "ike"} for number in numbers
+    ]
+
+
+def test_the_router_says_what_it_says_itself_from_the_address_that_is_borrowed() -> None:
+    node = hub()
+    inner = node.on_demand().context
+    record = node.cards["lc 3"].replica.records["interface", inner, "TI"]
+    assert isinstance(record, InterfaceRecord)
+    assert (record.kind, record.address, record.tunnel) == ("multibind", parse_address("10.1.0.1"), 0)
+    node.ask("commit", lines="context inner\n interface lan\n  ip address 10.1.0.2/24\n", base=-1, user="x")
+    record = node.cards["lc 3"].replica.records["interface", inner, "TI"]
+    assert isinstance(record, InterfaceRecord)
+    assert record.address == parse_address("10.1.0.2")

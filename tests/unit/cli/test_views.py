@@ -53,12 +53,35 @@ NEGOTIATED = {
     ],
 }
 DOWN = {**UP, "name": "down", "number": 3, "asp": "", "circuit": 0, "up": False, "reason": "no ASP is usable"}
-WAITING = {"name": "callers", "number": 0, "kind": "on-demand", "up": False, "reason": "on-demand: not yet"}
-TUNNELS = {"tunnels": [UP, NEGOTIATED, DOWN, WAITING], "total": 4, "up": 2}
+WAITING = {
+    "name": "callers",
+    "number": 4,
+    "kind": "on-demand",
+    "up": False,
+    "reason": "no peer",
+    "instances": 0,
+    "instances_up": 0,
+    "max_tunnels": 50,
+}
+CALLED = {**WAITING, "name": "called", "number": 5, "up": True, "reason": "", "instances": 3, "instances_up": 2}
+CALLER = {
+    **NEGOTIATED,
+    "name": "called",
+    "number": 1029,
+    "kind": "on-demand",
+    "identity": "lyon.branch.example",
+    "profile": "called",
+    "assigned": "10.8.0.5/32",
+    "pool": "branches",
+    "session": "0000000300000007",
+}
+TUNNELS = {"tunnels": [UP, NEGOTIATED, DOWN, WAITING, CALLED, CALLER], "total": 6, "up": 4}
 
 COUNTED = {
     "tunnel": 1,
     "name": "circuit",
+    "kind": "manual",
+    "identity": "",
     "encapsulated": {"packets": 1200, "octets": 480000},
     "decapsulated": {"packets": 7, "octets": 2800},
     "drops": {"out": {"queue full": 3, "no SA": 0}, "in": {"replay": 2}},
@@ -127,7 +150,7 @@ SILENT = {"address": "", "ms": 0.0, "mark": ""}
 MONITOR = {
     "tunnels": [
         {"name": "t1", "kind": "static", "remote": "20.0.0.1", "up": True},
-        {"name": "t2", "kind": "on-demand", "up": False, "reason": "on-demand tunnels: not emulated"},
+        {"name": "t2", "kind": "on-demand", "up": False, "reason": "no peer"},
     ],
     "traffic": {"out": 12_345, "in": 9},
     "rates": {"out": 500.4, "in": 0.0},
