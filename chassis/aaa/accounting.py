@@ -15,7 +15,7 @@ from chassis.aaa.actions import AccountingAcknowledged, AccountingDropped, Radiu
 from chassis.aaa.packets import SentRequest, accounting_request
 from chassis.aaa.servers import Server
 from chassis.aaa.settings import AaaConfig
-from chassis.aaa.transport import GaveUp, Outcome, RadiusRequest, RadiusTransport, Replied
+from chassis.aaa.transport import COMPLAINT_PERIOD, GaveUp, Outcome, RadiusRequest, RadiusTransport, Replied
 
 REST = 60.0
 """Seconds for which the records of a context rest when no server replied."""
@@ -71,6 +71,7 @@ class Accounting:
         self._sessions: dict[str, deque[KeptRecord]] = {}
         self._contexts: dict[str, ReportingContext] = {}
         self._ids: set[str] = set()
+        self._complained = -inf
 
     @property
     def hostname(self) -> str:
@@ -94,8 +95,10 @@ class Accounting:
         session = self._sessions.get(record.session)
         actions: list[Outcome] = [*self._without_old_interim(session)] if session else []
         if len(self._ids) >= MOST_RECORDS:
-            text = f"{MOST_RECORDS} accounting records wait: {record.status} of {record.session} is dropped"
-            actions.append(RadiusLog("error", text, record.context))
+            if now >= self._complained + COMPLAINT_PERIOD:
+                self._complained = now
+                text = f"{MOST_RECORDS} accounting records wait: {record.status} of {record.session} is dropped"
+                actions.append(RadiusLog("error", text, record.context))
             return [*actions, AccountingDropped(record.id, "too many accounting records wait")]
         kept = KeptRecord(record, self)
         self._ids.add(record.id)

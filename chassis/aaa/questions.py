@@ -27,7 +27,7 @@ class QuestionLimits:
     wait for their turn at one identity, and tokens that share a question. `remembered` rejects are kept for
     `seconds`."""
 
-    peer: int = 16
+    peer: int = 64
     local: int = 1024
     total: int = 2048
     identity: int = 4

@@ -28,7 +28,7 @@ Random = Callable[[int], bytes]
 """Returns that many octets that nobody can guess."""
 
 COMPLAINT_PERIOD = 60.0
-"""Seconds between log lines about bad replies of one server."""
+"""Seconds between log lines about one thing, such as bad replies of one server."""
 
 _NAMES = {AccessAccept: "access accepts", AccessReject: "access rejects", AccessChallenge: "access challenges"}
 

@@ -189,6 +189,7 @@ def test_too_many_records_are_dropped_with_a_word(monkeypatch: pytest.MonkeyPatc
     log, dropped = rig.account(report(3))
     assert isinstance(log, RadiusLog)
     assert dropped == AccountingDropped("7-3-start", "too many accounting records wait")
+    assert rig.account(report(4)) == [AccountingDropped("7-4-start", "too many accounting records wait")]
 
 
 def test_records_under_way_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
