@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 
+from chassis.ase.ike.log import TEMPLATES
 from tests.support import CONFIGS, ROOT
 from tests.support.cli import CliRig
 from tests.support.sim_shell import SimShell
@@ -90,3 +91,17 @@ def test_the_page_says_what_both_ends_say() -> None:
             assert steady(reader.does(kind, prompt, command, expected)) == steady(expected), command
             shown += command.startswith("show ")
     assert shown > 20
+
+
+def test_what_either_end_says_are_texts_of_the_log() -> None:
+    """The table quotes the guide's lines, with three dots for what differs, and those that the page shows."""
+    page = PAGE.read_text()
+    shown = "".join(text for _, text in BLOCK.findall(page))
+    table = page.partition("## What either end says")[2]
+    quotes = re.findall(r"`([^`]+)`", table)
+    assert len(quotes) > 15
+    for quote in quotes:
+        # A notification of the guide's lines is any of RFC 2408 3.14.1.
+        pieces = re.sub(r"(?<=notify type )[A-Z_]+", "{notify}", quote).split("...")
+        texts = [text for text in (*TEMPLATES.values(), shown) if all(piece in text for piece in pieces)]
+        assert texts, quote
