@@ -193,7 +193,10 @@ CONTROLLER: Final[Mapping[str, Spec]] = {
     "hardware": Spec("The slots and what is in them, and the number of alarms."),
     "processes": Spec("The processes of the cards."),
     "asps": Spec("ASPs, their pools and groups."),
-    "alarms": Spec("What is wrong at present."),
+    "alarms": Spec(
+        "A part of the alarms that stand, and the key of the next one.",
+        {"after": Argument(TextType(300), "the `next` of the part before; empty for the first", "")},
+    ),
     "contexts": Spec("The contexts."),
     "interfaces": Spec("Interfaces.", {"context": _CONTEXT, "name": Argument(TextType(), "only this one", "")}),
     "ports": Spec(

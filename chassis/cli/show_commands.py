@@ -67,7 +67,7 @@ SHOW_COMMANDS: Final[tuple[ExecCommand, ...]] = (
     ExecCommand(
         "show-asp-group", f"show asp group [<name:name>] {_DETAIL}", "ASP groups", hardware.groups, "asps"
     ),
-    ExecCommand("show-alarms", "show alarms", "what is wrong at present", hardware.alarms, "alarms"),
+    ExecCommand("show-alarms", "show alarms", "alarms that stand", hardware.alarms, "alarms", parts="alarms"),
     ExecCommand("show-process", "show process", "processes of the cards", hardware.process, "processes"),
     ExecCommand(
         "show-context", "show context [<scope=all>]", "this context, or all", interfaces.contexts, "contexts"
@@ -285,7 +285,7 @@ SHOW_WORDS: Final[Mapping[str, str]] = {
     "active": "of the active controller",
     "access-list": "IPsec access lists",
     "administrators": "who is logged in, and who may be",
-    "alarms": "what is wrong at present",
+    "alarms": "alarms that stand",
     "all": "of all contexts",
     "all-context": "of all contexts",
     "all-contexts": "of all contexts",

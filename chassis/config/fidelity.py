@@ -131,6 +131,8 @@ CHOICES: tuple[tuple[str, str], ...] = (
     ("Statistics of an ASP and a context", "count the tunnels that have their local end or their interface in it"),
     ("Alarms",
      "named and, for tunnels, caused as the box's MIBs say; major but for an ASP in no pool, and certificates"),
+    ("When there is an alarm",
+     "a tunnel's only if it was up and is down for a reason of its own; decisions.md has what holds for each"),
     ("Handle of a certificate", "the first 8 digits of its SHA-256 fingerprint"),
     ("A certificate that ends",
      "a warning from 30 days or a third of its life before; minor once it is not valid, major where none is"),

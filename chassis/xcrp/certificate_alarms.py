@@ -6,8 +6,7 @@ with its key. Of each certificate there is a minor alarm while it is not valid, 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,23 +15,13 @@ from typing import Final
 
 from cryptography import x509
 
-from chassis.bus.engine import Output, Persist
 from chassis.model.router import Config
+from chassis.xcrp.alarms import MAJOR, MINOR, WARNING, Alarm
 from chassis.xcrp.flash import KEY, SELF, TRUSTED, PkiStore
 from chassis.xcrp.ike_config import methods
-from chassis.xcrp.log import LogEntry
 from chassis.xcrp.node import NodeState
 from chassis.xcrp.plan import Plan
 from chassis.xcrp.show_pki import handle_of
-
-STANDING_FILE: Final = "certificate-alarms"
-"""The file of the state folder with the alarms that stand and the number of the last record of the log that this
-counts: with the log's records after it another controller knows what was told, and does not tell it again."""
-
-WRITE_DELAY: Final = 0.5
-"""Time (s) until the file is written: the log is on disk before."""
-
-CLEARED: Final = "cleared"
 
 NEAR_EXPIRY: Final = 30 * 86_400.0
 """Time (s) before its end from which a certificate warns; of a short life its last third."""
@@ -42,30 +31,6 @@ SETTLE: Final = 1.0
 
 CLOCK_STEP: Final = 1.0
 """Smallest change (s) of the clock of the day that counts as one."""
-
-RETRY_INTERVAL: Final = 5.0
-"""Time (s) until the file of alarms is written again after a failed write."""
-
-
-_AlarmKey = tuple[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class CertificateAlarm:
-    """An alarm of a certificate or context: `place` and `name` tell it from others."""
-
-    severity: str
-    place: str
-    name: str
-    text: str
-
-    @property
-    def key(self) -> _AlarmKey:
-        return self.place, self.name
-
-    @property
-    def context(self) -> str:
-        return self.place.rpartition(" ")[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +51,7 @@ class _Validity:
         """Return the times at which its alarm becomes another one."""
         return self.begins, self.ends - min(NEAR_EXPIRY, (self.ends - self.begins) / 3), self.ends
 
-    def alarm(self, wall: float) -> CertificateAlarm | None:
+    def alarm(self, wall: float) -> Alarm | None:
         begins, warns, ends = self.turns
         if begins <= wall < warns:
             return None
@@ -96,10 +61,10 @@ class _Validity:
         )
         if wall < begins:
             text = f"{whose} is not valid before {_day(begins)}"
-            return CertificateAlarm("minor", place, "certificateNotYetValid", text)
+            return Alarm(MINOR, place, "certificateNotYetValid", text)
         if wall < ends:
-            return CertificateAlarm("warning", place, "certificateNearExpiry", f"{whose} expires on {_day(ends)}")
-        return CertificateAlarm("minor", place, "certificateExpired", f"{whose} expired on {_day(ends)}")
+            return Alarm(WARNING, place, "certificateNearExpiry", f"{whose} expires on {_day(ends)}")
+        return Alarm(MINOR, place, "certificateExpired", f"{whose} expired on {_day(ends)}")
 
 
 def _day(wall: float) -> str:
@@ -135,44 +100,18 @@ _OF_CONTEXT: Final = (
 )
 
 
-_NAMES: Final = frozenset(
-    (
-        "certificateNotYetValid",
-        "certificateNearExpiry",
-        "certificateExpired",
-        *(name for _, name, _ in _OF_CONTEXT),
-    )
-)
-
-
-class CertificateWatch:
-    """The alarms that stand, as they were told last."""
+class CertificateAlarms:
+    """Finds the alarms of certificates and of the contexts that need them."""
 
     def __init__(self, node: NodeState, wall_offset: float) -> None:
         """`wall_offset`: what the clock of the day (s since 1970) shows more than the engine's."""
         self._node, self._wall_offset = node, wall_offset
-        self._standing: list[_AlarmKey] = []
         self._store: PkiStore | None = None
         self._validities: tuple[_Validity, ...] = ()
         self._plan: Plan | None = None
-        self._check_after, self._turns_at, self._write_at = -inf, inf, inf
+        self._check_after, self._turns_at = -inf, inf
 
-    def restore(self, file: bytes | None, log: Iterable[LogEntry]) -> None:
-        """Learn what controllers before this one told: from `STANDING_FILE`, where it can be read, and the log."""
-        number, known = _read_file(file or b"")
-        standing = dict.fromkeys(known)
-        for entry in log:
-            values = entry.record.values
-            key = str(values.get("object")), str(values.get("alarm"))
-            if entry.number > number and key[1] in _NAMES:
-                if values.get("state") == CLEARED:
-                    standing.pop(key, None)
-                else:
-                    standing[key] = None
-        self._standing = list(standing)
-
-    def alarms(self, now: float) -> list[CertificateAlarm]:
-        """Return the alarms of this moment."""
+    def _alarms(self, now: float) -> list[Alarm]:
         plan, wall = self._node.plan, now + self._wall_offset
         if plan.flash is not self._store:
             self._store = plan.flash
@@ -187,7 +126,7 @@ class CertificateWatch:
                     dated = [one for one in own if one.kind == kind]
                     if not any(one.begins <= wall < one.ends for one in dated):
                         text = f"needs {words}: " + ("none is valid at present" if dated else "there is none")
-                        found.append(CertificateAlarm("major", f"context {context}", name, text))
+                        found.append(Alarm(MAJOR, f"context {context}", name, text))
         found += [alarm for one in known if (alarm := one.alarm(wall)) is not None]
         return list({alarm.key: alarm for alarm in found}.values())
 
@@ -196,46 +135,17 @@ class CertificateWatch:
         if abs(wall_offset - self._wall_offset) >= CLOCK_STEP:
             self._wall_offset, self._plan = wall_offset, None
 
-    def next_timer(self) -> float:
-        return min(self._due_at, self._write_at)
-
     @property
-    def _due_at(self) -> float:
+    def due(self) -> float:
+        """When (s) it is time to look."""
         due = self._turns_at if self._node.plan is self._plan else self._check_after
         return max(due, self._check_after)
 
-    def check(self, now: float) -> tuple[list[CertificateAlarm], list[CertificateAlarm]]:
-        """Return the alarms that are new and those that are over, where it is time to look."""
-        if now < self._due_at:
-            return [], []
+    def find(self, now: float) -> list[Alarm]:
+        """Return the alarms of this moment, and set when it is time to look again."""
         self._plan, self._check_after = self._node.plan, now + SETTLE
-        alarms = {alarm.key: alarm for alarm in self.alarms(now)}
+        alarms = self._alarms(now)
         wall = now + self._wall_offset
         turns = (at for one in self._validities for at in one.turns if at > wall)
         self._turns_at = min(turns, default=inf) - self._wall_offset
-        raised = [alarm for key, alarm in alarms.items() if key not in self._standing]
-        over = [CertificateAlarm(CLEARED, *key, "") for key in self._standing if key not in alarms]
-        if raised or over:
-            self._write_at = now + WRITE_DELAY
-        self._standing = list(alarms)
-        return raised, over
-
-    def write(self, number: int, now: float) -> list[Output]:
-        """Return the file, where it is time to write it; `number` is that of the last record of the log."""
-        if now < self._write_at:
-            return []
-        self._write_at = inf
-        return [Persist(STANDING_FILE, json.dumps([number, self._standing]).encode())]
-
-    def on_unwritten(self, now: float) -> None:
-        """The file could not be written."""
-        self._write_at = now + RETRY_INTERVAL
-
-
-def _read_file(data: bytes) -> tuple[int, list[_AlarmKey]]:
-    """Return the number and the keys of a file; none if it can't be read."""
-    try:
-        number, keys = json.loads(data)
-        return int(number), [(str(place), str(name)) for place, name in keys]
-    except (ValueError, TypeError):
-        return 0, []
+        return alarms

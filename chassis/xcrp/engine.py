@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
-from typing import Any, Final
+from typing import Any
 
 from chassis.bus.engine import Output, ToCard, ToLauncher
 from chassis.bus.messages import Datagrams, Goodbye, Heartbeat, HeldInstances, Hello, Message, Reply
@@ -30,8 +30,9 @@ from chassis.xcrp import (
     transactions,
 )
 from chassis.xcrp.admission import Admission
+from chassis.xcrp.alarm_watch import CERTIFICATE_KINDS, AlarmWatch
+from chassis.xcrp.alarms import ALARMS_FILE, FACILITY
 from chassis.xcrp.cards import AdmissionEvent, CardEntry
-from chassis.xcrp.certificate_alarms import STANDING_FILE, CertificateWatch
 from chassis.xcrp.commits import Commits
 from chassis.xcrp.configuration import CheckedConfig
 from chassis.xcrp.flash import FlashFile, read_store
@@ -50,13 +51,6 @@ from chassis.xcrp.state import ControllerState
 
 BOOT_SHIFT = 32
 """The first version of a boot is its number shifted by this: above every version of the boots before."""
-
-_SEVERITY_OF_ALARM: Final = {
-    "major": "error",
-    "minor": "warning",
-    "warning": "warning",
-    "cleared": "informational",
-}
 
 
 class ControllerEngine:
@@ -85,10 +79,10 @@ class ControllerEngine:
         journal = Journal(files.get(JOURNAL))
         self.node = NodeState(node, numbers, read, boot << BOOT_SHIFT)
         secret, faults = secret_commands.read_secret(files)
-        watch = CertificateWatch(self.node, wall_offset)
+        watch = AlarmWatch(self.node, wall_offset)
         self.state = ControllerState(boot, read, self.node, journal, startup, secret, watch)
         self.state.history.restore_log(files.get(LOG_FILE, b""), wall_offset)
-        watch.restore(files.get(STANDING_FILE), self.state.history.log)
+        watch.restore(files.get(ALARMS_FILE, b""), self.state.history.log)
         self._problems = problems + faults + journal.problems + numbers.problems
         self._flash: tuple[FlashFile, ...] = ()
         self._read_file = read_flash
@@ -143,7 +137,7 @@ class ControllerEngine:
         outputs = self._admission.process_pending(now) + self._commits.on_timer(now)
         outputs += self._admission.on_timer(now) + self._run_commands(now)
         outputs += self._reports.on_timer(now) + self._admission.check_heartbeats(now)
-        outputs += self._operators.on_timer(now) + self._check_certificates(now)
+        outputs += self._operators.on_timer(now) + self._check_alarms(now)
         outputs += self._peers.on_timer(now)
         history = self.state.history
         outputs += history.log_file.on_timer(history.log, now)
@@ -163,13 +157,13 @@ class ControllerEngine:
     def next_timer(self) -> float:
         file = self.state.history.log_file
         parts = (self._commits, self._admission, self._reports, self._operators, file, self._peers)
-        certificates = self.state.certificates.next_timer() if self.state.reconciled else inf
+        alarms = self.state.alarms.next_timer() if self.state.reconciled else inf
         syslog = self.state.syslog.next_timer() if self.state.reconciled else inf
-        return min(certificates, syslog, *(part.next_timer() for part in parts))
+        return min(alarms, syslog, *(part.next_timer() for part in parts))
 
     def set_clock(self, wall_offset: float) -> None:
         """The clock of the day (s since 1970) shows so much more than the engine's; it may have been set."""
-        self.state.certificates.set_clock(wall_offset)
+        self.state.alarms.set_clock(wall_offset)
         self.state.history.wall_offset = wall_offset
         self._peers.set_clock(wall_offset)
 
@@ -257,9 +251,9 @@ class ControllerEngine:
             if error:
                 self._peers.store.on_unwritten(now)
             return self._run_commands(now)
-        if file == STANDING_FILE:
+        if file == ALARMS_FILE:
             if error:
-                self.state.certificates.on_unwritten(now)
+                self.state.alarms.on_unwritten(now)
             return self._run_commands(now)
         return self._commits.on_stored(file, error, now) + self._run_commands(now)
 
@@ -280,24 +274,22 @@ class ControllerEngine:
             outputs += self._peers.start(now) + self._on_demand.process_early(now)
         while self.state.reconciled and self._commands and not self._commits.busy:
             number, command, arguments = self._commands.pop(0)
-            outputs += self._admission.process_pending(now)
+            outputs += self._admission.process_pending(now) + self._check_alarms(now)
             outputs += self._operators.command(number, command, arguments, now)
         return outputs
 
-    def _check_certificates(self, now: float) -> list[Output]:
-        """Tell of alarms of certificates that are new or over, where it is time to look."""
+    def _check_alarms(self, now: float) -> list[Output]:
+        """Tell of alarms that are new or over, where it is time to look."""
         state = self.state
         if not state.reconciled:
             return []
-        raised, cleared = state.certificates.check(now)
-        outputs = state.certificates.write(state.history.log.number, now)
-        for alarm in (*raised, *cleared):
-            text = f"{alarm.place}: alarm {alarm.name} ({alarm.severity})" + (alarm.text and f": {alarm.text}")
-            severity = _SEVERITY_OF_ALARM[alarm.severity]
-            values = {"alarm": alarm.name, "object": alarm.place, "state": alarm.severity}
-            state.log(severity, "alarm", text, now, context=alarm.context, **values)
-            outputs += state.event(text, now)
-        return outputs
+        outputs: list[Output] = []
+        for alarm in state.alarms.check(now):
+            state.log(alarm.logged_as, FACILITY, alarm.line, now, **alarm.values)
+            if alarm.kind in CERTIFICATE_KINDS:
+                # Of cards, ports and tunnels the history tells itself.
+                outputs += state.event(alarm.line, now)
+        return outputs + state.alarms.write(state.history.log.number, now)
 
     def _force(self, checked: CheckedConfig, what: str, now: float) -> list[Output]:
         """The configuration is on disk: put it into force."""

@@ -6,6 +6,7 @@ Each method takes one change and computes again only what depends on it. Nothing
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from chassis.bus import records as bus
 from chassis.bus.engine import Output, ToCard
@@ -38,6 +39,23 @@ def _takeover_lines(taken: spares.Takeovers) -> list[str]:
     return [f"asp {spare} takes the place of asp {gone}" for gone, spare in pairs]
 
 
+@dataclass(slots=True)
+class NodeChanges:
+    """What has changed since it was looked at last: cards or ports at all, and which tunnels."""
+
+    hardware: bool = False
+    tunnels: set[int] = field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        return self.hardware or bool(self.tunnels)
+
+    def take(self) -> tuple[bool, set[int]]:
+        """Return the changes, and forget them."""
+        taken = self.hardware, self.tunnels
+        self.hardware, self.tunnels = False, set()
+        return taken
+
+
 class NodeState:
     """The state of a node, with the plan and the publisher of its records."""
 
@@ -56,6 +74,7 @@ class NodeState:
         self.cards: dict[str, CardEntry] = self.heartbeats.cards
         self.carrier: set[str] = set()
         self.tunnels: dict[int, ControllerTunnel] = {}
+        self.changes = NodeChanges()
         self.sas = SaTable()
         self.selectors = SelectorRoutes()
         self.publisher = Publisher(
@@ -92,6 +111,28 @@ class NodeState:
     def asp_usable(self, asp: str) -> bool:
         card = self.cards.get(asp)
         return card is not None and card.usable
+
+    def port_to_peer(self, tunnel_plan: TunnelPlan) -> str:
+        """Return the port by which a tunnel's peer is reached; empty if there is none."""
+        way = self._peer_routes.get((tunnel_plan.outer, tunnel_plan.remote), "")
+        return "" if isinstance(way, str) else way.port
+
+    def lost_port(self, tunnel_plan: TunnelPlan) -> str:
+        """Return the port that is down and, were it up, would be a tunnel's local end or way to its peer."""
+        ports = tunnel_plan.local_ports
+        if ports and not any(map(self.port_up, ports)):
+            return next(filter(self._may_come_up, ports), "")
+        if self.port_to_peer(tunnel_plan):
+            return ""
+        context = tunnel_plan.outer
+        way = routes.egress_to_peer(
+            self.plan.port_tables.get(context, {}),
+            context,
+            tunnel_plan.remote,
+            self.plan.prefixes.__getitem__,
+            self._may_come_up,
+        )
+        return "" if way is None else way.port
 
     def publish(self) -> list[Output]:
         """Return everything that changed: first the files of numbers, then each card's delta."""
@@ -182,6 +223,8 @@ class NodeState:
         wanted += ((record.key, record) for record in self._udp_ports.values())
         wanted += record_builder.fixed(change, discard=self.settings.discard, esn=self.settings.esn)
         flipped, lines = [], _takeover_lines(taken) + self._instances_of(change, before, held)
+        self.changes.hardware = True
+        self.changes.tunnels |= touched
         ordered = sorted(number for number in touched if number in plan.tunnels)
         for number in ordered:
             tunnel_plan, state = plan.tunnels[number], self.tunnels[number]
@@ -234,6 +277,7 @@ class NodeState:
 
     def publish_card(self, card: CardEntry) -> None:
         """Publish the card's own record, which tells other cards at once whether they may send to it."""
+        self.changes.hardware = True
         self.publisher.put(record_builder.card_state(card))
 
     def update_dependents(self, card: CardEntry, now: float) -> list[str]:
@@ -252,6 +296,7 @@ class NodeState:
 
     def update_ports(self, ports: Iterable[str], now: float) -> list[str]:
         """Update what depends on ports that may have come up or gone down. Return history lines."""
+        self.changes.hardware = True
         plan = self.plan
         keys: set[PrefixKey] = set()
         touched: dict[int, None] = {}
@@ -293,6 +338,7 @@ class NodeState:
         lines."""
         flipped: list[int] = []
         keys: set[PrefixKey] = set()
+        self.changes.tunnels.update(reports)
         for number, report in reports.items():
             state = self.tunnels.get(number)
             if state is None:
@@ -515,6 +561,11 @@ class NodeState:
     def _usable_for_transit(self, port: str) -> bool:
         return port not in MANAGEMENT_PORTS and self.port_up(port)
 
+    def _may_come_up(self, port: str) -> bool:
+        """Return whether nothing in the configuration keeps packets from leaving by a port."""
+        port_plan = self.plan.ports[port]
+        return port_plan.enabled and not port_plan.shut and port not in MANAGEMENT_PORTS
+
     def _up_if_card_up(self, port: str) -> bool:
         """Return whether a port is down only because its line card is, or is shut down."""
         port_plan = self.plan.ports[port]
@@ -571,6 +622,7 @@ class NodeState:
         lines."""
         flipped, lines = [], []
         for number in numbers:
+            self.changes.tunnels.add(number)
             tunnel_plan, state = self.plan.tunnels[number], self.tunnels[number]
             lines += self._evaluate(tunnel_plan, state)
             self.publish_tunnel(number)
@@ -583,6 +635,7 @@ class NodeState:
     def _on_tunnels_changed(self, numbers: list[int], keys: set[PrefixKey], now: float) -> list[str]:
         """Update the routes into tunnels that came up or went down, and the routes `keys`. Return history
         lines."""
+        self.changes.tunnels.update(numbers)
         for number in numbers:
             keys.update(self.plan.prefixes_by_tunnel.get(number, ()))
             keys.update(self.selectors.of_tunnel(number))

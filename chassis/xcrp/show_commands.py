@@ -23,7 +23,7 @@ def _system(operators: Operators, number: int, given: dict[str, Any], now: float
 
 
 def _hardware(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
-    return [ToOperator(number, show_hardware.hardware(operators.state, now))]
+    return [ToOperator(number, show_hardware.hardware(operators.state))]
 
 
 def _processes(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
@@ -36,7 +36,7 @@ def _asps(operators: Operators, number: int, given: dict[str, Any], now: float) 
 
 
 def _alarms(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
-    return [ToOperator(number, show_hardware.alarms(operators.state, now))]
+    return [ToOperator(number, show_hardware.alarms(operators.state, given["after"]))]
 
 
 def _contexts(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from typing import Any, Final
 
+from chassis.bus.arguments import ArgumentError
 from chassis.model.router import MANAGEMENT_SLOT, Config
 from chassis.net.rate import Rate
-from chassis.xcrp import spares, tunnels
+from chassis.xcrp import spares
 from chassis.xcrp.cards import AdmissionState, CardEntry
 from chassis.xcrp.inventory import ASP, asp, is_shut, rate_of
 from chassis.xcrp.node import NodeState
-from chassis.xcrp.plan import TunnelPlan
 from chassis.xcrp.state import ControllerState
 
 Row = dict[str, Any]
@@ -24,21 +23,9 @@ CONTROLLER_TYPE: Final = "xcrp4"
 ASE_TYPE: Final = "ase"
 
 MAX_ALARMS: Final = 200
-"""Most alarms in one answer (count); the totals count all."""
+"""Most alarms in one part of an answer (count)."""
 
 _MONTHS: Final = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
-
-_DOWN_CAUSES: Final = (
-    (tunnels.SHUTDOWN, "configuredDown"),
-    (tunnels.ROUTE, "noRoute"),
-    (tunnels.LINE_CARD, "ppaHomingFailure"),
-    (tunnels.NO_LINE_CARD, "ppaHomingFailure"),
-    (tunnels.SERVICE, "aspHomingFailure"),
-    (f"{tunnels.ASP}:", "aspHomingFailure"),
-)
-"""Causes of tunnel alarms as RBN-IP-SECURITY-MIB names them, by the beginning of the reason."""
-
-MAJOR: Final = "major"
 
 
 def system(state: ControllerState, now: float) -> Row:
@@ -105,14 +92,14 @@ def _slot(card: str) -> int:
     return int(card.rpartition(" ")[2].partition("/")[0])
 
 
-def hardware(state: ControllerState, now: float) -> Row:
+def hardware(state: ControllerState) -> Row:
     """Return the slots, the parts that are in none, and the number of alarms."""
     parts = [{"part": part, **_made(state.node.name, part)} for part in ("backplane", "fan tray")]
     return {
         "platform": PLATFORM,
         "slots": slots(state),
         "parts": parts,
-        "alarms": sum(1 for _ in _alarms(state, now)),
+        "alarms": len(state.alarms.table.standing),
     }
 
 
@@ -194,48 +181,32 @@ def _state(entry: CardEntry) -> str:
     return "booting" if entry.state in booting else "down"
 
 
-def alarms(state: ControllerState, now: float) -> Row:
-    """Return the alarms that stand: cards, ports and tunnels that are down, certificates that are not valid.
+def alarms(state: ControllerState, after: str) -> Row:
+    """Return the alarms that stand, the worst first; of many at most `MAX_ALARMS`, those after the part that ended
+    with `after`.
 
-    `total` counts them by severity; of many the first `MAX_ALARMS` are there.
+    `raised` is Unix time (s), `tunnels` counts the tunnels that are down with a card or port and have no alarm of
+    their own. The last part has an empty `next`, and in `total` the number of all by severity.
+
+    Raises:
+        ArgumentError: no part ends so.
     """
-    rows: list[Row] = []
-    total: dict[str, int] = {}
-    for alarm in _alarms(state, now):
-        total[alarm["severity"]] = total.get(alarm["severity"], 0) + 1
-        if len(rows) < MAX_ALARMS:
-            rows.append(alarm)
-    return {"alarms": rows, "total": total}
-
-
-def _alarms(state: ControllerState, now: float) -> Iterator[Row]:
-    node = state.node
-    served = {asp(name) for pool in node.plan.config.pools.values() for name in pool.asps}
-    for entry in node.cards.values():
-        if not entry.usable:
-            name = f"aseAsp{entry.card[-1]}Down" if entry.kind == ASP else "cardDown"
-            yield _alarm(entry.card, name, entry.down_reason or entry.state.value)
-        elif entry.kind == ASP and entry.card not in served:
-            yield _alarm(entry.card, f"asp{entry.card[-1]}MissingServiceAssoc", "in no pool", severity="warning")
-    for port in node.plan.ports.values():
-        if port.enabled and not port.shut and not node.port_up(port.name):
-            card = node.cards.get(port.card)
-            why = "no carrier" if card is None or card.usable else f"{port.card} is down"
-            yield _alarm(f"port {port.name}", "portDown", why)
-    for number, tunnel in node.tunnels.items():
-        # A peer of an on-demand tunnel that goes is no fault of the router.
-        if not tunnel.up and node.plan.tunnels[number].instance is None:
-            yield _tunnel_alarm(node, node.plan.tunnels[number])
-    for alarm in state.certificates.alarms(now):
-        yield _alarm(alarm.place, alarm.name, alarm.text, alarm.severity)
-
-
-def _alarm(place: str, kind: str, text: str, severity: str = MAJOR, cause: str = "") -> Row:
-    return {"severity": severity, "object": place, "alarm": kind, "cause": cause, "text": text}
-
-
-def _tunnel_alarm(node: NodeState, tunnel_plan: TunnelPlan) -> Row:
-    state = node.tunnels[tunnel_plan.number]
-    reason = state.reason(tunnel_plan.asp, node.asp_usable(tunnel_plan.asp))
-    cause = next((name for begin, name in _DOWN_CAUSES if reason.startswith(begin)), "general")
-    return _alarm(f"tunnel {tunnel_plan.config.name}", "ipsecTunnelDown", reason, cause=cause)
+    watch = state.alarms
+    try:
+        found, going_on = watch.table.part(after, MAX_ALARMS)
+    except ValueError as error:
+        raise ArgumentError(f"after: {error}") from None
+    down_with = watch.down_with()
+    rows = [
+        {
+            "severity": one.alarm.severity,
+            "object": one.alarm.place,
+            "alarm": one.alarm.name,
+            "cause": one.alarm.cause,
+            "text": one.alarm.text,
+            "raised": one.raised,
+            "tunnels": down_with[one.alarm.place],
+        }
+        for one in found
+    ]
+    return {"alarms": rows, "next": going_on, **({} if going_on else {"total": watch.table.total})}

@@ -9,7 +9,7 @@ from chassis.bus.engine import Output, ToLauncher
 from chassis.bus.messages import LogRecord, Value
 from chassis.config.secrets import RouterSecret
 from chassis.model.router import Config
-from chassis.xcrp.certificate_alarms import CertificateWatch
+from chassis.xcrp.alarm_watch import AlarmWatch
 from chassis.xcrp.configuration import CheckedConfig
 from chassis.xcrp.counter_bases import CounterBases
 from chassis.xcrp.events import History
@@ -37,7 +37,7 @@ class ControllerState:
     journal: Journal
     startup: tuple[str, str] | None
     secret: RouterSecret
-    certificates: CertificateWatch
+    alarms: AlarmWatch
     config: Config = field(default_factory=Config)
     diagnostics: CheckedConfig | None = None
     history: History = field(default_factory=History)

@@ -110,7 +110,6 @@ ASPS = {
     ],
 }
 
-_DOWN = {"severity": "major", "object": "tunnel t1", "alarm": "ipsecTunnelDown", "cause": "noRoute"}
 ALARMS = {
     "alarms": [
         {
@@ -119,18 +118,32 @@ ALARMS = {
             "alarm": "aseAsp2Down",
             "cause": "",
             "text": "heartbeats missed",
+            "raised": 1_119_854_000.0,
+            "tunnels": 1200,
         },
-        {**_DOWN, "text": "no route to the peer"},
+        {
+            "severity": "major",
+            "object": "tunnel t1",
+            "alarm": "ipsecTunnelDown",
+            "cause": "noRoute",
+            "text": "no route to the peer",
+            "raised": 1_119_940_400.0,
+            "tunnels": 0,
+        },
         {
             "severity": "warning",
             "object": "asp 2/1",
             "alarm": "asp1MissingServiceAssoc",
             "cause": "",
             "text": "in no pool",
+            "raised": 1_119_853_999.0,
+            "tunnels": 0,
         },
     ],
     "total": {"major": 240, "warning": 1},
 }
+ALARMS_FIRST = {"alarms": ALARMS["alarms"], "next": "warning asp1MissingServiceAssoc asp 2/1"}
+ALARMS_LAST = {**ALARMS, "first": False}
 NO_ALARMS: dict[str, Any] = {"alarms": [], "total": {}}
 
 CONTEXTS = {
@@ -422,6 +435,8 @@ SHOWN: tuple[Shown, ...] = (
     ("asp-group", hardware.groups, ASPS, {}),
     ("asp-group-detail", hardware.groups, ASPS, {"name": "G1", "detail": "detail"}),
     ("alarms", hardware.alarms, ALARMS, {}),
+    ("alarms-first", hardware.alarms, ALARMS_FIRST, {}),
+    ("alarms-last", hardware.alarms, ALARMS_LAST, {}),
     ("alarms-none", hardware.alarms, NO_ALARMS, {}),
     ("context", interfaces.contexts, CONTEXTS, {}),
     ("context-all", interfaces.contexts, CONTEXTS, {"scope": "all"}),

@@ -105,6 +105,7 @@ LABS: Final = (
 MASKS: Final = (
     (r"(?m)^.*\d\d:\d\d:\d\d \d{4}$", "DATE"),
     (r"\bat \w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4}", "at DATE"),
+    (r"\b[A-Z][a-z]{2} \d\d \d\d:\d\d:\d\d\b", "MMM DD HH:MM:SS"),
     (r"\d+ hours \d+ minutes \d+ seconds", "TIME"),
     (r"(?<![0-9a-f:])\d\d:\d\d:\d\d(?![0-9a-f:])", "TIME"),
     (r"\b(spi )?0x(?!4008)[0-9a-f]{8}\b", "SPI"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from chassis.bus.log_lines import date
 from chassis.cli.views.layout import Data, Scope, View, ViewError, columns, pairs
 
 Row = Mapping[str, Any]
@@ -236,14 +237,25 @@ process = View(_processes, _with_controller)
 
 
 def _alarms(data: Data, scope: Scope) -> list[str]:
-    titles = ("Severity", "Object", "Alarm", "Description")
-    rows = [(_titled(row["severity"]), row["object"], row["alarm"], row["text"]) for row in data["alarms"]]
-    total = sum(data["total"].values())
-    lines = columns(titles, rows) if rows else []
-    if total > len(rows):
-        lines.append(f"... and {total - len(rows)} more")
+    titles = ("Severity", "Raised", "Object", "Alarm", "Description")
+    rows = [
+        (_titled(row["severity"]), date(row["raised"]), row["object"], row["alarm"], _description(row))
+        for row in data["alarms"]
+    ]
+    lines = columns(titles, rows, least=(8, 15, 20, 23)) if rows else []
+    if not data.get("first", True):
+        del lines[:1]
+    if data.get("next"):
+        return lines
     counts = ", ".join(f"{severity}: {count}" for severity, count in data["total"].items())
+    total = sum(data["total"].values())
     return [*lines, *([""] if lines else []), f"Alarms: {total}{f', {counts}' if counts else ''}"]
+
+
+def _description(row: Row) -> str:
+    """What an alarm says, and what is down with it."""
+    text, count = str(row["text"]), row["tunnels"]
+    return text + (f"; {count} tunnel{'s' * (count > 1)} down with it" if count else "")
 
 
 alarms = View(_alarms)

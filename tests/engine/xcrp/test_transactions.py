@@ -524,6 +524,7 @@ def test_a_whole_configuration_is_made_in_parts_between_other_work(monkeypatch: 
     monkeypatch.setattr(commits, "MAX_JOURNAL_COMMITS", 5)
     monkeypatch.setattr(commits, "CHECKPOINT_PART", 10)
     node = booted()
+    node.run(1.0)
     controller = node.controller
     assert controller is not None
 
@@ -532,6 +533,7 @@ def test_a_whole_configuration_is_made_in_parts_between_other_work(monkeypatch: 
 
     for number in range(2, 7):
         mtu(node, 1000 + number)
+    node.run(0.0)
     # Commits that follow each other are not delayed by it: it is begun when none came for a while.
     assert controller.next_timer() > node.now
     node.now += commits.CHECKPOINT_DELAY
