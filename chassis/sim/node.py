@@ -440,6 +440,14 @@ class SimNode:
         for card in self.models:
             self._fork(card)
 
+    def start_again(self, card: str) -> None:
+        """Start the process of a card or the controller (`xcrp`) that does not run, where none is to come by
+        itself."""
+        if card == "xcrp":
+            self._fork_controller()
+        else:
+            self._fork(card)
+
     def process(self, card: str) -> Process | None:
         """Return the running process of a card; None if it does not run."""
         return self.controller if card == "xcrp" else self.cards.get(card)
