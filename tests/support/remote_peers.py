@@ -14,10 +14,11 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from launch.lab.model import LinuxNode
 from tests.support.charon import CONFIGURATION, PLUGINS, Auth, Conn, swanctl_conf
 from tests.support.strongswan_lab import LOAD, START, VICI
 
@@ -64,7 +65,7 @@ def _policy(tunnel: str) -> str:
     )
 
 
-def _tunnel(tunnel: str, mode: str, more: str = "") -> str:
+def on_demand_tunnel(tunnel: str, mode: str, more: str = "") -> str:
     identity = f"  remote-id {IDENTITIES[tunnel]}\n" if IDENTITIES[tunnel] else ""
     return (
         f"tunnel ipsec {tunnel} on-demand{mode}\n  peer-end-point local {ENDS[tunnel]} context outer\n"
@@ -126,11 +127,11 @@ context outer
   asp-group G service security
   ike keepalive
 {"".join(map(_policy, ENDS))}
-{_tunnel(EXACT, " economical")}
-{_tunnel(PARTIAL, "")}
-{_tunnel(WILDCARD, " economical")}
-{_tunnel(AGGRESSIVE, "")}
-{_tunnel(LIMITED, " economical", f"  max-tunnels {MOST}")}
+{on_demand_tunnel(EXACT, " economical")}
+{on_demand_tunnel(PARTIAL, "")}
+{on_demand_tunnel(WILDCARD, " economical")}
+{on_demand_tunnel(AGGRESSIVE, "")}
+{on_demand_tunnel(LIMITED, " economical", f"  max-tunnels {MOST}")}
 card ase 2
 card ether-12-port 3
 port ethernet 3/1
@@ -148,7 +149,7 @@ FORWARD = "echo 1 > /proc/sys/net/ipv4/ip_forward"
 
 MASQUERADE = (
     "nft add table ip nat",
-    "nft add chain ip nat out { type nat hook postrouting priority 100 ; }",
+    "nft add chain ip nat out '{ type nat hook postrouting priority 100 ; }'",
     "nft add rule ip nat out oifname eth0 masquerade",
 )
 
@@ -159,7 +160,7 @@ def _linux(addresses: Mapping[str, Any], routes: str, run: list[str], charon: bo
         node["routes"] = routes
     if charon:
         conf = CONFIGURATION.format(
-            plugins=PLUGINS, tries=3, signatures="yes", vici=VICI, log="/run/charon.log", level=1
+            plugins=PLUGINS, tries=6, signatures="yes", vici=VICI, log="/run/charon.log", level=1
         )
         node["files"] = {"strongswan.conf": conf, "swanctl.conf": "", "start": START, "load": LOAD}
         node["exec"] = [*run, "./start"]
@@ -167,35 +168,30 @@ def _linux(addresses: Mapping[str, Any], routes: str, run: list[str], charon: bo
     return node
 
 
-def lab_text(nodes: Mapping[str, Any] | None = None, links: tuple[tuple[str, str], ...] = ()) -> str:
-    """The lab file. JSON is YAML."""
+def behind_nat() -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """Nodes and links of the two peers behind NAT."""
+    nat = {"eth0": f"{NAT}/24", "eth1": "192.168.7.254/24", "eth2": "192.168.8.254/24"}
+    return {
+        "nat": _linux(nat, "default via 50.0.1.254", [FORWARD, *MASQUERADE]),
+        "left": _linux({"eth0": f"{LEFT}/24", "lo": "10.3.1.1/32"}, "default via 192.168.7.254", [], True),
+        "right": _linux({"eth0": f"{RIGHT}/24", "lo": "10.3.2.1/32"}, "default via 192.168.8.254", [], True),
+    }, [("net:eth1", "nat:eth0"), ("nat:eth1", "left:eth0"), ("nat:eth2", "right:eth0")]
+
+
+def lab_text(nodes: Mapping[str, Any], links: Sequence[tuple[str, str]]) -> str:
+    """The lab file of the hub, the peer `far`, and further nodes and links. JSON is YAML."""
+    net = {"eth0": "40.0.0.254/24", "eth1": "50.0.1.254/24", "eth2": "50.0.2.254/24"}
+    if not any("net:eth1" in link for link in links):
+        del net["eth1"]
+    far = {"eth0": [f"{address}/24" for address in FAR], "lo": [f"10.2.{n}.1/32" for n in range(1, 31)]}
     topology: dict[str, Any] = {
         "hub": {"kind": "smartedge", "config": "hub.cfg"},
         "sink": {"kind": "tester", "ports": {"1": {"address": f"{SINK}/16", "gateway": "10.1.0.1"}}},
-        "net": _linux(
-            {"eth0": "40.0.0.254/24", "eth1": "50.0.1.254/24", "eth2": "50.0.2.254/24"},
-            "40.1.0.0/16 via 40.0.0.1",
-            [FORWARD],
-        ),
-        "nat": _linux(
-            {"eth0": f"{NAT}/24", "eth1": "192.168.7.254/24", "eth2": "192.168.8.254/24"},
-            "default via 50.0.1.254",
-            [FORWARD, *(f"{line.replace('{', chr(39) + '{').replace('}', '}' + chr(39))}" for line in MASQUERADE)],
-        ),
-        "far": _linux(
-            {"eth0": [f"{address}/24" for address in FAR], "lo": [f"10.2.{n}.1/32" for n in range(1, 31)]},
-            "default via 50.0.2.254",
-            [],
-            True,
-        ),
-        "left": _linux({"eth0": f"{LEFT}/24", "lo": "10.3.1.1/32"}, "default via 192.168.7.254", [], True),
-        "right": _linux({"eth0": f"{RIGHT}/24", "lo": "10.3.2.1/32"}, "default via 192.168.8.254", [], True),
-        **(nodes or {}),
+        "net": _linux(net, "40.1.0.0/16 via 40.0.0.1", [FORWARD]),
+        "far": _linux(far, "default via 50.0.2.254", [], True),
+        **nodes,
     }
-    wires = (
-        ("sink:1", "hub:3/1"), ("net:eth0", "hub:3/11"), ("net:eth1", "nat:eth0"), ("net:eth2", "far:eth0"),
-        ("nat:eth1", "left:eth0"), ("nat:eth2", "right:eth0"), *links,
-    )  # fmt: skip
+    wires = [("sink:1", "hub:3/1"), ("net:eth0", "hub:3/11"), ("net:eth2", "far:eth0"), *links]
     return json.dumps(
         {
             "name": "remote-peers",
@@ -214,6 +210,8 @@ class Caller:
     conn: Conn
     tunnel: str
     key: str
+    assigned: str = ""
+    """The address that the hub gives it; empty: it has what it protects itself."""
 
     @property
     def identity(self) -> str:
@@ -222,7 +220,7 @@ class Caller:
     @property
     def network(self) -> str:
         """What the peer protects."""
-        return self.conn.local_ts
+        return f"{self.assigned}/32" if self.assigned else self.conn.local_ts
 
     @property
     def source(self) -> str:
@@ -244,6 +242,12 @@ def caller(
         local_ts=network, remote_ts=INSIDE, aggressive=version == 1,
     )  # fmt: skip
     return Caller(replace(conn, **more), tunnel, key_of(tunnel))
+
+
+def dialer(name: str, key: str, assigned: str, local: str) -> Caller:
+    """A peer whose key and address RADIUS has, by its identity."""
+    made = caller(name, ASSIGNED, f"{name}.dial.example", "dynamic", local, more={"vips": ["0.0.0.0"]})
+    return replace(made, key=key, assigned=assigned)
 
 
 class RemotePeer:
@@ -333,3 +337,40 @@ class Hub:
     def logged(self, text: str) -> bool:
         """Whether a line of the log has this text."""
         return any(text in row["text"] for row in self.lab.ask("hub", "log", {"last": 100})["records"])
+
+
+class Field:
+    """The lab, its hub and its Linux nodes."""
+
+    def __init__(self, lab: LabClient) -> None:
+        self.lab, self.hub = lab, Hub(lab)
+        self.peers = {
+            name: RemotePeer(lab, name) for name in lab.file.nodes if isinstance(lab.file.nodes[name], LinuxNode)
+        }
+        self.far = self.peers["far"]
+
+    def up(self, peer: RemotePeer, *callers: Caller) -> None:
+        """Bring peers up: each has an instance of its tunnel, a route, and traffic both ways."""
+        for one in callers:
+            peer.initiate(one)
+            self.stands(one)
+            peer.ping(one.source)
+
+    def stands(self, one: Caller) -> None:
+        self.lab.wait_until(lambda: self.hub.instances(one.tunnel).get(one.identity, {}).get("up"))
+        self.lab.wait_until(lambda: one.network in self.hub.routes())
+
+    def end(self, peer: RemotePeer, *callers: Caller) -> None:
+        """End peers: instances and routes go with them."""
+        for one in callers:
+            peer.terminate(one)
+            self.gone(one)
+
+    def reset(self) -> None:
+        for peer in self.peers.values():
+            peer.reset()
+        self.lab.wait_until(lambda: not self.hub.instances())
+
+    def gone(self, one: Caller) -> None:
+        self.lab.wait_until(lambda: one.identity not in self.hub.instances())
+        self.lab.wait_until(lambda: one.network not in self.hub.routes())

@@ -21,60 +21,22 @@ from tests.support.remote_peers import (
     RIGHT,
     ROUTER,
     WILDCARD,
-    Caller,
-    Hub,
-    RemotePeer,
+    Field,
+    behind_nat,
     caller,
     lab_text,
 )
 
 if TYPE_CHECKING:
-    from launch.client.lab_client import LabClient
     from launch.pytest_plugin import LabFactory
 
 pytestmark = pytest.mark.multiprocess
 
 
-class Field:
-    """The lab, and its peers."""
-
-    def __init__(self, lab: LabClient) -> None:
-        self.lab, self.hub = lab, Hub(lab)
-        self.far, self.left, self.right, self.nat = (
-            RemotePeer(lab, name) for name in ("far", "left", "right", "nat")
-        )
-
-    def up(self, peer: RemotePeer, *callers: Caller) -> None:
-        """Bring peers up: each has an instance of its tunnel, a route, and traffic both ways."""
-        for one in callers:
-            peer.initiate(one)
-            self.stands(one)
-            peer.ping(one.source)
-
-    def stands(self, one: Caller) -> None:
-        self.lab.wait_until(lambda: self.hub.instances(one.tunnel).get(one.identity, {}).get("up"))
-        self.lab.wait_until(lambda: one.network in self.hub.routes())
-
-    def end(self, peer: RemotePeer, *callers: Caller) -> None:
-        """End peers: instances and routes go with them."""
-        for one in callers:
-            peer.terminate(one)
-            self.gone(one)
-
-    def reset(self) -> None:
-        for peer in (self.far, self.left, self.right):
-            peer.reset()
-        self.lab.wait_until(lambda: not self.hub.instances())
-
-    def gone(self, one: Caller) -> None:
-        self.lab.wait_until(lambda: one.identity not in self.hub.instances())
-        self.lab.wait_until(lambda: one.network not in self.hub.routes())
-
-
 @pytest.fixture(scope="module")
 def whole_field(shared_lab_factory: LabFactory) -> Field:
     require(PROGRAM, "swanctl", "nft")
-    return Field(shared_lab_factory.text(lab_text(), {"hub.cfg": ROUTER}))
+    return Field(shared_lab_factory.text(lab_text(*behind_nat()), {"hub.cfg": ROUTER}))
 
 
 @pytest.fixture
@@ -160,15 +122,15 @@ def test_one_peer_more_than_max_tunnels_is_refused_and_the_others_stay(field: Fi
 def test_two_peers_behind_one_nat_that_moves(field: Field) -> None:
     """The hub sees both at one address; when the NAT gets another one, both go on with the SAs that they have."""
     peers = {
-        caller("left", PARTIAL, "left.branch.example", "10.3.1.1/32", LEFT): field.left,
-        caller("right", PARTIAL, "right.branch.example", "10.3.2.1/32", RIGHT): field.right,
+        caller("left", PARTIAL, "left.branch.example", "10.3.1.1/32", LEFT): field.peers["left"],
+        caller("right", PARTIAL, "right.branch.example", "10.3.2.1/32", RIGHT): field.peers["right"],
     }
     for one, peer in peers.items():
         peer.load(one)
         field.up(peer, one)
     before = field.hub.instances()
     assert {row["remote"] for row in before.values()} == {NAT}
-    field.nat.run(
+    field.peers["nat"].run(
         f"ip address del {NAT}/24 dev eth0 && ip address add {OTHER_NAT}/24 dev eth0 "
         "&& ip route replace default via 50.0.1.254"
     )
