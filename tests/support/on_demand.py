@@ -78,6 +78,10 @@ class Hub(Node):
 
         card.on_datagrams = reply  # type: ignore[method-assign]
 
+    def demanded(self) -> list[OnDemandRecord]:
+        """The on-demand tunnels that the ASP knows."""
+        return [one for one in self.asp.replica.records.values() if isinstance(one, OnDemandRecord)]
+
     def on_demand(self, name: str = "T") -> OnDemandRecord:
         """The on-demand tunnel as the ASP knows it."""
         held = self.asp.replica.records.values()

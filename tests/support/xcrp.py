@@ -92,6 +92,8 @@ class FakeAsp(CardBase):
         self.answers: list[PeerAnswer] = []
         self.networks: dict[int, tuple[int, ...]] = {}
         """Behind the peers of tunnels that are up."""
+        self.gone: set[int] = set()
+        """Instances whose peers are gone."""
 
     def receive(self, message: ToCardMessage, now: float) -> list[Output]:
         if isinstance(message, PeerAnswer):
@@ -102,7 +104,12 @@ class FakeAsp(CardBase):
     def held_instances(self) -> tuple[TunnelRecord, ...]:
         records = self.replica.records.values()
         return tuple(
-            one for one in records if isinstance(one, TunnelRecord) and one.instance and one.asp == self.card
+            one
+            for one in records
+            if isinstance(one, TunnelRecord)
+            and one.instance
+            and one.asp == self.card
+            and one.number not in self.gone
         )
 
     def on_request(self, request: Request, now: float) -> list[Output] | None:
@@ -130,6 +137,7 @@ class FakeAsp(CardBase):
                 events.append(ToController(TunnelEvent(record.number, ready, reason, record.remote)))
         for number in [number for number in self.up_tunnels if ("tunnel", number) not in records]:
             self.up_tunnels.discard(number)
+            self.networks.pop(number, None)
         return events
 
 

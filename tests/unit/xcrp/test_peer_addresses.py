@@ -1,90 +1,77 @@
-"""Inner addresses of peers: who gets which of a pool, and that nobody gets another's."""
+"""Inner addresses of peers: pools in turn, what is given back, and whose an address is."""
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
-from chassis.net.address import format_address, parse_address, parse_prefix
+from chassis.net.address import parse_address, parse_prefix
 from chassis.xcrp.peer_addresses import AddressError, PeerAddresses
 
-VPN = 3
+SMALL = parse_prefix("10.8.0.0/29")
 
 
-def take(held: PeerAddresses, prefix: str, number: int, identity: str = "", barred: tuple[str, ...] = ()) -> str:
-    kept = {parse_address(one) for one in barred}
-    return format_address(held.take(VPN, "p", parse_prefix(prefix), identity or f"{number}", number, kept))
+def take(addresses: PeerAddresses, number: int, identity: str = "", barred: tuple[str, ...] = ()) -> str:
+    own = {parse_address(one) for one in barred}
+    address = addresses.take(1, "P", SMALL, identity or f"{number}.example", number, own)
+    return f"10.8.0.{address & 255}"
 
 
-def release(held: PeerAddresses, address: str, number: int) -> None:
-    held.release(VPN, parse_address(address), number)
+def test_network_broadcast_and_the_routers_own_are_nobodys() -> None:
+    addresses = PeerAddresses()
+    given = [take(addresses, number, barred=("10.8.0.1",)) for number in range(5)]
+    assert given == [f"10.8.0.{at}" for at in range(2, 7)]
+    with pytest.raises(AddressError, match="pool P has no free address"):
+        take(addresses, 9, barred=("10.8.0.1",))
 
 
-def test_addresses_go_out_in_turn_without_network_and_broadcast() -> None:
-    held = PeerAddresses()
-    assert [take(held, "10.0.0.0/29", n) for n in range(6)] == [f"10.0.0.{last}" for last in range(1, 7)]
-    with pytest.raises(AddressError, match="pool p has no free address"):
-        take(held, "10.0.0.0/29", 9)
+def test_an_address_that_was_given_back_is_the_last_one_to_be_given_to_another() -> None:
+    addresses = PeerAddresses()
+    take(addresses, 1)
+    addresses.release(1, parse_address("10.8.0.1"), 1)
+    assert [take(addresses, number) for number in range(2, 7)] == [f"10.8.0.{at}" for at in range(2, 7)]
+    assert take(addresses, 7) == "10.8.0.1"
 
 
-@pytest.mark.parametrize(
-    ("prefix", "addresses"), [("10.0.0.4/31", {"10.0.0.4", "10.0.0.5"}), ("10.0.0.9/32", {"10.0.0.9"})]
-)
-def test_short_prefixes_have_no_broadcast(prefix: str, addresses: set[str]) -> None:
-    held = PeerAddresses()
-    assert {take(held, prefix, n) for n in range(len(addresses))} == addresses
+def test_the_same_identity_gets_the_same_address() -> None:
+    addresses = PeerAddresses()
+    assert take(addresses, 1, "One.example") == "10.8.0.1"
+    assert take(addresses, 2) == "10.8.0.2"
+    addresses.release(1, parse_address("10.8.0.1"), 1)
+    assert take(addresses, 3, "one.EXAMPLE") == "10.8.0.1"
+    # While it is another's, it is another's.
+    assert take(addresses, 4, "one.example") == "10.8.0.3"
 
 
-def test_a_peer_gets_its_last_address_again_unless_another_has_it() -> None:
-    held = PeerAddresses()
-    assert take(held, "10.0.0.0/29", 1, "gw.example.com") == "10.0.0.1"
-    release(held, "10.0.0.1", 1)
-    assert take(held, "10.0.0.0/29", 2, "other") == "10.0.0.2"
-    assert take(held, "10.0.0.0/29", 3, "GW.example.com") == "10.0.0.1"
-    release(held, "10.0.0.1", 3)
-    held.hold(VPN, parse_address("10.0.0.1"), 4)
-    assert take(held, "10.0.0.0/29", 5, "gw.example.com") == "10.0.0.3"
-
-
-def test_what_aaa_names_or_nobody_may_have_is_not_leased() -> None:
-    held = PeerAddresses()
-    held.hold(VPN, parse_address("10.0.0.1"), 1)
+def test_only_the_holder_gives_an_address_back() -> None:
+    addresses = PeerAddresses()
+    fixed = parse_address("192.0.2.1")
+    addresses.hold(1, fixed, 5)
+    addresses.hold(1, fixed, 5)
+    addresses.hold(2, fixed, 6)
     with pytest.raises(AddressError, match="another peer's"):
-        held.hold(VPN, parse_address("10.0.0.1"), 2)
-    assert take(held, "10.0.0.0/29", 3, barred=("10.0.0.2",)) == "10.0.0.3"
+        addresses.hold(1, fixed, 7)
+    addresses.release(1, fixed, 7)
+    assert addresses.holder(1, fixed) == 5
+    addresses.release(1, fixed, 5)
+    assert addresses.holder(1, fixed) is None
+    assert addresses.holder(2, fixed) == 6
 
 
-def test_only_its_holder_gives_an_address_back() -> None:
-    held = PeerAddresses()
-    take(held, "10.0.0.0/30", 1)
-    release(held, "10.0.0.1", 2)
-    assert held.holder(VPN, parse_address("10.0.0.1")) == 1
+def test_addresses_that_were_taken_over_count() -> None:
+    addresses = PeerAddresses()
+    for number in range(1, 7):
+        addresses.hold(1, parse_address(f"10.8.0.{number}"), number, "P", SMALL)
+    with pytest.raises(AddressError):
+        take(addresses, 9)
+    addresses.release(1, parse_address("10.8.0.4"), 4)
+    assert take(addresses, 9) == "10.8.0.4"
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_nobody_holds_the_address_of_another(seed: int) -> None:
-    """Peers come and go, some with AAA's addresses: a pool is full only if all its addresses are held."""
-    chance = random.Random(seed)
-    held, holders = PeerAddresses(), dict[int, str]()
-    addresses = {f"10.0.0.{last}" for last in range(1, 15)}
-    for number in range(400):
-        act = chance.random()
-        if act < 0.45 and holders:
-            leaving = chance.choice(list(holders))
-            release(held, holders.pop(leaving), leaving)
-        elif act < 0.55:
-            named = chance.choice(sorted(addresses))
-            try:
-                held.hold(VPN, parse_address(named), number)
-            except AddressError:
-                assert named in holders.values()
-            else:
-                holders[number] = named
-        else:
-            try:
-                holders[number] = take(held, "10.0.0.0/28", number, f"peer{chance.randrange(20)}")
-            except AddressError:
-                assert addresses <= set(holders.values())
-        assert len(set(holders.values())) == len(holders)
-        assert set(holders.values()) <= addresses
+def test_a_pool_with_another_prefix_is_another_pool() -> None:
+    addresses = PeerAddresses()
+    take(addresses, 1, "one")
+    other = parse_prefix("10.9.0.0/31")
+    given = [addresses.take(1, "P", other, name, number, ()) for name, number in (("one", 2), ("two", 3))]
+    assert sorted(address & 1 for address in given) == [0, 1]
+    with pytest.raises(AddressError):
+        addresses.take(1, "P", other, "three", 4, ())
