@@ -1,4 +1,4 @@
-"""The controller is killed in fifty moments of commits: the old or the new configuration, whole, and never an
+"""The controller is killed in 75 moments of commits: the old or the new configuration, whole, and never an
 acknowledged one lost."""
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from launch.simulate import model
 from tests.support import CONFIGS
 
 MODEL = model(CONFIGS / "simulate" / "lab.yaml")
-ROUNDS = 2
+ROUNDS = 3
 MOMENTS = 5
 """Of each way to be killed, in each of the rounds; there are five ways."""
 

@@ -12,9 +12,9 @@ TUNNELS = 100
 COMMITS = 20
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, 2, 3])
 def test_random_commits(seed: int, tmp_path: Path) -> None:
-    """Two runs of twenty, so that they go to different workers."""
+    """Three runs of twenty, so that they go to different workers."""
     router = RandomCommits(tmp_path, TUNNELS, seed)
     router.steps(COMMITS)
     router.same_as(router.fresh())
