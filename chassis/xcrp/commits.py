@@ -108,7 +108,7 @@ class Commits:
             file = last.file
         elif startup is not None:
             text, file = startup
-            checked = check(text, file, modern=state.settings.modern, secret=state.secret)
+            checked = state.with_room(check(text, file, modern=state.settings.modern, secret=state.secret), file)
         else:
             return []
         state.diagnostics = checked

@@ -7,7 +7,7 @@ A controller that ends at any moment therefore restarts with the complete old or
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -18,7 +18,7 @@ from chassis.config.drafts import field_names
 from chassis.config.parser import parse
 from chassis.config.render import render
 from chassis.config.secrets import RouterSecret
-from chassis.model.router import Config
+from chassis.model.router import Config, Tunnel
 from chassis.xcrp.journal import Commit
 
 
@@ -92,6 +92,29 @@ def check_lines(
         if of_text or (found.severity != "error" and found.owner and found.owner not in checked):
             standing.append(found)
     return CheckedConfig(parsed.config, tuple(fresh), in_order(standing))
+
+
+def refuse_surplus(
+    checked: CheckedConfig, was: Config, file: str, surplus: Iterable[tuple[Tunnel, str]]
+) -> CheckedConfig:
+    """Return a configuration without the tunnels for which there is no room, each an error at its line. One that
+    `was` has stays as it was."""
+    tunnels = dict(checked.config.tunnels)
+    found = []
+    for tunnel, why in surplus:
+        before = was.tunnels.get(tunnel.name)
+        if before is None:
+            del tunnels[tunnel.name]
+        else:
+            tunnels[tunnel.name] = before
+        owner = ("tunnel", tunnel.name)
+        message = f"tunnel {tunnel.name} finds no room: {why}"
+        found.append(Diagnostic("error", "capacity", tunnel.name, file, tunnel.line, 1, message, owner=owner))
+    if not found:
+        return checked
+    return CheckedConfig(
+        replace(checked.config, tunnels=tunnels), in_order((*checked.diagnostics, *found)), checked.standing
+    )
 
 
 def _said(found: Diagnostic) -> tuple[str, str, str, str]:

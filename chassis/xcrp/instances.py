@@ -7,15 +7,9 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Final
 
+from chassis.xcrp.capacity import Capacity, Room
 from chassis.xcrp.plan import Plan, TunnelPlan
-
-CARD_CAPACITY: Final = 8_000
-"""Tunnels that the ASPs of one ASE card hold together (count; S-071)."""
-
-ROUTER_CAPACITY: Final = 32_000
-"""Tunnels that the ASPs of a router hold together (count; S-071)."""
 
 
 @dataclass(slots=True)
@@ -52,31 +46,28 @@ class InstanceTable:
 
 
 def refusal(
-    plan: Plan, table: InstanceTable, template: TunnelPlan, profile: str, before: TunnelPlan | None
+    plan: Plan,
+    table: InstanceTable,
+    template: TunnelPlan,
+    profile: str,
+    before: TunnelPlan | None,
+    capacity: Capacity,
 ) -> str:
     """Return why an on-demand tunnel may not have one more instance with a profile, or empty (B-173, B-180).
 
-    `before` is the instance that the peer has already and that would end.
+    `before` is the instance that the peer has already and that would end, `capacity` what cards and router hold.
     """
     was = before.instance if before is not None else None
     own = int(was is not None and (was.on_demand, was.profile) == (template.number, profile))
     limit = template.config.max_tunnels
     if limit is not None and table.active(template.number, profile) - own >= limit:
         return f"max-tunnels: {limit} of profile {profile} are active"
-    card = _card(template.asp)
-    held = {asp: len(numbers) for asp, numbers in plan.tunnels_by_asp.items()}
+    room = Room(capacity)
+    for asp, count in plan.sessions.items():
+        room.add(asp, count)
     if before is not None:
-        held[before.asp] -= 1
-    if sum(count for asp, count in held.items() if _card(asp) == card) >= CARD_CAPACITY:
-        return f"capacity: card {card} holds {CARD_CAPACITY} tunnels"
-    if sum(held.values()) >= ROUTER_CAPACITY:
-        return f"capacity: the router holds {ROUTER_CAPACITY} tunnels"
-    return ""
-
-
-def _card(asp: str) -> str:
-    """Return the slot of the card of an ASP, such as `asp 2/1`."""
-    return asp.rpartition(" ")[2].partition("/")[0]
+        room.add(before.asp, -1)
+    return room.lacking(template.asp)
 
 
 def _key(outer: int, identity: str) -> tuple[int, str]:

@@ -187,7 +187,10 @@ class NodeState:
         held = [instance_plans.held_plan(record) for record in self._held.values()]
         seats, taken = self._takeovers(config)
         self.numbers.set_seats(seats)
-        change = planning.make_plan(wanted_config, self.numbers, self.name, self.flash, before, held, taken)
+        capacity = self.settings.capacity
+        change = planning.make_plan(
+            wanted_config, self.numbers, self.name, self.flash, before, held, taken, capacity
+        )
         self.configured, self.plan = config, change.plan
         plan = change.plan
         self.waiting = {plan.by_name[name] for name in waiting_changes.waiting(config, wanted_config)}

@@ -181,7 +181,7 @@ class OnDemand:
             and (wants is None or before.instance.address)
         ):
             return [ToCard(entry.card, _granted(question, before.number, before.instance, dns))]
-        why = instances.refusal(plan, node.instances, template, name, before)
+        why = instances.refusal(plan, node.instances, template, name, before, self._state.settings.capacity)
         number = node.numbers.temporary(TUNNEL)
         wall = now + self._state.history.wall_offset
         instance = Instance(

@@ -105,6 +105,10 @@ class Plan:
     prefixes_by_port: dict[str, set[PrefixKey]] = field(default_factory=dict)
     prefixes_by_tunnel: dict[int, set[PrefixKey]] = field(default_factory=dict)
     tunnels_by_asp: dict[str, dict[int, None]] = field(default_factory=dict)
+    sessions: dict[str, int] = field(default_factory=dict)
+    """Tunnels of each ASP that count against the capacity: not manual ones, nor those in `surplus`."""
+    surplus: frozenset[int] = frozenset()
+    """Static tunnels for which their card or the router has no room."""
     tunnels_by_peer: dict[int, dict[int, dict[int, None]]] = field(default_factory=dict)
     """Tunnels by outer context and by address of the peer."""
     tunnels_by_port: dict[str, dict[int, None]] = field(default_factory=dict)
@@ -131,6 +135,8 @@ class Plan:
         number = tunnel_plan.number
         if tunnel_plan.asp:
             self.tunnels_by_asp.setdefault(tunnel_plan.asp, {})[number] = None
+            if tunnel_plan.config.kind != "manual" and number not in self.surplus:
+                self.sessions[tunnel_plan.asp] = self.sessions.get(tunnel_plan.asp, 0) + 1
         for port in tunnel_plan.local_ports:
             self.tunnels_by_port.setdefault(port, {})[number] = None
         if tunnel_plan.outer and tunnel_plan.remote:
@@ -144,6 +150,7 @@ class Plan:
         gone = self.tunnels.pop(number)
         assert gone.instance is not None
         _discard(self.tunnels_by_asp, gone.asp, number)
+        self.sessions[gone.asp] -= 1
         for port in gone.local_ports:
             _discard(self.tunnels_by_port, port, number)
         peers = self.tunnels_by_peer.get(gone.outer, {})

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from chassis.bus.records import Key, policy_key
@@ -21,6 +21,7 @@ from chassis.model.router import LOCAL, Config, Interface, Tunnel
 from chassis.model.source import as_carried
 from chassis.net.address import parse_address
 from chassis.xcrp import ike_config, instance_plans, prefixes
+from chassis.xcrp.capacity import CAPACITY, Capacity, Room, card_of
 from chassis.xcrp.flash import PkiStore
 from chassis.xcrp.id_allocator import CIRCUIT, CONTEXT, TUNNEL, IdAllocator
 from chassis.xcrp.inventory import card_of_port, cards_of, is_shut
@@ -73,11 +74,13 @@ def make_plan(
     before: Plan | None = None,
     more: Iterable[TunnelPlan] = (),
     takeovers: Takeovers | None = None,
+    capacity: Capacity | None = None,
 ) -> PlanChange:
     """Make the plan of a configuration. Allocate missing numbers, and release unused ones.
 
     `before` is the plan in force; without it the plan is made from nothing. Its instances are carried over, and
     `more`, which ASPs hold. `takeovers` are the places that spares take in this plan, already in `numbers.seats`.
+    `capacity` is what cards and router hold.
     """
     store = PkiStore() if flash is None else flash
     held = [*more] if before is None else [*instance_plans.instances(before), *more]
@@ -85,16 +88,20 @@ def make_plan(
     if affected is None or before is None or affected.cards or affected.pools or affected.groups:
         before = Plan(Config(contexts={}), store)
         affected = affected_by(before.config, config)
-    return _Planner(before, Plan(config, store, cards_of(config)), affected, numbers, node).make(held, takeovers)
+    plan = Plan(config, store, cards_of(config))
+    return _Planner(before, plan, affected, numbers, node, capacity or Capacity()).make(held, takeovers)
 
 
 class _Planner:
     """Makes one plan."""
 
-    def __init__(self, before: Plan, plan: Plan, affected: Affected, numbers: IdAllocator, node: str) -> None:
+    def __init__(
+        self, before: Plan, plan: Plan, affected: Affected, numbers: IdAllocator, node: str, capacity: Capacity
+    ) -> None:
         self.before, self.plan, self.affected = before, plan, affected
         self.numbers = numbers
         self.node = node
+        self.capacity = capacity
         self._holders: dict[str, dict[str, list[Interface]]] = {}
 
     def make(self, held: Iterable[TunnelPlan], takeovers: Takeovers | None) -> PlanChange:
@@ -241,11 +248,46 @@ class _Planner:
                 ended[number] = goes_on
             else:
                 plan.tunnels[number] = made[number] = goes_on
+        self._limit(made)
         gone = before.tunnels.keys() - plan.tunnels.keys()
         self._leases(made)
         self._needs({*made, *gone, *on_demand})
         self._index()
         return frozenset((*made, *gone)), on_demand, ended
+
+    def _limit(self, made: dict[int, TunnelPlan]) -> None:
+        """Let the static tunnels down for which there is no room. Peers that are there have theirs before them,
+        and tunnels that had it keep it."""
+        plan, before = self.plan, self.before
+        most = self.capacity
+        if len(plan.tunnels) <= min(most.card, most.router) and not before.surplus:
+            return
+        room, last = Room(most), []
+        for number, tunnel_plan in plan.tunnels.items():
+            if tunnel_plan.config.kind == "manual" or not tunnel_plan.asp:
+                continue
+            was = before.tunnels.get(number)
+            stays = was is not None and card_of(was.asp) == card_of(tunnel_plan.asp)
+            if tunnel_plan.instance is not None or (stays and number not in before.surplus):
+                room.add(tunnel_plan.asp)
+            else:
+                last.append(tunnel_plan)
+        found = set()
+        for tunnel_plan in last:
+            number, lacking = tunnel_plan.number, room.lacking(tunnel_plan.asp)
+            if not lacking:
+                room.add(tunnel_plan.asp)
+                continue
+            found.add(number)
+            was_full = tunnel_plan.config_error.startswith(CAPACITY)
+            error = lacking if was_full else tunnel_plan.config_error or lacking
+            if error != tunnel_plan.config_error:
+                plan.tunnels[number] = made[number] = replace(tunnel_plan, config_error=error)
+        plan.surplus = frozenset(found)
+        for number in before.surplus - found - made.keys():
+            if number in plan.tunnels:
+                tunnel = plan.config.tunnels[plan.tunnels[number].config.name]
+                plan.tunnels[number] = made[number] = self._tunnel(number, tunnel)
 
     def _on_demand(self, more: set[str]) -> frozenset[int]:
         """Plan the affected on-demand tunnels, and `more`. Return the numbers of those, and of the ones that are

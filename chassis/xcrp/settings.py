@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from chassis.bus.messages import Attributes
 from chassis.net.rate import Rate
+from chassis.xcrp.capacity import CARD_CAPACITY, ROUTER_CAPACITY, Capacity
 
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(us|ms|s|m|h)?\s*")
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
@@ -36,6 +37,13 @@ EXTENSIONS = ("modern",)
 SYSTEMS = ("seos", "ipos")
 """Names of the operating system that `show version` gives: the router's own, or that of its successor, which some
 programs look for."""
+
+
+CAPACITIES = (
+    ("card-capacity", "card", CARD_CAPACITY, "tunnels that an ASE card holds"),
+    ("router-capacity", "router", ROUTER_CAPACITY, "tunnels that a router holds"),
+)
+"""Settings by which a lab makes ASE cards and routers smaller: name, field of `Capacity`, most, and what it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +117,9 @@ class ControllerSettings:
 
     `refuse`: a start-up file with an error is not applied at all. `discard`: a withdrawn tunnel route becomes a
     discard route. `modern`: the configuration may use algorithms that the guide does not have. `esn`: negotiated
-    SAs have sequence numbers of 64 bits. `os` is one of `SYSTEMS`. `cards` are the settings in the `Welcome` of
-    each card, as the lab gave them; settings that are wrong or not plain values are left out.
+    SAs have sequence numbers of 64 bits. `capacity`: what cards and router hold. `os` is one of `SYSTEMS`.
+    `cards` are the settings in the `Welcome` of each card, as the lab gave them; settings that are wrong or not
+    plain values are left out.
     """
 
     heartbeat_interval: float = 0.1
@@ -121,6 +130,7 @@ class ControllerSettings:
     discard: bool = False
     modern: bool = False
     esn: bool = False
+    capacity: Capacity = field(default_factory=Capacity)
     os: str = SYSTEMS[0]
     cards: Attributes = field(default_factory=dict)
 
@@ -153,6 +163,14 @@ class ControllerSettings:
             problems.append(f"setting heartbeat-misses: {misses!r} is not a whole number of 1 or more")
         else:
             values["heartbeat_misses"] = misses
+        most: dict[str, int] = {}
+        for name, attribute, high, _ in CAPACITIES:
+            count = given.get(name, high)
+            if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= high:
+                problems.append(f"setting {name}: {count!r} is not a whole number from 1 to {high}")
+            else:
+                most[attribute] = count
+        values["capacity"] = Capacity(**most)
         for name, attribute in {"discard-tunnel-routes": "discard", "refuse-errors": "refuse"}.items():
             switch = given.get(name, False)
             if not isinstance(switch, bool):

@@ -9,8 +9,9 @@ from chassis.bus.engine import Output, ToLauncher
 from chassis.bus.messages import LogRecord, Value
 from chassis.config.secrets import RouterSecret
 from chassis.model.router import Config
+from chassis.xcrp import capacity
 from chassis.xcrp.alarm_watch import AlarmWatch
-from chassis.xcrp.configuration import CheckedConfig
+from chassis.xcrp.configuration import CheckedConfig, refuse_surplus
 from chassis.xcrp.counter_bases import CounterBases
 from chassis.xcrp.events import History
 from chassis.xcrp.flash_operations import FlashOperations
@@ -57,6 +58,14 @@ class ControllerState:
         """Return the configuration in force with its diagnostics."""
         found = self.diagnostics
         return CheckedConfig(self.config, () if found is None else found.all_diagnostics)
+
+    def with_room(self, checked: CheckedConfig, file: str) -> CheckedConfig:
+        """Return a configuration that is to come into force, without new tunnels for which there is no room."""
+        numbers = self.node.numbers
+        over = capacity.surplus(
+            checked.config, self.config, numbers.placement, numbers.seats, self.settings.capacity
+        )
+        return refuse_surplus(checked, self.config, file, over)
 
     def publish(self) -> list[Output]:
         """Return the deltas of everything that changed; none before the reconcile window is over."""

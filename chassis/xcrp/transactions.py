@@ -30,6 +30,7 @@ SECONDS_A_MINUTE: Final = 60.0
 def _apply(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
     state = operators.state
     checked = configuration.check(given["text"], given["file"], modern=state.settings.modern, secret=state.secret)
+    checked = state.with_room(checked, given["file"])
     apply = not checked.refused and not given["dry"]
     found = () if checked.refused else difference(state.config, checked.config)
     result: Attributes = {
@@ -72,6 +73,7 @@ def _commit(operators: Operators, number: int, given: dict[str, Any], now: float
         secret=state.secret,
         typed=not given["file"],
     )
+    checked = state.with_room(checked, given["file"])
     result: Attributes = {
         "applied": not checked.refused,
         "version": journal.version,
@@ -119,6 +121,7 @@ def _candidate(operators: Operators, number: int, given: dict[str, Any], now: fl
         secret=state.secret,
         typed=not given["file"],
     )
+    checked = state.with_room(checked, given["file"])
     found = difference(state.config, checked.config)
     answer: dict[str, Any] = {
         "difference": list(_difference_lines(found)),

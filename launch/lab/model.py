@@ -26,8 +26,8 @@ class LabSettings:
     `restart_delay` None: a dead card is not restarted. `asp_rate` is the rate that each ASP can encapsulate, as
     `chassis.net.rate.Rate` reads it; "" is unlimited. With `refuse_errors` a router with an error in its
     configuration is not started; otherwise it runs without those lines. `os` is one of
-    `chassis.xcrp.settings.SYSTEMS`. `ike` has the lab's IKE settings, by the names of `chassis.xcrp.settings.IKE`;
-    durations in seconds.
+    `chassis.xcrp.settings.SYSTEMS`. `capacity` has what the lab makes smaller of `CAPACITIES` there. `ike` has
+    the lab's IKE settings, by the names of `chassis.xcrp.settings.IKE`; durations in seconds.
     """
 
     restart_delay: float | None = 1.0
@@ -37,6 +37,7 @@ class LabSettings:
     asp_rate: str = ""
     refuse_errors: bool = False
     os: str = SYSTEMS[0]
+    capacity: Mapping[str, int] = field(default_factory=dict)
     ike: Mapping[str, float | int | bool] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -49,6 +50,7 @@ class LabSettings:
             **({"asp-rate": self.asp_rate} if self.asp_rate else {}),
             **({"refuse-errors": True} if self.refuse_errors else {}),
             **({"os": self.os} if self.os != SYSTEMS[0] else {}),
+            **self.capacity,
             **self.ike,
         }
 

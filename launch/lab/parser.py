@@ -18,7 +18,7 @@ from chassis.config.secrets import secret_fault
 from chassis.config.values import HIDDEN_VALUE
 from chassis.net import units
 from chassis.net.rate import Rate
-from chassis.xcrp.settings import EXTENSIONS, IKE, SYSTEMS, IkeSetting, ike_setting_error
+from chassis.xcrp.settings import CAPACITIES, EXTENSIONS, IKE, SYSTEMS, IkeSetting, ike_setting_error
 from launch.lab import ssh
 from launch.lab.model import (
     Endpoint,
@@ -54,6 +54,7 @@ _SETTINGS_KEYS = (
     "heartbeat-misses",
     "seed",
     "asp-rate",
+    *(name for name, *_ in CAPACITIES),
     "refuse-errors",
     "os",
     *(setting.name for setting in IKE),
@@ -176,6 +177,9 @@ class _Parser:
         for key, low, high in (("heartbeat-misses", 2, 1000), ("seed", 0, 2**32)):
             if key in fields:
                 changes[key.replace("-", "_")] = self._integer(fields[key], key, low, high)
+        most = {
+            name: self._integer(fields[name], name, 1, high) for name, _, high, _ in CAPACITIES if name in fields
+        }
         if "asp-rate" in fields:
             changes["asp_rate"] = self._rate(fields["asp-rate"])
         if "refuse-errors" in fields:
@@ -183,7 +187,7 @@ class _Parser:
         if "os" in fields:
             changes["os"] = self._system(fields["os"])
         ike = {one.name: self._ike(fields[one.name], one) for one in IKE if one.name in fields}
-        return replace(base, **changes, ike={**base.ike, **ike})
+        return replace(base, **changes, capacity={**base.capacity, **most}, ike={**base.ike, **ike})
 
     def _switch(self, value: Marked | None, name: str) -> bool:
         """Read a key that is true or false; return False if it is missing or wrong."""

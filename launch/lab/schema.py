@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chassis.net import units
-from chassis.xcrp.settings import EXTENSIONS, IKE, SYSTEMS, IkeSetting
+from chassis.xcrp.settings import CAPACITIES, EXTENSIONS, IKE, SYSTEMS, IkeSetting
 from launch.lab import parser, scenario, scenario_syntax, ssh
 
 Schema = dict[str, Any]
@@ -228,6 +228,7 @@ def _nodes() -> dict[str, Schema]:
             "anyOf": [{"type": "number", "minimum": 0}, _text(pattern=_RATE), _ref("numbered")],
             "description": "What an ASP can protect in a second: 50M in bits, 20kpps in packets; 0: no limit.",
         },
+        **{name: _integer(1, high, f"Most {what}.") for name, _, high, what in CAPACITIES},
         "refuse-errors": {
             "type": "boolean",
             "description": "No start with an error in the configuration; else without those lines.",

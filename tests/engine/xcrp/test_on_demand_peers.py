@@ -7,7 +7,6 @@ import pytest
 from chassis.bus.engine import Output, ToCard
 from chassis.bus.messages import Delta, PeerQuestion
 from chassis.net.address import parse_address
-from chassis.xcrp import instances
 from chassis.xcrp.id_allocator import BLOCK
 from tests.support.on_demand import ASP, HUB, hub
 
@@ -111,9 +110,8 @@ def test_one_interface_carries_the_peers_of_several_tunnels() -> None:
 
 
 @pytest.mark.behaviour("B-173")
-def test_the_capacity_of_a_card_refuses_the_surplus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(instances, "CARD_CAPACITY", 3)
-    node = hub()
+def test_the_capacity_of_a_card_refuses_the_surplus() -> None:
+    node = hub(**{"card-capacity": 3})
     for at in range(3):
         node.admit(f"{at}.example", f"50.0.0.{at}")
     assert node.refused("3.example", "50.0.0.3") == "capacity: card 2 holds 3 tunnels"
