@@ -33,7 +33,7 @@ class Capacity:
 
 
 @dataclass(slots=True)
-class Room:
+class SessionCount:
     """What cards and router hold so far, against their capacity."""
 
     most: Capacity
@@ -69,8 +69,8 @@ def surplus(
     """
     if len(config.tunnels) <= min(most.card, most.router):
         return
-    homes = place(config, {at: _home(config, at, asp, seats) for at, asp in placed.items()})
-    room = Room(most)
+    homes = place(config, {at: home(config, at, asp, seats) for at, asp in placed.items()})
+    room = SessionCount(most)
     new: list[tuple[Tunnel, str]] = []
     for tunnel in config.tunnels.values():
         asp = homes.get((tunnel.context, tunnel.local or ""), "")
@@ -93,7 +93,7 @@ def _where(tunnel: Tunnel) -> tuple[str, str, str | None]:
     return tunnel.kind, tunnel.context, tunnel.local
 
 
-def _home(config: Config, at: Place, asp: str, seats: Seats) -> str:
+def home(config: Config, at: Place, asp: str, seats: Seats) -> str:
     """Return the ASP in whose place an ASP is for a local end."""
     for seat, name in seats.get(group_of(config, at[0]), {}).items():
         if asp == f"asp {name}":

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from chassis.xcrp.capacity import Capacity, Room
+from chassis.xcrp.capacity import Capacity, SessionCount
 from chassis.xcrp.plan import Plan, TunnelPlan
 
 
@@ -62,7 +62,7 @@ def refusal(
     limit = template.config.max_tunnels
     if limit is not None and table.active(template.number, profile) - own >= limit:
         return f"max-tunnels: {limit} of profile {profile} are active"
-    room = Room(capacity)
+    room = SessionCount(capacity)
     for asp, count in plan.sessions.items():
         room.add(asp, count)
     if before is not None:

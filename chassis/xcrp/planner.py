@@ -21,7 +21,7 @@ from chassis.model.router import LOCAL, Config, Interface, Tunnel
 from chassis.model.source import as_carried
 from chassis.net.address import parse_address
 from chassis.xcrp import ike_config, instance_plans, prefixes
-from chassis.xcrp.capacity import CAPACITY, Capacity, Room, card_of
+from chassis.xcrp.capacity import CAPACITY, Capacity, SessionCount, home
 from chassis.xcrp.flash import PkiStore
 from chassis.xcrp.id_allocator import CIRCUIT, CONTEXT, TUNNEL, IdAllocator
 from chassis.xcrp.inventory import card_of_port, cards_of, is_shut
@@ -257,23 +257,26 @@ class _Planner:
 
     def _limit(self, made: dict[int, TunnelPlan]) -> None:
         """Let the static tunnels down for which there is no room. Peers that are there have theirs before them,
-        and tunnels that had it keep it."""
+        and tunnels whose ASP is in its own place before those that a spare took over."""
         plan, before = self.plan, self.before
         most = self.capacity
         if len(plan.tunnels) <= min(most.card, most.router) and not before.surplus:
             return
-        room, last = Room(most), []
-        for number, tunnel_plan in plan.tunnels.items():
+        room = SessionCount(most)
+        here: list[TunnelPlan] = []
+        taken: list[TunnelPlan] = []
+        for _, tunnel_plan in sorted(plan.tunnels.items()):
             if tunnel_plan.config.kind == "manual" or not tunnel_plan.asp:
                 continue
-            was = before.tunnels.get(number)
-            stays = was is not None and card_of(was.asp) == card_of(tunnel_plan.asp)
-            if tunnel_plan.instance is not None or (stays and number not in before.surplus):
+            at = (tunnel_plan.config.context, tunnel_plan.config.local or "")
+            if tunnel_plan.instance is not None:
                 room.add(tunnel_plan.asp)
+            elif home(plan.config, at, tunnel_plan.asp, self.numbers.seats) == tunnel_plan.asp:
+                here.append(tunnel_plan)
             else:
-                last.append(tunnel_plan)
+                taken.append(tunnel_plan)
         found = set()
-        for tunnel_plan in last:
+        for tunnel_plan in (*here, *taken):
             number, lacking = tunnel_plan.number, room.lacking(tunnel_plan.asp)
             if not lacking:
                 room.add(tunnel_plan.asp)

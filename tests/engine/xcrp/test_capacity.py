@@ -1,0 +1,179 @@
+"""What ASE cards and the router hold: 8,000 and 32,000 tunnels, less by a lab's settings (guide 2, S-071)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from chassis.model.router import Tunnel
+from chassis.xcrp.capacity import Capacity, surplus
+from chassis.xcrp.configuration import check
+from chassis.xcrp.placement import place
+from chassis.xcrp.settings import ControllerSettings
+from tests.support.xcrp import Node
+
+SHARED = """\
+card ase 2
+card ase 4
+card ether-12-port 3
+asp pool P service security
+  asp 2/1
+  asp 4/1
+asp pool Q service security
+  asp 4/2
+asp group G
+  pool P
+asp group H
+  pool Q
+ike proposal old
+  dh-group 2
+ike2 proposal new
+  dh-group 2
+ipsec proposal ipsec-p
+ipsec policy ipsec-pol
+  seq 1 proposal ipsec-p
+context inner
+context G
+  asp-group G service security
+  interface wan
+    ip address 40.0.0.1/16
+  ike policy v1
+    pre-shared-key s3cret-of-the-test
+    seq 1 proposal old
+  ike2 policy v2
+    pre-shared-key s3cret-of-the-test
+    seq 1 proposal new
+context H
+  asp-group H service security
+  interface wan
+    ip address 50.0.0.1/16
+  ike policy v1
+    pre-shared-key s3cret-of-the-test
+    seq 1 proposal old
+  ike2 policy v2
+    pre-shared-key s3cret-of-the-test
+    seq 1 proposal new
+port ethernet 3/1
+  no shutdown
+  bind interface wan G
+port ethernet 3/2
+  no shutdown
+  bind interface wan H
+"""
+
+
+def tunnel(number: int, context: str = "G", kind: str = "") -> str:
+    """A tunnel to a peer of its own; every second one has IKEv1."""
+    net = {"G": 40, "H": 50}[context]
+    text = (
+        f"context inner\n  interface ti-{number}\n    ip address 10.{number >> 6}.{number & 63}.1/30\n"
+        f"tunnel ipsec t-{number} {kind}\n"
+        f"  peer-end-point local {net}.0.0.1 remote {net}.0.0.{number} context {context}\n"
+        f"  bind interface ti-{number} inner\n"
+    )
+    if kind:
+        return text
+    return text + (
+        f"  remote-id {number}.example\n  ike-policy {'v1' if number % 2 else 'v2'}\n"
+        "  seq 10 ipsec-policy ipsec-pol\n"
+    )
+
+
+def node(text: str, **settings: Any) -> Node:
+    made = Node(text, settings=settings)
+    made.boot_all("3/1", "3/2")
+    return made
+
+
+def reasons(made: Node) -> dict[str, str]:
+    """The tunnels for which there is no room, with the reason."""
+    rows = made.ask("status")["tunnels"]
+    return {str(row["name"]): row["reason"] for row in rows if row["reason"].startswith("capacity")}
+
+
+FULL = SHARED + "".join(map(tunnel, (2, 3, 4)))
+
+
+@pytest.mark.behaviour("B-004", "B-005", "B-173")
+def test_a_commit_of_one_tunnel_more_than_the_card_holds_is_refused() -> None:
+    full = node(FULL, **{"card-capacity": 3})
+    more = tunnel(5)
+    answer = full.ask("commit", lines=more, user="me", base=-1)
+    assert not answer["applied"]
+    (found,) = [one for one in answer["diagnostics"] if one["severity"] == "error"]
+    assert more.splitlines()[found["line"] - 1] == "tunnel ipsec t-5 "
+    assert found["message"] == "tunnel t-5 finds no room: capacity: card 2 holds 3 tunnels"
+    assert not full.ask("apply", text=FULL + more)["applied"]
+    # Another card has room, though the addresses of the first one's context are on this one.
+    assert full.ask("commit", lines=tunnel(5, "H"), user="me", base=-1)["applied"]
+    assert full.ask("commit", lines="no tunnel ipsec t-3\n" + tunnel(6), user="me", base=-1)["applied"]
+    assert reasons(full) == {}
+
+
+@pytest.mark.behaviour("B-004")
+def test_manual_tunnels_do_not_count() -> None:
+    full = node(FULL, **{"card-capacity": 3})
+    assert full.ask("commit", lines=tunnel(5, kind="manual"), user="me", base=-1)["applied"]
+    answer = full.ask("commit", lines=tunnel(6), user="me", base=-1)
+    assert not answer["applied"]
+
+
+@pytest.mark.behaviour("B-006")
+def test_a_router_holds_no_more_though_a_card_has_room() -> None:
+    full = node(FULL, **{"router-capacity": 3})
+    answer = full.ask("commit", lines=tunnel(5, "H"), user="me", base=-1)
+    assert not answer["applied"]
+    messages = [one["message"] for one in answer["diagnostics"] if one["severity"] == "error"]
+    assert messages == ["tunnel t-5 finds no room: capacity: the router holds 3 tunnels"]
+
+
+def test_a_start_up_file_is_in_force_without_the_surplus() -> None:
+    full = node(FULL + tunnel(5), **{"card-capacity": 3})
+    assert {row["name"] for row in full.ask("status")["tunnels"]} == {"t-2", "t-3", "t-4"}
+    assert [one["text"] for one in full.ask("log")["records"] if "t-5 finds no room" in one["text"]]
+
+
+@pytest.mark.behaviour("B-173")
+def test_a_takeover_fills_a_card_and_the_rest_is_down() -> None:
+    text = SHARED + tunnel(2) + tunnel(3) + tunnel(4, "H") + tunnel(5, "H")
+    made = node(text, **{"card-capacity": 3})
+    made.kill_card("asp 2/1")
+    made.run(0.1)
+    assert {row["asp"] for row in made.ask("status")["tunnels"]} == {"asp 4/1", "asp 4/2"}
+    (gone,) = reasons(made).items()
+    assert gone[0] in ("t-2", "t-3")
+    assert gone[1] == "capacity: card 4 holds 3 tunnels"
+    # The configuration stays acceptable, for commits and for the next controller.
+    assert made.ask("commit", lines="tunnel ipsec t-4\n  mtu 1300\n", user="me", base=-1)["applied"]
+    assert reasons(made) == dict([gone])
+    made.start_card("asp 2/1")
+    made.run(0.3)
+    made.kill_controller()
+    made.start()
+    made.run(3.0)
+    assert list(reasons(made)) == [gone[0]]
+    made.kill_card("asp 4/1")
+    made.run(0.1)
+    assert {row["asp"] for row in made.ask("status")["tunnels"]} == {"asp 2/1", "asp 4/2"}
+    assert reasons(made) == {}
+
+
+@pytest.mark.behaviour("B-004")
+def test_the_8001st_tunnel_of_a_card_finds_no_room() -> None:
+    empty = check(SHARED, "test").config
+    tunnels = {f"t-{number}": Tunnel(f"t-{number}", local="40.0.0.1", context="G") for number in range(8_001)}
+    config = replace(empty, tunnels=tunnels)
+    found = list(surplus(config, empty, place(config, {}), {}, Capacity()))
+    assert [(one.name, why) for one, why in found] == [("t-8000", "capacity: card 2 holds 8000 tunnels")]
+    # Another local address of the same context would be on the same card.
+    more = replace(config, tunnels={**tunnels, "t-8001": Tunnel("t-8001", local="40.0.0.2", context="G")})
+    assert len(list(surplus(more, config, place(config, {}), {}, Capacity()))) == 1
+
+
+@pytest.mark.parametrize("value", [0, 8_001, "many", True, 1.5])
+def test_a_capacity_above_the_real_one_is_no_setting(value: object) -> None:
+    settings, problems = ControllerSettings.read({"card-capacity": value})
+    assert settings.capacity == Capacity()
+    assert [problem.split(":")[0] for problem in problems] == ["setting card-capacity"]
