@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from chassis.xcrp import tunnels
 from chassis.xcrp.alarms import MAJOR, Alarm, AlarmKey
+from chassis.xcrp.capacity import CAPACITY
 from chassis.xcrp.hardware_alarms import HardwareAlarms
 from chassis.xcrp.node import NodeState
 from chassis.xcrp.plan import TunnelPlan
@@ -38,6 +39,7 @@ _CAUSES: Final = (
     (tunnels.NO_LINE_CARD, "ppaHomingFailure"),
     (tunnels.SERVICE, "aspHomingFailure"),
     (f"{tunnels.ASP}:", "aspHomingFailure"),
+    (CAPACITY, "aspHomingFailure"),
 )
 """Causes by the beginning of the reason."""
 
