@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from chassis.sim.lab import Run
+from chassis.sim.lab import LabModel, Run
 from chassis.tester.measurements import combine
 from launch.simulate import model
 from tests.support.cli import CliRig
@@ -23,8 +23,11 @@ WALL = 1_119_854_000.0
 class SimShell:
     """A booted lab: nothing fails in it unless a test makes it fail."""
 
-    def __init__(self, lab: Path, seed: int = 1) -> None:
-        self.run = Run(model(lab), seed)
+    def __init__(
+        self, lab: Path, seed: int = 1, change: Callable[[LabModel], LabModel] = lambda made: made
+    ) -> None:
+        """`change` returns the lab with what a test changes of it."""
+        self.run = Run(change(model(lab)), seed)
         self.routers = {node.model.name: node for node in self.run.nodes}
         self.testers = {tester.model.name: tester for tester in self.run.testers}
         self.run.boot()
