@@ -89,7 +89,7 @@ class OnDemand:
             return self._ask_aaa(entry, question, template, now)
         token = Token(entry.card, entry.admitted_boot, question.after)
         answer = self._answers.take(token, now) if question.after else None
-        if answer is None and ike_config.key_from_aaa(policy):
+        if answer is None and question.after:
             return self._refused(entry, question, template, "what AAA said of its key is gone", now)
         if answer is None and policy.address_allocation:
             return self._ask_aaa(entry, question, template, now)

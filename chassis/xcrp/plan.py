@@ -151,6 +151,8 @@ class Plan:
         assert gone.instance is not None
         _discard(self.tunnels_by_asp, gone.asp, number)
         self.sessions[gone.asp] -= 1
+        if not self.sessions[gone.asp]:
+            del self.sessions[gone.asp]
         for port in gone.local_ports:
             _discard(self.tunnels_by_port, port, number)
         peers = self.tunnels_by_peer.get(gone.outer, {})

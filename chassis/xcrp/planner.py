@@ -247,7 +247,9 @@ class _Planner:
             if isinstance(goes_on, str):
                 ended[number] = goes_on
             else:
-                plan.tunnels[number] = made[number] = goes_on
+                plan.tunnels[number] = goes_on
+                if goes_on is not instance or self._policies_touched or number not in before.tunnels:
+                    made[number] = goes_on
         self._limit(made)
         gone = before.tunnels.keys() - plan.tunnels.keys()
         self._leases(made)
@@ -297,18 +299,25 @@ class _Planner:
         gone."""
         plan, before, affected = self.plan, self.before, self.affected
         anew = affected.tunnels | more
-        # A profile may have any name, so what may be one of the tunnel's counts.
-        policies = bool(affected.ipsec_policies or affected.ipsec_proposals or affected.ike_proposals)
         redone = set()
         for name, number in plan.on_demand_by_name.items():
             tunnel, known = plan.config.tunnels[name], before.on_demand.get(number)
-            contexts = tunnel.interface_context in affected.contexts or tunnel.context in affected.contexts
-            if known is not None and not policies and not contexts and name not in anew:
+            inner = affected.contexts.get(tunnel.interface_context)
+            # A profile may have any name, so what may be one of the tunnel's counts.
+            may_use = self._policies_touched or (
+                inner is not None and (inner.exists_anew or inner.interfaces or inner.acls or inner.profiles)
+            )
+            if known is not None and not may_use and name not in anew:
                 plan.on_demand[number] = known
                 continue
             plan.on_demand[number] = self._tunnel(number, tunnel)
             redone.add(number)
         return frozenset((*redone, *(before.on_demand.keys() - plan.on_demand.keys())))
+
+    @property
+    def _policies_touched(self) -> bool:
+        """Whether an instance may need other records than before."""
+        return bool(self.affected.ipsec_policies or self.affected.ipsec_proposals)
 
     def _borrowers(self, context: str, lenders: set[str]) -> list[str]:
         """Return the multibind interfaces that borrow the address of one of these interfaces."""
