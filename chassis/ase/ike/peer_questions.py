@@ -7,6 +7,7 @@ ends it; repeated messages of the peer ask nothing more.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
@@ -19,6 +20,8 @@ from chassis.bus.messages import PeerAnswer, PeerDropped, PeerQuestion
 
 MAX_KEY_QUESTIONS: Final = 256
 """Open questions about keys (count): whoever claims an identity can make us ask, so a flood must not fill AAA."""
+MAX_KEY_QUESTIONS_PER_ADDRESS: Final = 32
+"""Of these, the ones about peers at one address, of which a NAT may have many (count)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,8 @@ class _Open:
     """A question without an answer."""
 
     session: Session
-    about_key: bool
+    key_from: int | None
+    """The peer's address if the question is about its key; None for one about its admission."""
 
 
 class PeerQuestions:
@@ -39,7 +43,8 @@ class PeerQuestions:
         self._open: dict[int, _Open] = {}
         self._number_of: dict[bytes, int] = {}
         """The open question of a session, by our SPI."""
-        self._key_questions = 0
+        self._key_questions: Counter[int] = Counter()
+        """Questions about keys by the peer's address."""
 
     def __len__(self) -> int:
         return len(self._open)
@@ -51,17 +56,18 @@ class PeerQuestions:
     def ask_key(self, session: Session, candidate: Connection, path: NetworkPath) -> int:
         """Ask for the preshared key of the peer that `candidate` expects; return the number of the question, 0 if
         too many are open."""
-        if self._key_questions >= MAX_KEY_QUESTIONS:
+        asked = self._key_questions
+        if asked.total() >= MAX_KEY_QUESTIONS or asked[path.remote] >= MAX_KEY_QUESTIONS_PER_ADDRESS:
             return 0
-        self._key_questions += 1
-        return self._ask(session, PeerQuestion(self._next(), "key", *_about(candidate, path)))
+        asked[path.remote] += 1
+        return self._ask(session, PeerQuestion(self._next(), "key", *_about(candidate, path)), path.remote)
 
     def ask_admission(
         self, session: Session, candidate: Connection, path: NetworkPath, after: int, wants_address: bool
     ) -> int:
         """Ask for the tunnel of an authenticated peer. `after` is the number of the question about its key."""
         about = _about(candidate, path)
-        return self._ask(session, PeerQuestion(self._next(), "admit", *about, after, wants_address))
+        return self._ask(session, PeerQuestion(self._next(), "admit", *about, after, wants_address), None)
 
     def close(self, number: int) -> Session | None:
         """Return the session that waits for the answer to a question, which is closed; None if there is none."""
@@ -69,7 +75,10 @@ class PeerQuestions:
         if found is None:
             return None
         del self._number_of[found.session.spi]
-        self._key_questions -= found.about_key
+        if found.key_from is not None:
+            self._key_questions[found.key_from] -= 1
+            if not self._key_questions[found.key_from]:
+                del self._key_questions[found.key_from]
         return found.session
 
     def drop(self, session: Session, reason: str) -> None:
@@ -83,8 +92,8 @@ class PeerQuestions:
         self._number += 1
         return self._number
 
-    def _ask(self, session: Session, question: PeerQuestion) -> int:
-        self._open[question.number] = _Open(session, question.step == "key")
+    def _ask(self, session: Session, question: PeerQuestion, key_from: int | None) -> int:
+        self._open[question.number] = _Open(session, key_from)
         self._number_of[session.spi] = question.number
         self._output(question)
         return question.number

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from chassis.ase.ike import peer_questions
 from chassis.ase.ike.engine import IkeEngine
 from chassis.ase.ike.identity import IkeIdentity
 from chassis.ase.ike.log import INFORMATIONAL
@@ -20,6 +21,7 @@ from chassis.ase.ike.payloads.v1 import MessageV1, NotifyV1
 from chassis.ase.ike.peer_questions import MAX_KEY_QUESTIONS
 from chassis.ase.ike_messages import IkePacket
 from chassis.bus.messages import PeerAnswer
+from tests.support.ike.mutation import mutations
 from tests.support.ike.on_demand import DialIn, Gateway, Offer, Script, peer
 from tests.support.ike.pair import CONTEXT, A, B, Ends, Version, first_message, other, proposal
 
@@ -360,3 +362,53 @@ def test_forged_first_messages_keep_little_and_make_no_instance(version: Version
     dial(rig, ends, 45)
     rig.run(45)
     assert manager.table.half_open == len(manager.questions) == 0
+
+
+@VERSIONS
+def test_too_many_questions_make_a_peer_ask_again(version: Version, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those about one address have a bound of their own, so that a site cannot shut out the others."""
+    monkeypatch.setattr(peer_questions, "MAX_KEY_QUESTIONS_PER_ADDRESS", 1)
+    ends = peer(identity=WEST, version=version, psk=KEY)
+    offer = Offer(version=version, aaa=True, psk=b"")
+    rig = DialIn([replace(ends, ready=False)], Gateway((offer,)), Script({WEST: KEY, "other.name": KEY}))
+    rig.script.silent = frozenset(("key",))
+    rig.configure(rig.a, replace(ends, identity_local="other.name").records())
+    assert rig.until(lambda: bool(rig.asked()), 1)
+    # A second peer behind the same address.
+    second = replace(ends, local=A + 16)
+    rig.nats = {A + 16: (A, 5000)}
+    end = rig.join(second)
+    rig.run(1)
+    assert len(rig.asked()) == 1
+    rig.answer(rig.asked()[0])
+    rig.script.silent = frozenset()
+    assert rig.until(lambda: rig.connected(end, second), 10)
+    assert len(rig.b.ike.ike_sa_manager.questions) == 0
+    # One elsewhere would not have waited.
+    rig.script.silent = frozenset(("key",))
+    rig.join(replace(ends, local=A + 32))
+    rig.join(replace(ends, local=A + 48))
+    rig.run(0.5)
+    assert len(rig.b.ike.ike_sa_manager.questions) == 2
+
+
+@VERSIONS
+@pytest.mark.parametrize("step", ["key", "admit"])
+def test_mutated_messages_while_a_peer_waits(version: Version, step: str) -> None:
+    ends = peer(identity=WEST, version=version, psk=KEY)
+    offer = Offer(version=version, aaa=True, psk=b"")
+    rig = DialIn([ends], Gateway((offer,)), Script({WEST: KEY}, silent=frozenset((step,))))
+    assert rig.until(lambda: bool(rig.asked(step)), 1)
+    rig.run(1)
+    corpus = [packet.data for packet in rig.a.sent]
+    for data in mutations(version, corpus, 1500):
+        rig.give(rig.b, IkePacket(CONTEXT, B, 500, A, 500, data))
+    assert len(rig.asked(step)) == 1 or version == 1, "another first message may be another peer's"
+    rig.script.silent = frozenset()
+    for question in rig.asked():
+        if question.step == step:
+            rig.answer(question)
+    dial(rig, ends, 15)
+    rig.run(60)
+    assert rig.connected(rig.a, ends)
+    assert len(rig.b.ike.ike_sa_manager.questions) == rig.b.ike.ike_sa_manager.table.half_open == 0

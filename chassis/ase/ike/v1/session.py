@@ -36,6 +36,8 @@ PHASE_1_EXCHANGES: Final[Mapping[int, type[Phase1Exchange]]] = MappingProxyType(
 
 MAX_HELD_MESSAGES: Final = 8
 """Messages of a peer that are kept until it is admitted (count): a quick mode for each of a few rules."""
+MAX_HELD_OCTETS: Final = 16_384
+"""Octets of these messages together."""
 
 
 class SessionV1(IsakmpSa):
@@ -157,10 +159,13 @@ class SessionV1(IsakmpSa):
 
     def _hold(self, message: IncomingMessage) -> None:
         """Keep a message under the keys until the peer is admitted; it repeats what is too much."""
+        held = self._held
+        if any(message.data == one.data for one in held):
+            return
+        octets = len(message.data) + sum([len(one.data) for one in held])
         encrypted = is_encrypted(message) and message.header.spi_r == self.phase1.cky_r
-        if encrypted and len(self._held) < MAX_HELD_MESSAGES:
-            if all(message.data != held.data for held in self._held):
-                self._held.append(message)
+        if encrypted and len(held) < MAX_HELD_MESSAGES and octets <= MAX_HELD_OCTETS:
+            held.append(message)
         else:
             self.host.count("unexpected messages")
 

@@ -455,19 +455,18 @@ class _IkeAuthResponder(_Authentication):
     def _needs_key(self, connection: Connection) -> bool:
         """Return whether AAA has the preshared key by which the peer or we authenticate."""
         auth = first_of_type(self._payloads, Auth)
-        by_key = auth is not None and auth.method == AuthMethod.SHARED_KEY
-        return connection.key_from_aaa and (by_key or connection.policy.authentication == "pre-shared-key")
+        if auth is None or not connection.key_from_aaa:
+            return False
+        return auth.method == AuthMethod.SHARED_KEY or connection.policy.authentication == "pre-shared-key"
 
     def _ask_key(self, candidate: Connection, identity: IdV2) -> None:
-        """Ask for the preshared key of the peer.
-
-        Raises:
-            NegotiationError: too many peers wait for theirs; this one may come again.
-        """
+        """Ask for the preshared key of the peer. If too many wait for theirs, its request is ignored: it comes
+        again."""
         sa = self._sa
         self._key_question = sa.host.ask_key(sa, candidate)
         if not self._key_question:
-            raise authentication_error_v2("too many peers wait for a key of AAA")
+            sa.host.count("messages dropped")
+            return
         sa.suspend(lambda answer, now: self._on_key(candidate, identity, answer, now))
 
     def _on_key(self, candidate: Connection, identity: IdV2, answer: PeerAnswer, now: float) -> None:
