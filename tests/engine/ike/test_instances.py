@@ -276,16 +276,20 @@ def test_many_come_and_go_and_nothing_grows(version: Version) -> None:
     rig = DialIn([peer(0x0A7F0001, "nobody", version=version)], Gateway((Offer(version=version),)))
     rig.mute(rig.a)
 
-    def wave(first: int, number: int) -> None:
+    def wave(first: int, number: int, *, taken_down: bool = False) -> None:
         peers = [
             peer(0x0A010000 + at, f"p{at}.branch.example", version=version) for at in range(first, first + number)
         ]
         ends = [rig.join(one) for one in peers]
         assert rig.until(lambda: all(one.up(each.tunnel) for one, each in zip(ends, peers, strict=True)), 20)
         rig.give(rig.b, PeerAlive(tuple(rig.peers.values())))
+        rig.script.refuses = "no more" if taken_down else ""
+        for number in list(rig.instances) if taken_down else ():
+            rig.take_down(number)
         for end, one in zip(ends, peers, strict=True):
             no_longer(rig, end, one)
-        rig.run(0.5)
+        rig.run(1.5)
+        rig.script.refuses = ""
         for end in ends:
             rig.leave(end)
         nothing_left(rig)
@@ -302,8 +306,9 @@ def test_many_come_and_go_and_nothing_grows(version: Version) -> None:
         rig.run(200)
 
     wave(0, 10)
+    wave(10, 10, taken_down=True)
     before = contained(rig.b.ike)
-    for turn in range(1, 11):
-        wave(10 * turn, 10)
+    for turn in range(2, 12):
+        wave(10 * turn, 10, taken_down=turn % 2 == 0)
     after = contained(rig.b.ike)
     assert after <= before

@@ -307,9 +307,12 @@ def test_a_slow_admission_loses_nothing_that_the_peer_sent_meanwhile(version: Ve
 def test_a_tunnel_that_is_not_the_peers_admits_nobody() -> None:
     ends = peer(identity=WEST)
     static = replace(other(peer(0x0A000021)), connection="responder-only", tunnel=9)
-    rig = DialIn([ends], Gateway((Offer(),), (static,)), Script(silent=frozenset(("admit",))))
-    for number in (9, 77):
-        assert rig.until(lambda number=number: len(rig.asked()) > (number == 77), 60)
+    offers = Offer(), Offer(51, "east.branch.example")
+    rig = DialIn([ends], Gateway(offers, (static,)), Script(silent=frozenset(("admit",))))
+    for turn, number in enumerate((9, 77, 88), 1):
+        assert rig.until(lambda turn=turn: len(rig.asked()) == turn, 60)
+        if number == 88:
+            rig.configure(rig.b, (offers[1].instance(88, rig.asked()[-1]),))
         rig.give(rig.b, PeerAnswer(rig.asked()[-1].number, tunnel=number))
         assert rig.b.says(f"tunnel {number} of {WEST} is not one of dial50")
         nothing_kept(rig)
