@@ -195,11 +195,9 @@ def _marks(config: Config) -> Callable[[Record], bool | None]:
     windows = {name: sa.replay_window for name, sa in config.manual_sas.items()}
 
     def marks(record: Record) -> bool | None:
-        if isinstance(record, records.OnDemandRecord) or (
-            isinstance(record, records.TunnelRecord) and record.instance is not None
-        ):
+        if isinstance(record, records.OnDemandRecord):
             return record.config.max_tunnels == most.get(record.config.name)
-        if isinstance(record, records.TunnelRecord):
+        if isinstance(record, records.TunnelRecord) and record.instance is None:
             return record.config.mtu == mtus.get(record.config.name)
         if isinstance(record, records.PolicyRecord) and isinstance(record.value, ManualSa):
             return record.value.replay_window == windows.get(record.value.name)
