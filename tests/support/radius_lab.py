@@ -95,7 +95,7 @@ server {name} {{
 _START = f"""\
 #!/bin/sh
 sed -i "s|@DIR@|$PWD|" radiusd.conf
-{PROGRAM} -f -l stdout -d $PWD -n radiusd > radius.log 2>&1 &
+{PROGRAM} -f -l stdout -d $PWD -n radiusd > radius.log 2>&1 & echo $! > radius.pid
 nft add table ip away
 nft add chain ip away in '{{ type filter hook input priority 0 ; }}'
 """
@@ -181,6 +181,12 @@ class Radius:
             f"; nft add rule ip away in ip daddr {address} udp dport {port} drop" for address in addresses
         )
         self._node.run(f"nft flush chain ip away in{rules}")
+
+    def restart(self) -> None:
+        """Read the users anew."""
+        gone = "while kill -0 $(cat radius.pid) 2> /dev/null; do sleep 0.02; done"
+        self._node.run(f"kill $(cat radius.pid); {gone}; ./start")
+        self._node.run('until grep -q "Ready to process requests" radius.log; do sleep 0.02; done')
 
     def books(self) -> list[dict[str, str]]:
         """The accounting requests that were written, each as names and values."""

@@ -255,7 +255,6 @@ class RemotePeer:
 
     def __init__(self, lab: LabClient, node: str) -> None:
         self.lab, self.node = lab, node
-        self._loaded: tuple[Caller, ...] = ()
 
     def attempt(self, command: str) -> tuple[int, str]:
         """A shell command in the node: its exit status and output."""
@@ -276,7 +275,6 @@ class RemotePeer:
 
     def load(self, *callers: Caller) -> None:
         """Give the daemon these connections and their keys, and no others."""
-        self._loaded = callers
         # A key is found by both identities.
         conf = swanctl_conf([one.conn for one in callers], {})
         secrets = "".join(
@@ -304,9 +302,8 @@ class RemotePeer:
 
     def reset(self) -> None:
         """End what stands."""
-        for one in self._loaded:
-            self.swanctl(f"--terminate --ike {one.conn.name} --force --timeout 5")
-        self._loaded = ()
+        for name in set(re.findall(r"^(\S+): #", self.swanctl("--list-sas")[1], re.MULTILINE)):
+            self.swanctl(f"--terminate --ike {name} --force --timeout 5")
 
     def ping(self, source: str, size: int = 100, count: int = 2) -> None:
         """Packets to the sink behind the hub and back."""

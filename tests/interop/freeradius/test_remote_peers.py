@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chassis.xcrp.session_store import SESSIONS
+from tests.support import ROOT
 from tests.support.charon import PROGRAM, require
+from tests.support.cli import CliRig
 from tests.support.freeradius import require_freeradius
 from tests.support.radius_lab import CLOSED, FIRST, SECOND, SPECIAL, Radius, aaa_node, asking_router
 from tests.support.remote_peers import ASSIGNED, FAR, Field, dialer, lab_text
@@ -146,3 +150,43 @@ def test_the_books_balance_whatever_becomes_of_the_controller(field: Field, radi
         assert entry["Framed-IP-Address"] == peer.assigned
         assert int(entry["Acct-Input-Packets"]) >= 2
         assert int(entry["Acct-Output-Octets"]) >= 200
+
+
+PAGE = ROOT / "docs" / "remote-peers.md"
+BLOCK = re.compile(r"^```(base|hub|sh|swanctl|users)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PROMPT = re.compile(r"^\[\w+\]hub(\([\w-]+\))?#")
+
+
+def test_the_page_leads_from_nothing_to_peers_of_both_kinds(field: Field, radius: Radius) -> None:
+    """Its lines are typed, its files are written and its commands run, in its order."""
+    far, aaa = field.far, field.peers["aaa"]
+    rig = CliRig(lambda command, arguments: field.lab.ask("hub", command, arguments))
+    said = ""
+    for kind, text in BLOCK.findall(PAGE.read_text()):
+        if kind == "base":
+            field.lab.apply("hub", text)
+            rig.start(named=True)
+            said = rig.type("terminal length 0\r")
+        elif kind == "swanctl":
+            far.run(f"printf %s {shlex.quote(text)} > swanctl.conf")
+        elif kind == "users":
+            aaa.run(f"printf %s {shlex.quote(text)} > users-at-0")
+            radius.restart()
+        elif kind == "sh":
+            for line in text.splitlines():
+                program, _, words = line.partition(" ")
+                file = " --file $PWD/swanctl.conf" if words == "--load-all" else ""
+                code, output = far.swanctl(f"{words}{file}") if program == "swanctl" else far.attempt(line)
+                assert code == 0, f"{line}: {output}\n{far.log()}"
+        else:
+            for line in text.splitlines():
+                prompt = PROMPT.match(line)
+                assert prompt is not None
+                assert said.rstrip().endswith(prompt[0]), (line, said[-200:])
+                answer = rig.type(f"{line.removeprefix(prompt[0])}\r")
+                assert "% " not in answer, (line, answer)
+                said += answer
+    assert "Down (no peer)" in said
+    assert field.hub.instances().keys() == {"lyon.branch.example", "anna.staff.example"}
+    for shown in ("lyon.branch.example", "anna.staff.example", "10.2.6.1/32", "10.50.1.1"):
+        assert shown in said
