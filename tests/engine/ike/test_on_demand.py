@@ -21,6 +21,7 @@ from chassis.ase.ike.payloads.v1 import MessageV1, NotifyV1
 from chassis.ase.ike.peer_questions import MAX_KEY_QUESTIONS
 from chassis.ase.ike_messages import IkePacket
 from chassis.bus.messages import PeerAnswer
+from tests.support.ike.authentication import store
 from tests.support.ike.mutation import mutations
 from tests.support.ike.on_demand import DialIn, Gateway, Offer, Script, peer
 from tests.support.ike.pair import CONTEXT, A, B, Ends, Version, first_message, other, proposal
@@ -275,6 +276,42 @@ def test_keys_are_in_no_log_and_no_repr(version: Version) -> None:
     assert states[0].psk == KEY
     assert KEY.decode() not in shown
     assert KEY.hex() not in shown
+
+
+# --- certificates ---
+
+
+def with_certificate(version: Version, of: str, *, validate: bool, expects: str = "*.example") -> DialIn:
+    """A peer that calls itself a.example and has a trusted certificate of a name."""
+    ends = peer(identity="a.example", version=version, authentication="rsa-signature", psk=b"",
+        identity_remote="b.example", certificates=store(of))  # fmt: skip
+    offer = Offer(
+        version=version, remote_id=expects, authentication="rsa-signature", psk=b"", validate=validate,
+        identity_local="b.example", certificates=store("b.example"),
+    )  # fmt: skip
+    rig = DialIn([ends], Gateway((offer,)))
+    rig.until(lambda: rig.connected(rig.a, ends), 3)
+    return rig
+
+
+@VERSIONS
+@pytest.mark.parametrize("expects", ["a.example", "*.example", ""])
+@pytest.mark.parametrize("validate", [False, True])
+def test_a_peer_authenticates_by_its_certificate(version: Version, expects: str, validate: bool) -> None:
+    rig = with_certificate(version, "a.example", validate=validate, expects=expects)
+    assert rig.peers == {"a.example": 1000}, rig.b.texts()
+    assert rig.b.up(1000)
+    assert errors(rig) == []
+
+
+@VERSIONS
+def test_the_certificate_must_say_who_the_peer_says_it_is(version: Version) -> None:
+    """Where the policy validates: what is compared is the claimed identity, not the partial one."""
+    rig = with_certificate(version, "mallory.example", validate=True)
+    assert not rig.asked()
+    assert not rig.b.standing
+    rig = with_certificate(version, "mallory.example", validate=False)
+    assert rig.peers == {"a.example": 1000}, "the operator's choice (guide 6.4.1)"
 
 
 # --- admission ---

@@ -8,7 +8,15 @@ from typing import Any, Literal
 
 from chassis.ase.ike_messages import IkePacket, PeerUsesSa
 from chassis.bus.messages import PeerAnswer, PeerDropped, PeerQuestion
-from chassis.bus.records import ContextRecord, Instance, OnDemandRecord, PolicyRecord, Record, TunnelRecord
+from chassis.bus.records import (
+    CertificateRecord,
+    ContextRecord,
+    Instance,
+    OnDemandRecord,
+    PolicyRecord,
+    Record,
+    TunnelRecord,
+)
 from chassis.model.acl import Acl, AclRule
 from chassis.model.ike import IkePolicy, IkeProposal, PreSharedKey
 from chassis.model.ipsec import IpsecPolicy, IpsecProposal, TunnelEntry
@@ -57,6 +65,8 @@ class Offer:
     rules: tuple[tuple[AclRule, ...], ...] = ((),)
     keepalive: bool = False
     local: int = B
+    validate: bool = False
+    certificates: tuple[CertificateRecord, ...] = ()
 
     @property
     def name(self) -> str:
@@ -84,12 +94,14 @@ class Offer:
                     identity_remote=named(self.identity_remote),
                     mode=self.mode,
                     authentication=self.authentication,
+                    validate_certificate_identity=self.validate,
                     address_allocation=self.addresses,
                     lifetime=self.lifetime,
                     proposals=references(proposals),
                     pre_shared_key=key,
                 ),
             ),
+            *self.certificates,
             PolicyRecord(0, IpsecPolicy(name=f"ipsec{self.number}", proposals=references(self.suites))),
             *(PolicyRecord(0, one) for one in proposals),
             *(PolicyRecord(0, one) for one in self.suites),
