@@ -10,7 +10,7 @@ from typing import Final
 
 from chassis.bus.engine import Output, Persist
 from chassis.xcrp import hardware_alarms, tunnel_alarms
-from chassis.xcrp.alarms import ALARMS_FILE, CLEARED, Alarm, AlarmKey, AlarmTable, read_file
+from chassis.xcrp.alarms import ALARMS_FILE, Alarm, AlarmKey, AlarmTable, read_file
 from chassis.xcrp.certificate_alarms import CertificateAlarms
 from chassis.xcrp.hardware_alarms import HardwareAlarms
 from chassis.xcrp.log import LogEntry
@@ -75,7 +75,6 @@ class AlarmWatch:
         if first or hardware or now >= self._hardware.due:
             found = self._hardware.find(self.table.standing, now)
             told += self._replace(hardware_alarms.KINDS, found, now)
-            self._hardware.ended |= {one.place: now for one in told if one.severity == CLEARED}
             touched |= self._tunnels.excused
         told += self._check_tunnels(touched, now)
         if now >= self._certificates.due:

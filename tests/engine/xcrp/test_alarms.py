@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from chassis.bus.engine import ToController
-from chassis.bus.messages import TunnelEvent
+from chassis.bus.messages import LogRecord, TunnelEvent
 from chassis.net.address import parse_address
+from chassis.xcrp.alarms import Alarm, AlarmTable
 from chassis.xcrp.hardware_alarms import CARRIER_TIME, START_TIME
+from chassis.xcrp.log import LogEntry
 from chassis.xcrp.show_hardware import MAX_ALARMS
 from chassis.xcrp.tunnel_alarms import RETURN_TIME
 from tests.support.cli_node import run
@@ -363,6 +365,34 @@ def test_a_file_that_cannot_be_read_says_nothing(data: bytes) -> None:
     assert told(node) == ["asp 2/1 aseAsp1Down major"]
     restart(node)
     assert told(node) == ["asp 2/1 aseAsp1Down major"]
+
+
+def test_the_log_alone_says_what_stands() -> None:
+    node = negotiated()
+    report(node, False, "deleted by the peer")
+    node.run(0.2)
+    rows = node.ask("alarms")["alarms"]
+    del node.state["alarms.json"]
+    restart(node)
+    assert node.ask("alarms")["alarms"] == rows
+    assert told(node) == [f"tunnel T {DOWN} major"]
+
+
+def test_lines_of_the_log_that_the_file_counts_do_not_count_again() -> None:
+    def entry(number: int, state: str) -> LogEntry:
+        alarm = Alarm(state, "asp 2/1", "aseAsp1Down", "died")
+        return LogEntry(
+            number, 50.0, LogRecord(50.0, alarm.logged_as, "alarm", "", alarm.line, dict(alarm.values))
+        )
+
+    table = AlarmTable()
+    # That it was cleared, record 8, is no longer in the log.
+    table.restore([], 9, [entry(7, "major")])
+    assert table.standing == {}
+    table.restore([], 9, [entry(7, "major"), entry(10, "major")])
+    assert [(one.alarm.text, one.raised) for one in table.standing.values()] == [("died", 50.0)]
+    table.restore([], 10, [entry(10, "major"), entry(11, "cleared")])
+    assert table.standing == {}
 
 
 def test_a_full_disk_only_puts_off_the_file() -> None:
