@@ -6,9 +6,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from chassis.ase.ike.v1 import phase1_exchange
+from chassis.ase.ike.v2 import ike_auth
 from chassis.sim.ike_process_model import WALL
 from tests.support.authority import Authority
 from tests.support.cli import CliRig
@@ -55,6 +58,11 @@ class Routers:
 
     def log(self, router: str) -> list[str]:
         return [record["text"] for record in self.shell.ask(router, "log", {})["records"]]
+
+    def spis(self) -> set[int]:
+        """The SPIs of the tunnel's SAs at router a."""
+        (tunnel,) = self.shell.ask("a", "status", {})["tunnels"]
+        return {sa["spi"] for sa in tunnel["sas"]}
 
     def up(self) -> bool:
         return self.shell.tunnels_up()
@@ -107,6 +115,39 @@ def test_a_new_certificate_is_shown_in_the_next_negotiation_and_judged_there(rou
         routers.refuses("b", why)
         routers.own("a", good)
         routers.shell.wait_until(routers.up, within=120.0)
+
+
+@pytest.mark.behaviour("B-062")
+def test_signatures_are_made_while_a_tunnel_is_set_up_and_at_no_other_time(
+    routers: Routers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[str] = []
+
+    def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            used.append(name)
+            return function(*arguments)
+
+        return call
+
+    for name in ("rsa_auth", "rsa_verify", "digital_auth", "digital_verify"):
+        monkeypatch.setattr(ike_auth, name, counted(name, getattr(ike_auth, name)))
+    for name in ("v1_sign", "v1_verify"):
+        monkeypatch.setattr(phase1_exchange, name, counted(name, getattr(phase1_exchange, name)))
+    shell = routers.shell
+    shell.send(200)
+    spis = routers.spis()
+    shell.ask("a", "rekey", {"tunnel": TUNNEL})
+    shell.wait_until(lambda: routers.spis().isdisjoint(spis))
+    shell.send(200)
+    assert {name: (flow["received"], flow["lost"]) for name, flow in shell.flows().items()} == {
+        "forward": (400, 0),
+        "reverse": (400, 0),
+    }
+    assert used == []
+    routers.clear()
+    shell.wait_until(lambda: used and routers.up())
+    assert len(used) == 4
 
 
 @pytest.mark.behaviour("B-060")
