@@ -200,6 +200,8 @@ class DataPath:
         out: list[Output] = []
         if result.drops.counts:
             out += host.count_drops(result.drops, now)
+            if result.drops.unknown is not None:
+                out += host.on_unknown_sa(batch.context, result.drops.unknown, now)
         for group in result.groups:
             number, lengths = group.tunnel, group.lengths
             state = self._tunnels.local[number]

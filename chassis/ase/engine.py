@@ -30,8 +30,9 @@ from chassis.ase.ike_messages import (
     SaExpire,
     SaInstall,
     SaUpdateAddress,
+    UnknownSpi,
 )
-from chassis.ase.ipsec.causes import Drops, Notice, NoticeKind
+from chassis.ase.ipsec.causes import Drops, Notice, NoticeKind, UnknownSa
 from chassis.ase.ipsec.decapsulate import Decapsulator
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.state import OtherStateFiles, SaStateFile, StateError, octets_for
@@ -43,7 +44,7 @@ from chassis.bus import requests
 from chassis.bus.batch import Batch, Step
 from chassis.bus.card import CardBase
 from chassis.bus.counters import Counters
-from chassis.bus.engine import Output, ToController
+from chassis.bus.engine import Output, ToController, ToIke
 from chassis.bus.messages import (
     Attributes,
     Heartbeat,
@@ -62,11 +63,22 @@ from chassis.bus.records import AspRateRecord, TunnelRecord
 from chassis.bus.replication import RecordChange
 from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.tables import ForwardingTables
+from chassis.net.ipv4 import PROTOCOL_AH, PROTOCOL_ESP
+from chassis.net.rate import TokenBucket
+from chassis.net.udp import IKE_PORT, NAT_PORT
 
 FACILITY = "ase"
 
 EVICTED = "selector flows shed"
 """Counter of cached flows that were removed to make room for others."""
+
+UNKNOWN_SA_RATE = 10.0
+"""Packets for SAs that are not here of which IKE is told (1/s)."""
+UNKNOWN_SA_BURST = 20
+"""Such packets at once (count)."""
+
+IKE_PROTOCOLS = {PROTOCOL_AH: 2, PROTOCOL_ESP: 3}
+"""IKE's numbers of AH and ESP (RFC 7296 3.3.1, RFC 2407 4.4.1)."""
 
 _CHUNK = 1 << 16
 
@@ -119,6 +131,7 @@ class AspEngine(CardBase):
         self.tables = ForwardingTables(card, self.up, _no_port, self.counters)
         self._counts = AspCounters(self.counters)
         self._log = DropLog(card, self.tunnels.name_of)
+        self._unknown_budget = TokenBucket(UNKNOWN_SA_RATE, UNKNOWN_SA_BURST)
         self.datapath = DataPath(self, self.sadb, self.tunnels, self.tables, self._counts, random, self.counters)
         self.negotiated = NegotiatedSas(self.sadb, self.tunnels)
         self.sa_statistics = SaStatistics(self.sadb, self.tunnels, self._counts)
@@ -398,6 +411,15 @@ class AspEngine(CardBase):
         for cause, count in drops.counts.items():
             self.drop(cause, count)
         return _records(self._log.log(drops, now))
+
+    def on_unknown_sa(self, context: int, packet: UnknownSa, now: float) -> list[Output]:
+        """Tell IKE of a packet for an SA that is not here: its peer may not know that an ASP lost its SAs."""
+        if self.fenced or not self._unknown_budget.consume(now) or not self.ike.has_peers:
+            return []
+        number = IKE_PROTOCOLS[packet.protocol]
+        ports = (NAT_PORT, packet.udp_port) if packet.udp_port else (IKE_PORT, IKE_PORT)
+        unknown = UnknownSpi(context, packet.destination, ports[0], packet.source, ports[1], number, packet.spi)
+        return [ToIke(unknown)]
 
     def on_sa_notice(self, notices: tuple[Notice, ...], now: float) -> list[Output]:
         """Request a lease from the controller, report an exhausted SA, or pass on the notice of a

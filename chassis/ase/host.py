@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from chassis.ase.ipsec.causes import Drops, Notice
+from chassis.ase.ipsec.causes import Drops, Notice, UnknownSa
 from chassis.ase.ipsec.decapsulate import Decapsulator
 from chassis.bus.batch import Batch
 from chassis.bus.engine import Output
@@ -34,6 +34,9 @@ class DataPathHost(Protocol):
 
     def on_sa_notice(self, notices: tuple[Notice, ...], now: float) -> list[Output]:
         """An SA has reached a limit of sequence numbers or octets."""
+
+    def on_unknown_sa(self, context: int, packet: UnknownSa, now: float) -> list[Output]:
+        """A packet arrived in a context for an SA that is not here."""
 
     def on_acquire(self, tunnel: int, entries: tuple[int, ...], now: float) -> list[Output]:
         """Packets matched SPD entries of a tunnel that have no SA."""

@@ -104,6 +104,11 @@ class IkeClient:
                 delete.append(key)
         return _configure(put, delete)
 
+    @property
+    def has_peers(self) -> bool:
+        """Whether IKE runs and has peers that it knows, or an on-demand tunnel."""
+        return self.connected and any(key[0] in (TunnelRecord.TYPE, OnDemandRecord.TYPE) for key in self._held)
+
     def on_stall(self, seconds: float) -> None:
         """Allow for a stall (s) of this process: it has not read heartbeats that IKE sent meanwhile."""
         self._last_heartbeat += seconds

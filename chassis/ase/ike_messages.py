@@ -86,6 +86,21 @@ class NatMappingChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class UnknownSpi:
+    """A packet came for an SA that is not here. Addresses and ports are as in `IkePacket`, those by which IKE
+    reaches its sender. `protocol` is 2 for AH and 3 for ESP. Of many such packets IKE is told of some.
+    """
+
+    context: int
+    local: int
+    local_port: int
+    remote: int
+    remote_port: int
+    protocol: int
+    spi: int
+
+
+@dataclass(frozen=True, slots=True)
 class Acquire:
     """A packet matched a policy entry that has no SA. Sent at most once a second for each entry.
 
@@ -234,6 +249,7 @@ ToIke = (
     | PeerUsesSa
     | PeerAlive
     | NatMappingChanged
+    | UnknownSpi
     | Acquire
     | IkeRequest
     | PeerAnswer

@@ -37,6 +37,7 @@ from chassis.ase.ike_messages import (
     MessageDropped,
     PeerAlive,
     ToIke,
+    UnknownSpi,
 )
 from chassis.bus.codec import MAX_MESSAGE, carrier
 from chassis.bus.environment import Environment
@@ -52,7 +53,8 @@ READ_SIZE: Final = 1 << 18
 """Octets read at once."""
 
 DROPPABLE: Final = {
-    kind.__name__ for kind in (IkeHeartbeat, IkeLog, IkePacket, IkeReply, IkeRequest, Acquire, PeerAlive)
+    kind.__name__
+    for kind in (IkeHeartbeat, IkeLog, IkePacket, IkeReply, IkeRequest, Acquire, PeerAlive, UnknownSpi)
 }
 """Messages that may be dropped: they are repeated, or only operators need them."""
 

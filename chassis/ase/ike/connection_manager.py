@@ -397,6 +397,15 @@ class ConnectionManager:
             if session is not None and (session is state.session or session.orphaned):
                 self._manager.run(session, session.on_inbound_traffic, now)
 
+    def on_invalid_spi(self, path: NetworkPath, version: int, spi: bytes, now: float) -> None:
+        """Somebody says in the name of a peer that it has no SA with this SPI: tell the IKE SAs with the peer."""
+        group = self._manager.group(path.context, path.local, path.remote, version)
+        for connection in group.members if group is not None else ():
+            state = self.by_tunnel.get(connection.tunnel)
+            session = state.session if state is not None else None
+            if session is not None and session.established and not session.closed:
+                self._manager.run(session, session.on_invalid_spi, spi, now)
+
     def on_acquire(self, tunnel: int, number: int, now: float) -> None:
         """Negotiate a CHILD SA for a packet that has none; `number` is that of its policy entry."""
         state = self.by_tunnel.get(tunnel)

@@ -19,6 +19,7 @@ from chassis.ase.ike.connections import Connections
 from chassis.ase.ike.host import IkeSettings, NetworkPath, Session, read_settings
 from chassis.ase.ike.ike_sa_manager import IkeSaManager
 from chassis.ase.ike.receiver import IkeReceiver, Respond
+from chassis.ase.ike.unknown_spi import UnknownSpis
 from chassis.ase.ike.v1.session import SessionV1
 from chassis.ase.ike.v2.session import SessionV2
 from chassis.ase.ike_messages import (
@@ -36,6 +37,7 @@ from chassis.ase.ike_messages import (
     SaUpdateAddress,
     ToIke,
     UdpEncapsulation,
+    UnknownSpi,
 )
 from chassis.bus.arguments import fault
 from chassis.bus.messages import Attributes, PeerAnswer
@@ -71,7 +73,8 @@ class IkeEngine:
         self.ike_sa_manager = IkeSaManager(asp, random, settings or IkeSettings(), self._connections)
         self.connection_manager = ConnectionManager(self.ike_sa_manager, INITIATE)
         self.ike_sa_manager.reports = self.connection_manager
-        self._receiver = IkeReceiver(self.ike_sa_manager, RESPOND, random)
+        self._receiver = IkeReceiver(self.ike_sa_manager, RESPOND, random, self.connection_manager.on_invalid_spi)
+        self._unknown_spis = UnknownSpis(self.ike_sa_manager)
         self._parts: list[Configure] = []
         """Messages of a change whose last message has not been received yet."""
         self._alive_at = -inf
@@ -107,6 +110,8 @@ class IkeEngine:
         elif isinstance(message, PeerAlive):
             for tunnel in message.tunnels:
                 self.connection_manager.on_peer_alive(tunnel, now)
+        elif isinstance(message, UnknownSpi):
+            self._unknown_spis.answer(message, now)
         elif isinstance(message, PeerAnswer):
             session = self.ike_sa_manager.questions.close(message.number)
             if session is not None:

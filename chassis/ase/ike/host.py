@@ -137,6 +137,9 @@ class Session(Protocol):
     def on_inbound_traffic(self, now: float) -> None:
         """Restart dead peer detection: a CHILD SA received packets of the peer."""
 
+    def on_invalid_spi(self, spi: bytes, now: float) -> None:
+        """Somebody says in clear that the peer has no SA with this SPI. If it is ours, look after the peer."""
+
     def on_peer_answer(self, answer: PeerAnswer, now: float) -> None:
         """Go on with the controller's answer to the question that this session asked last."""
 

@@ -30,6 +30,7 @@ from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV1, NotifyT
 from chassis.ase.ike.payloads.v1 import MessageV1
 from chassis.ase.ike.payloads.v2 import MessageV2
 from chassis.ase.ike.payloads.v2_payloads import NonceV2, NotifyV2
+from chassis.ase.ike.unknown_spi import read_invalid_spi
 from chassis.ase.ike_messages import IkePacket
 from chassis.net.address import format_address
 from chassis.net.rate import TokenBucket
@@ -152,6 +153,9 @@ def error_message_v2(header: Header, notify: int, data: bytes, size: int) -> byt
 Respond = Callable[[IkeHost, NetworkPath, Header], Session]
 """Makes the responder's session for the first message of a peer."""
 
+OnInvalidSpi = Callable[[NetworkPath, int, bytes, float], None]
+"""Takes the path and the version of IKE of a message that says that nobody has this SPI."""
+
 NO_SPI: Final = bytes(8)
 """The responder's SPI in the first message (RFC 7296 3.1)."""
 
@@ -182,9 +186,15 @@ class IkeReceiver:
     """Handles received datagrams."""
 
     def __init__(
-        self, manager: IkeSaManager, respond: Mapping[int, Respond], random: Callable[[int], bytes]
+        self,
+        manager: IkeSaManager,
+        respond: Mapping[int, Respond],
+        random: Callable[[int], bytes],
+        on_invalid_spi: OnInvalidSpi,
     ) -> None:
-        """`respond` makes a responder's session, by IKE version. `random(n)` returns n unpredictable octets."""
+        """`respond` makes a responder's session, by IKE version. `random(n)` returns n unpredictable octets.
+        `on_invalid_spi` takes what a peer says of an SPI of ours, in clear."""
+        self._on_invalid_spi = on_invalid_spi
         self._manager = manager
         self._respond = respond
         self._random = random
@@ -238,6 +248,8 @@ class IkeReceiver:
     def _respond_v1(self, data: bytes, header: Header, path: NetworkPath, now: float) -> Session | None:
         """Return a new responder's session; None if the message does not start one or is refused."""
         manager = self._manager
+        if self._takes_invalid_spi(data, header, path, now):
+            return None
         opens = header.exchange in (ExchangeType.MAIN_MODE, ExchangeType.AGGRESSIVE_MODE)
         if header.spi_r != NO_SPI or not opens:
             manager.count("unknown SPI")
@@ -263,6 +275,8 @@ class IkeReceiver:
     def _respond_v2(self, data: bytes, header: Header, path: NetworkPath, now: float) -> Session | None:
         """As `_respond_v1`, for IKEv2."""
         manager = self._manager
+        if self._takes_invalid_spi(data, header, path, now):
+            return None
         if header.is_response:
             manager.count("unknown SPI")
             return None
@@ -287,6 +301,18 @@ class IkeReceiver:
         session.receives = asked
         manager.table.add_responder(session, path, _init_mark(header, data), now)
         return session
+
+    def _takes_invalid_spi(self, data: bytes, header: Header, path: NetworkPath, now: float) -> bool:
+        """Return whether a message says that nobody has an SPI of ours; it has no answer (RFC 7296 1.5)."""
+        if header.exchange not in (ExchangeType.INFORMATIONAL, ExchangeType.INFORMATIONAL_V1):
+            return False
+        spi = read_invalid_spi(data, header)
+        if not spi:
+            return False
+        self._manager.count("invalid SPI notified")
+        if self._error_budget.consume(now):
+            self._on_invalid_spi(path, header.major, spi, now)
+        return True
 
     def _answers(self, group: ConnectionGroup | None, path: NetworkPath, version: int) -> bool:
         """Return whether a tunnel with this peer, or an on-demand tunnel of the local address, responds."""

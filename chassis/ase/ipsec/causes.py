@@ -74,12 +74,28 @@ class DropSample:
     tunnel: int = 0
 
 
-class Drops:
-    """Drops of one batch: number of packets by cause, and a sample of the first packet of each cause."""
+@dataclass(frozen=True, slots=True)
+class UnknownSa:
+    """A packet for an SA that is not here: addresses, protocol (AH or ESP), SPI, and the UDP port that it came
+    from (RFC 3948), 0 without UDP."""
 
-    __slots__ = ("counts", "samples")
+    source: int
+    destination: int
+    protocol: int
+    spi: int
+    udp_port: int
+
+
+class Drops:
+    """Drops of one batch: number of packets by cause, and a sample of the first packet of each cause.
+
+    `unknown` is the first packet for an SA that is not here.
+    """
+
+    __slots__ = ("counts", "samples", "unknown")
 
     def __init__(self) -> None:
+        self.unknown: UnknownSa | None = None
         self.counts: dict[IpsecDropCause, int] = {}
         self.samples: dict[IpsecDropCause, DropSample] = {}
 

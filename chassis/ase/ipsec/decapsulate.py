@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from chassis.ase.ipsec.ah import AhReceiver
-from chassis.ase.ipsec.causes import Drops, IpsecDropCause, add_count
+from chassis.ase.ipsec.causes import Drops, IpsecDropCause, UnknownSa, add_count
 from chassis.ase.ipsec.esp import DropItem, EspReceiver, Item, Span
 from chassis.ase.ipsec.gcm import GcmReceiver
 from chassis.ase.ipsec.ipcomp import decompress
@@ -401,6 +401,9 @@ def _items_by_sa(
                 add = pending.setdefault(decapsulator, []).append
         if add is None:
             drops.add(IpsecDropCause.NO_INBOUND_SA, spi, source, number)
+            if drops.unknown is None:
+                udp_port = _PORT(view, at - UDP_HEADER_LENGTH)[0] if view[start + 9] == PROTOCOL_UDP else 0
+                drops.unknown = UnknownSa(source, destination, protocol, spi, udp_port)
         else:
             add((index, start, at, end, service, number))
     return pending

@@ -18,6 +18,7 @@ from chassis.ase.ike_messages import (
     SaExpire,
     SaUpdateAddress,
     UdpEncapsulation,
+    UnknownSpi,
 )
 from chassis.bus.batch import Batch, Step
 from chassis.bus.messages import Reply, Request, SaEvent, TunnelEvent
@@ -36,7 +37,7 @@ from tests.support.asp import (
     records,
     udp_packet,
 )
-from tests.support.asp_negotiated import A, B, Side, encapsulated, install, join, sides, static
+from tests.support.asp_negotiated import OUTER, A, B, Side, encapsulated, install, join, sides, static
 
 PACKETS = [udp_packet(number=number, size=100 + number) for number in range(6)]
 ECO = [udp_packet("52.0.0.1", "62.0.0.1", number=number) for number in range(6)]
@@ -545,3 +546,30 @@ def test_batches_are_opened_together_whatever_carries_them() -> None:
     out = right.open(batch_of(both, Step.DECAPSULATE))
     assert sum(len(batch.lengths) for _, batch in out) == 12
     assert right.drops() == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "port", "protocol"), [("esp", 0, 3), ("ah", 0, 2), ("bundle", 0, 2), ("esp", 1025, 3)]
+)
+def test_ike_hears_of_packets_for_sas_that_are_not_here(kind: str, port: int, protocol: int) -> None:
+    left, right = sides()
+    left.ike(install(CIRCUIT, 1, kind=kind, encapsulation=encapsulated(B) if port else ()))
+    batch = sealed(left)
+    body, at = bytearray(batch.body), 0
+    for length in batch.lengths if port else ():
+        body[at + 34 : at + 36] = port.to_bytes(2, "big")
+        at += length
+    assert right.open(replace(batch, body=body)) == []
+    outbound = install(CIRCUIT, 1, kind=kind).outbound
+    spi = outbound.ah_spi if protocol == 2 else outbound.esp_spi
+    assert spi
+    (told,) = right.told(UnknownSpi)
+    assert told == UnknownSpi(OUTER, B, 4500 if port else 500, A, port or 500, protocol, spi)
+    # Of a flood it hears little.
+    for _ in range(200):
+        right.open(replace(batch, body=bytearray(body)))
+    assert len(right.told(UnknownSpi)) == 19
+    # A router without negotiated peers says nothing.
+    manual = Side(records(there=True))
+    manual.open(replace(batch, body=bytearray(body)))
+    assert manual.told(UnknownSpi) == []

@@ -279,6 +279,7 @@ class IsakmpSa(Session):
         """When a replaced SA is deleted, or an orphaned one loses its keys."""
         self._nat_keepalive_at = inf
         self.detector: DpdState | None = None
+        self.invalid_spi_until = -inf
         self.peer_dpd_sequence: int | None = None
         """Sequence number of the peer's last R-U-THERE."""
         self.ids_evicted = False

@@ -359,6 +359,16 @@ class SessionV1(IsakmpSa):
         self.on_inbound_traffic(now)
         self.quick_modes.on_peer_uses_sa(serial, now)
 
+    def on_invalid_spi(self, spi: bytes, now: float) -> None:
+        """If dead peer detection is on, send the next probe now, at most once per interval."""
+        detector = self.detector
+        if detector is None or not any(spi in child.spis_out.values() for child in self.child_sas.all):
+            return
+        self.host.count("cleartext errors")
+        if now >= self.invalid_spi_until:
+            self.invalid_spi_until = now + detector.interval
+            detector.due = min(detector.due, now)
+
     def on_configuration(self, connection: Connection, now: float) -> None:
         self.connection = connection
         self.quick_modes.on_configured(connection, now)

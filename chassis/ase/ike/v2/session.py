@@ -187,6 +187,10 @@ class SessionV2(IkeSa):
             self.last_cleartext_error = now
             self.last_received = min(self.last_received, now - interval)
 
+    def on_invalid_spi(self, spi: bytes, now: float) -> None:
+        if any(spi in child.spis_out.values() for child in self.child_sas.by_serial.values()):
+            self._on_cleartext_error(now)
+
     def _on_ike_sa_init(self, message: MessageV2, data: bytes, path: NetworkPath, now: float) -> None:
         """Handle an IKE_SA_INIT message. A repeated request gets the stored response; anything else is dropped
         once keys exist."""
