@@ -92,15 +92,20 @@ class Admission:
             return self._reconcile_deadline
         if any(entry.state in PENDING_STATES for entry in self._node.cards.values()):
             return -inf
-        return self._node.heartbeats.next_timer()
+        return min(self._node.heartbeats.next_timer(), self._node.refill_at)
 
     def on_stall(self, seconds: float) -> None:
         """The controller could not run for `seconds`, in which no card could report what it holds."""
         self._reconcile_deadline += seconds
 
     def on_timer(self, now: float) -> list[Output]:
-        """End the reconcile window where it is time."""
-        return self.end_reconcile(now) if now >= self._reconcile_deadline else []
+        """End the reconcile window, or give room that is left to tunnels that found none, where it is time."""
+        if now >= self._reconcile_deadline:
+            return self.end_reconcile(now)
+        if not self._state.reconciled or now < self._node.refill_at:
+            return []
+        lines = self._reports.process_gathered(now) + self._node.take_over(now)
+        return self._state.publish() + self._state.events(lines, now)
 
     def check_heartbeats(self, now: float) -> list[Output]:
         """Act on cards that missed their heartbeats, or stayed hung."""

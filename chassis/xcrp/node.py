@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from math import inf
 
 from chassis.bus import records as bus
 from chassis.bus.engine import Output, ToCard
@@ -28,6 +29,9 @@ from chassis.xcrp.sas import SaTable
 from chassis.xcrp.selector_routes import SelectorRoutes
 from chassis.xcrp.settings import ControllerSettings
 from chassis.xcrp.tunnels import ControllerTunnel
+
+REFILL_DELAY = 1.0
+"""Time (s) until room that peers leave is given to tunnels that found none: thousands may leave together."""
 
 MAX_NAMED_TUNNELS = 8
 """Most tunnels that the history names for one cause (count); of more it gives the number."""
@@ -91,6 +95,8 @@ class NodeState:
         """Instances of an earlier controller that ASPs hold: whoever acts on that takes them out."""
         self._held: dict[int, bus.TunnelRecord] = {}
         """Instances that ASPs hold from the controller before, until the next plan."""
+        self.refill_at = inf
+        """When tunnels that found no room get the room that is left since then (s)."""
 
     # what is asked
 
@@ -257,7 +263,9 @@ class NodeState:
         return bool(self._takeovers(self.configured)[1])
 
     def take_over(self, now: float) -> list[str]:
-        """Let the spares that are ready take the places of ASPs that have failed. Return history lines."""
+        """Let the spares that are ready take the places of ASPs that have failed, and tunnels the room that is
+        left. Return history lines."""
+        self.refill_at = inf
         return self._put_into_force(self.configured, set(), now)
 
     def _takeovers(self, config: Config) -> tuple[spares.Seats, spares.Takeovers]:
@@ -394,6 +402,8 @@ class NodeState:
                 self._peer_routes.pop((gone.outer, gone.remote), None)
             ended.append(EndedInstance(gone, reason))
         self.ended += ended
+        if ended and self.plan.surplus:
+            self.refill_at = min(self.refill_at, now + REFILL_DELAY)
         return instance_plans.ended_lines(ended) + self._on_tunnels_changed([], keys, now)
 
     def end_instances_of(self, asp: str, reason: str, now: float) -> list[str]:

@@ -12,6 +12,7 @@ from chassis.xcrp.capacity import Capacity, surplus
 from chassis.xcrp.configuration import check
 from chassis.xcrp.placement import place
 from chassis.xcrp.settings import ControllerSettings
+from tests.support.on_demand import hub
 from tests.support.xcrp import Node
 
 SHARED = """\
@@ -177,3 +178,21 @@ def test_a_capacity_above_the_real_one_is_no_setting(value: object) -> None:
     settings, problems = ControllerSettings.read({"card-capacity": value})
     assert settings.capacity == Capacity()
     assert [problem.split(":")[0] for problem in problems] == ["setting card-capacity"]
+
+
+def test_room_that_a_peer_leaves_is_for_a_tunnel_that_found_none() -> None:
+    made = hub(**{"card-capacity": 2})
+    numbers = [made.admit(f"{at}.example", f"50.0.0.{at}") for at in (1, 2)]
+    lines = (
+        "context inner\n interface ti-3\n  ip address 10.9.3.1/30\n"
+        "tunnel ipsec t-3\n peer-end-point local 40.0.0.1 remote 40.0.0.9 context outer\n"
+        " bind interface ti-3 inner\n"
+        " remote-id three.example\n ike-policy pol\n seq 10 ipsec-policy ipsec-pol\n"
+    )
+    assert made.ask("commit", lines=lines, user="me", base=-1)["applied"]
+    assert made.tunnel("t-3")["reason"] == "capacity: card 2 holds 2 tunnels"
+    assert made.refused("3.example", "50.0.0.3") == "capacity: card 2 holds 2 tunnels"
+    made.goes(numbers[0])
+    made.run(1.1)
+    assert made.tunnel("t-3")["reason"].startswith("IKE")
+    assert made.refused("3.example", "50.0.0.3") == "capacity: card 2 holds 2 tunnels"
