@@ -82,6 +82,8 @@ IKE = (
     "request queue full",
     "decryption failures",
     "unknown SPI",
+    "unknown SPIs answered",
+    "invalid SPI notified",
     "retried after {rest}",
     "failed {rest}",
     "refused {rest}",
