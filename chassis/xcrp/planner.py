@@ -340,7 +340,7 @@ class _Planner:
         qos = config.qos_policies.get(tunnel.qos_policy) if tunnel.qos_policy else None
         return TunnelPlan(
             number=number,
-            config=as_carried(tunnel),
+            config=self._carried(number, tunnel),
             asp=asp,
             context=plan.contexts.get(tunnel.interface_context, 0),
             outer=plan.contexts.get(tunnel.context, 0),
@@ -359,6 +359,14 @@ class _Planner:
             ),
             local_ports=follows,
         )
+
+    def _carried(self, number: int, tunnel: Tunnel) -> Tunnel:
+        """Return a tunnel as it arrives at a card; that of the plan before if the same lines made it."""
+        before = self.before
+        known = before.tunnels.get(number) or before.on_demand.get(number)
+        if known is not None and before.config.tunnels.get(tunnel.name) is tunnel:
+            return known.config
+        return as_carried(tunnel)
 
     def _holding(self, name: str, address: str) -> list[Interface]:
         """Return the interfaces of a context with an address."""

@@ -146,9 +146,13 @@ def _port(port: PortPlan | None, before: PortPlan | None) -> Iterator[Change]:
 
 def _policies(change: PlanChange, esn: bool) -> Iterator[Change]:
     """Return the records of manual SAs, access lists, proposals, policies and certificates whose object is
-    touched, or that an ASP begins or ceases to need."""
+    touched, or that the first ASP begins or the last one ceases to need."""
     plan, affected = change.plan, change.affected
-    keys: set[Key] = set().union(*change.needs.values())
+    keys = {
+        key
+        for key in set().union(*change.needs.values())
+        if not (_is_needed(change.before, key) and _is_needed(plan, key))
+    }
     for kind, names in (
         (ManualSa, affected.manual_sas),
         (IkeProposal, affected.ike_proposals),
@@ -167,8 +171,12 @@ def needs(plan: Plan, keys: Iterable[Key], esn: bool) -> Iterator[Change]:
     """Return the records of these keys, None of one that no ASP needs."""
     contexts = {number: name for name, number in plan.contexts.items()}
     for key in sorted(keys, key=str):
-        wanted = any(key in held for held in plan.records_by_asp.values())
-        yield key, _needed(plan, key, contexts, esn) if wanted else None
+        yield key, _needed(plan, key, contexts, esn) if _is_needed(plan, key) else None
+
+
+def _is_needed(plan: Plan, key: Key) -> bool:
+    """Return whether an ASP needs the record of a key."""
+    return any(key in held for held in plan.records_by_asp.values())
 
 
 def _needed(plan: Plan, key: Key, contexts: Mapping[int, str], esn: bool) -> Record | None:
