@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from math import inf
+
 import pytest
 
 from chassis.bus.records import LocalAddressRecord, OnDemandRecord
 from tests.support.on_demand import HUB, hub
-from tests.support.xcrp import HIGH_AVAILABILITY, Node, booted
+from tests.support.xcrp import HIGH_AVAILABILITY, Cut, Node, booted
 
 POOL = "asp pool P1 service security\n  asp 2/1\n"
 SPARE = HIGH_AVAILABILITY.replace("card ase 2\n", "card ase 2\ncard ase 5\n").replace(POOL, f"{POOL}  asp 5/1\n")
@@ -119,3 +122,26 @@ def test_peers_of_on_demand_tunnels_come_again_at_the_spare() -> None:
     records = node.cards["asp 2/2"].replica.records.values()
     (record,) = [one for one in records if isinstance(one, OnDemandRecord)]
     assert (record.asp, record.wanted) == ("asp 2/2", True)
+
+
+def test_a_controller_that_is_killed_in_a_takeover_leaves_one_owner() -> None:
+    """At each of its outputs: the next controller finishes it, or finds it done."""
+    for outputs in range(14):
+        node = booted(SPARE)
+        node.budget = outputs
+        with suppress(Cut):
+            node.kill_card("asp 2/1")
+        node.budget = inf
+        node.kill_controller()
+        node.start()
+        node.run(3.0)
+        found = owners(node)
+        assert found == owners(node, "lc 4") == {"asp 5/1", "asp 2/2"}
+        assert node.tunnel("Tun-1")["up"]
+        node.start_card("asp 2/1")
+        node.run(0.3)
+        node.kill_controller()
+        node.start()
+        node.run(3.0)
+        assert owners(node) == found
+        assert roles(node)["2/1"] == ("up", "spare", [])
