@@ -3,7 +3,8 @@
 Peers that are not authenticated cost no state beyond the half-open negotiations that the settings allow. Above
 `cookie_threshold` of them, or above `half_open_limit_per_peer` of one address, an IKEv2 peer must first return a
 cookie (RFC 7296 2.6). IKEv1 has no such cookie: a new negotiation replaces the oldest one whose peer has not shown
-that it receives.
+that it receives. Aggressive mode may do that only at a bounded rate, half of which is for messages that were
+refused before: peers retransmit, and who forges one message after the other does not.
 
     cookie = version of the secret (1 octet) | HMAC-SHA-256(secret, Ni | address | port | SPIi) cut to 16 octets
 
@@ -14,6 +15,7 @@ and one rate limit holds for all of them, so that a forged source is not flooded
 from __future__ import annotations
 
 import hmac
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from math import inf
@@ -160,8 +162,50 @@ NO_SPI: Final = bytes(8)
 """The responder's SPI in the first message (RFC 7296 3.1)."""
 
 MAX_EVICTIONS_PER_SECOND: Final = 50.0
-"""Mean rate (1/s) at which aggressive mode negotiations replace older half-open ones. Each costs a Diffie-Hellman
-value before its sender is authenticated, so a flood of them must leave time for other negotiations."""
+"""Mean rate (1/s) at which aggressive mode negotiations replace older half-open ones: those whose first message is
+new, and as many whose first message was refused before. Each costs a Diffie-Hellman value before its sender is
+authenticated, so a flood of them must leave time for other negotiations."""
+
+EVICTION_CREDIT: Final = 1.0
+"""Time (s) for which messages that come again save up what they do not use of their rate."""
+
+MAX_REFUSED: Final = 8192
+"""First messages of aggressive mode that were refused and are known if they come again (count)."""
+
+REFUSED_TIME: Final = 30.0
+"""Time (s) for which a refused first message is known."""
+
+
+class RefusedMessages:
+    """First messages that found no room, by a hash of their path and mark."""
+
+    def __init__(self) -> None:
+        self._since: OrderedDict[bytes, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._since)
+
+    def remember(self, path: NetworkPath, mark: bytes, now: float) -> None:
+        """Keep a message; of too many the oldest is forgotten."""
+        self._since.setdefault(_digest(path, mark), now)
+        if len(self._since) > MAX_REFUSED:
+            self._since.popitem(last=False)
+
+    def comes_again(self, path: NetworkPath, mark: bytes, now: float) -> bool:
+        """Return whether this message was refused not long ago."""
+        while self._since and next(iter(self._since.values())) <= now - REFUSED_TIME:
+            self._since.popitem(last=False)
+        return _digest(path, mark) in self._since
+
+    def forget(self, path: NetworkPath, mark: bytes) -> None:
+        """The message has found room."""
+        self._since.pop(_digest(path, mark), None)
+
+
+def _digest(path: NetworkPath, mark: bytes) -> bytes:
+    place = f"{path.context} {path.local} {path.remote} {path.remote_port} ".encode()
+    return blake2b(place + mark, digest_size=12).digest()
+
 
 _NOTIFY_LOG_IDS_V1: Final[dict[int, str]] = {
     NotifyTypeV1.INVALID_MAJOR_VERSION: "ikev1-notify-invalid-major-version",
@@ -201,6 +245,8 @@ class IkeReceiver:
         self._cookie_secrets: CookieSecrets | None = None
         self._error_budget = TokenBucket(ERROR_RATE, ERROR_BURST)
         self._next_eviction = -inf
+        self._next_returning_eviction = -inf
+        self._refused = RefusedMessages()
 
     def receive(self, packet: IkePacket, now: float) -> None:
         """Handle one datagram. Log, count and, within the rate limit, answer errors in it; raise none."""
@@ -266,10 +312,12 @@ class IkeReceiver:
         settings = manager.settings
         crowded = manager.table.half_open >= settings.cookie_threshold
         share = settings.half_open_limit_per_peer if crowded else settings.half_open_limit
-        if not self._make_room(path, share, now, costly=header.exchange == ExchangeType.AGGRESSIVE_MODE):
+        mark = _init_mark(header, data)
+        costly = header.exchange == ExchangeType.AGGRESSIVE_MODE
+        if not self._make_room(path, share, now, mark if costly else b""):
             return None
         session = self._respond[1](manager, path, header)
-        manager.table.add_responder(session, path, _init_mark(header, data), now)
+        manager.table.add_responder(session, path, mark, now)
         return session
 
     def _respond_v2(self, data: bytes, header: Header, path: NetworkPath, now: float) -> Session | None:
@@ -338,11 +386,11 @@ class IkeReceiver:
             manager.send(path, demand)
         return False
 
-    def _make_room(self, path: NetworkPath, share: int, now: float, *, costly: bool = False) -> bool:
+    def _make_room(self, path: NetworkPath, share: int, now: float, costly: bytes = b"") -> bool:
         """Return whether one more half-open negotiation is allowed, `share` (count) of them for one address.
 
-        At a limit close the oldest one whose peer has not shown that it receives. A `costly` one may do that only
-        after a random time: at fixed intervals the same peer could always be too late in a regular flood.
+        At a limit close the oldest one whose peer has not shown that it receives. `costly` is the mark of a
+        message that may do that only now and then.
         """
         manager = self._manager
         if manager.table.half_open_from(path.remote) >= share:
@@ -351,17 +399,35 @@ class IkeReceiver:
             oldest = manager.table.oldest_unverified()
         else:
             return True
-        if oldest is None or (costly and now < self._next_eviction):
+        if oldest is None or (costly and not self._may_evict(path, costly, now)):
             manager.count("half-open limit reached")
             return False
-        if costly:
-            self._next_eviction = now + 2.0 * self._random(1)[0] / 255 / MAX_EVICTIONS_PER_SECOND
         manager.count("half-open evicted")
         manager.run(
             oldest,
             lambda: oldest.close("replaced by a newer negotiation: too many are half open", now, tell=False),
         )
         return True
+
+    def _may_evict(self, path: NetworkPath, mark: bytes, now: float) -> bool:
+        """Return whether a message of aggressive mode may replace a negotiation now; if not, remember it.
+
+        The times are random: at fixed intervals the same peer could always be too late in a regular flood.
+        """
+        if self._refused.comes_again(path, mark, now) and now >= self._next_returning_eviction:
+            since = max(self._next_returning_eviction, now - EVICTION_CREDIT)
+            self._next_returning_eviction = since + self._pause()
+        elif now >= self._next_eviction:
+            self._next_eviction = now + self._pause()
+        else:
+            self._refused.remember(path, mark, now)
+            return False
+        self._refused.forget(path, mark)
+        return True
+
+    def _pause(self) -> float:
+        """Return a random time (s) between two negotiations that replace others."""
+        return 2.0 * self._random(1)[0] / 255 / MAX_EVICTIONS_PER_SECOND
 
     def _log_no_connection(self, path: NetworkPath, version: int, now: float) -> None:
         manager = self._manager

@@ -7,6 +7,8 @@ from itertools import count
 
 import pytest
 
+from chassis.ase.ike.host import NetworkPath
+from chassis.ase.ike.receiver import MAX_REFUSED, REFUSED_TIME, RefusedMessages
 from chassis.ase.ike_messages import IkePacket
 from chassis.bus.records import CertificateRecord
 from tests.support.ike import pki
@@ -31,12 +33,12 @@ class Flooded:
         )
         self.two.ends[ELSEWHERE] = self.two.a
         self.two.configure(self.two.b, replace(other(self.second), connection="responder-only").records())
-        self._first = first_message(self.ends)
+        self.first = first_message(self.ends)
         self._spis = count(1)
 
     def forge(self, number: int) -> None:
         for _ in range(number):
-            data = next(self._spis).to_bytes(8, "big") + self._first[8:]
+            data = next(self._spis).to_bytes(8, "big") + self.first[8:]
             self.two.give(self.two.b, IkePacket(CONTEXT, B, 500, A, 500, data))
 
     def begin(self, ends: Ends) -> None:
@@ -56,7 +58,7 @@ def test_forged_first_messages_shut_out_nobody(version: int, mode: str, spoofed:
     ends = flooded.ends if spoofed else flooded.second
     flooded.begin(ends)
     # What a message of aggressive mode costs is bounded, too: there a flood makes the peer ask more than once.
-    number, steps = (1, 800) if mode == "aggressive" else (4, 100)
+    number, steps = (10, 500) if mode == "aggressive" else (4, 100)
     for _ in range(steps):
         flooded.forge(number)
         two.run(0.01)
@@ -66,6 +68,47 @@ def test_forged_first_messages_shut_out_nobody(version: int, mode: str, spoofed:
     assert two.b.up(ends.tunnel)
     assert two.b.ike.ike_sa_manager.table.half_open <= 201
     assert flooded.counts()["cookies requested" if version == 2 else "half-open evicted"] > 0
+
+
+def test_a_first_message_that_comes_again_is_taken_before_new_ones() -> None:
+    flooded = Flooded(1, "aggressive")
+    two, first = flooded.two, flooded.first
+    limit = two.b.ike.ike_sa_manager.settings.cookie_threshold
+
+    def evicted() -> int:
+        return two.b.count("half-open evicted")
+
+    flooded.forge(limit)
+    assert evicted() == 0
+    taken = []
+    for number in range(20):
+        # New ones take what there is for them; then one is refused, and comes again when others still are.
+        flooded.forge(40)
+        before = evicted()
+        late = IkePacket(CONTEXT, B, 500, A, 500, (1 << 40 | number).to_bytes(8, "big") + first[8:])
+        two.give(two.b, late)
+        refused = evicted() == before
+        two.give(two.b, late)
+        assert evicted() == before + 1
+        taken.append(refused)
+        two.run(0.05)
+    assert taken.count(True) > 15
+
+
+def test_what_is_known_of_refused_messages_is_bounded() -> None:
+    path = NetworkPath(CONTEXT, B, 500, A, 500)
+    refused = RefusedMessages()
+    for number in range(MAX_REFUSED + 10):
+        refused.remember(path, b"%d" % number, 0.001 * number)
+    assert len(refused) == MAX_REFUSED
+    last = b"%d" % (MAX_REFUSED + 9)
+    assert refused.comes_again(path, last, 20.0)
+    assert not refused.comes_again(path, b"0", 20.0)
+    assert not refused.comes_again(replace(path, remote_port=501), last, 20.0)
+    refused.forget(path, last)
+    assert not refused.comes_again(path, last, 20.0)
+    assert not refused.comes_again(path, b"%d" % MAX_REFUSED, 0.001 * MAX_REFUSED + REFUSED_TIME)
+    assert len(refused) == 8
 
 
 @pytest.fixture(scope="module")
