@@ -271,6 +271,31 @@ def test(lab: Path, as_json: bool, junit: Path | None) -> None:
     raise SystemExit(run_file(lab, as_json, junit))
 
 
+@main.command("load")
+@click.argument("lab", type=FILE)
+@click.option("--json", "as_json", is_flag=True, help="What it took as JSON on standard output.")
+@click.option(
+    "--rate", type=click.FloatRange(min=0, min_open=True, max=10_000), help="Peers that begin in a second."
+)
+@click.option(
+    "--within", metavar="TIME", help="Time that the peers have to come up; default: 60s and what the rate takes."
+)
+@click.option("--hold", metavar="TIME", default="0s", help="Keep them up for this time; none may be lost.")
+def load_peers(lab: Path, as_json: bool, rate: float | None, within: str | None, hold: str) -> None:
+    """Boot LAB, bring up all its remote peers, print what it took, and take them down.
+
+    Exit with status 0 only if all came up, none was lost, and all went.
+    """
+    from chassis.net.units import parse_duration
+    from launch.load import run_file
+
+    try:
+        times = [parse_duration(text) for text in (within or "0s", hold)]
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    raise SystemExit(run_file(lab, as_json=as_json, rate=rate, within=times[0] or None, hold=times[1]))
+
+
 @main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context

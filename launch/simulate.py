@@ -78,8 +78,9 @@ def model(path: Path) -> LabModel:
         ValueError: the lab has nodes that cannot be simulated.
     """
     lab, _ = load(path)
-    if lab.linux():
-        raise ValueError(f"{lab.linux()[0].name}: a node of kind linux cannot be simulated")
+    nodes: list[labs.Node] = [*lab.linux(), *lab.peers()]
+    for node in nodes:
+        raise ValueError(f"{node.name}: a node of kind {node.kind} cannot be simulated")
     return LabModel(
         lab.name,
         tuple(_router(node) for node in lab.routers()),

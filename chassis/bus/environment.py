@@ -33,10 +33,11 @@ class WireSpec:
 class Environment:
     """One process: its lab, node and card, and its folders.
 
-    `card` is `xcrp`, `lc 3`, `asp 1/1`, `mgmt` or `tester`. `launcher` is this process's end of a stream socket to
-    the launcher (the controller's only). `startup` is the start-up file, text and name (the controller's only).
+    `card` is `xcrp`, `lc 3`, `asp 1/1`, `mgmt`, `tester` or `peers`. `launcher` is this process's end of a stream
+    socket to the launcher (the controller's only). `startup` is the start-up file, text and name (the controller's only).
     `flash` is the folder of the router's PKI stores (the controller's only). `listener` is the descriptor of the
-    socket that listens for SSH (of `mgmt` only).
+    socket that listens for SSH (of `mgmt` only). `peers` are the keys of
+    a node of peers, one of them secret.
     """
 
     lab: str
@@ -53,6 +54,7 @@ class Environment:
     listener: int | None = None
     ports: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     flows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    peers: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def counters(self) -> counters.Counters:
         """Return this card's counters, in a mapped file of the run folder that stays after the process."""

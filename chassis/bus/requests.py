@@ -511,6 +511,23 @@ TESTER: Final[Mapping[str, Spec]] = {
     "capture-stop": _capture_stop("the point"),
 }
 
+MAX_SETUP_RATE: Final = 1e4
+"""Most peers (1/s) that a node of peers may begin."""
+
+PEERS: Final[Mapping[str, Spec]] = {
+    "start": Spec(
+        "Have the peers that are down begin, at the node's rate.",
+        {"rate": Argument(NumberType(1e-3, MAX_SETUP_RATE), "peers a second instead of the node's rate")},
+    ),
+    "stop": Spec("Let no more peers begin, or go; those that are up stay."),
+    "down": Spec("Have all peers that are up delete their SAs and go, at the rate of the last start."),
+    "status": Spec("How many peers are up, set-ups a second, their latencies, and failures by cause."),
+    "link": _LINK,
+    "inject": _INJECT,
+    "capture": _capture("port 1"),
+    "capture-stop": _capture_stop("the point"),
+}
+
 _STAMPS = Spec("Report the stamps that are not reported yet.")
 _NUMBER = Argument(IntType(0), "number of the tunnel; all if it is left out")
 
@@ -593,6 +610,7 @@ TABLES: Final[Mapping[str, Mapping[str, Spec]]] = {
     "launcher": LAUNCHER,
     "controller": CONTROLLER,
     "tester": TESTER,
+    "node of peers": PEERS,
     "line card": LINE_CARD,
     "ASP": ASP,
 }

@@ -5,13 +5,15 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import zmq
 
 from chassis.bus import endpoints
+from chassis.bus.batch import Batch
 from chassis.bus.capture import Captures
 from chassis.bus.card_shell import CardRequestError
+from chassis.bus.counters import Counters
 from chassis.bus.engine import Output, Perform, ToOperator, ToWire
 from chassis.bus.environment import Environment
 from chassis.bus.loop import Loop
@@ -22,24 +24,33 @@ from chassis.ports.shell import PortDrivers
 from chassis.tester.engine import TesterEngine
 
 
-class TesterShell:
-    """Runs a tester until SIGTERM."""
+class EngineWithPorts(Protocol):
+    """What the shell needs of an engine: of a tester, or of a node of peers."""
 
-    def __init__(self, env: Environment) -> None:
+    def start(self, now: float) -> list[Output]: ...
+
+    def on_carrier(self, port: str, up: bool, now: float) -> list[Output]: ...
+
+    def on_congestion(self, port: str, full: bool, now: float) -> None: ...
+
+    def receive_frames(self, port: str, batch: Batch, now: float) -> list[Output]: ...
+
+    def on_operator_command(self, number: int, command: Any, arguments: Any, now: float) -> list[Output]: ...
+
+    def on_timer(self, now: float) -> list[Output]: ...
+
+    def next_timer(self) -> float: ...
+
+
+class TesterShell:
+    """Runs the engine of a tester, or of a node of peers, until SIGTERM."""
+
+    def __init__(self, env: Environment, engine: EngineWithPorts, counters: Counters) -> None:
         self.env = env
         self.loop = Loop()
         ask_for_slice(PACKET_SLICE)
         self.context: zmq.Context[Any] = zmq.Context()
-        counters = env.counters()
-        self.engine = TesterEngine(
-            env.node,
-            boot=env.boot,
-            ports=env.ports,
-            flows=env.flows,
-            settings=dict(env.settings),
-            counters=counters,
-        )
-        engine = self.engine
+        self.engine = engine
         self.ports = PortDrivers(
             self.context,
             self.loop,
@@ -111,4 +122,13 @@ class TesterShell:
 
 def run(env: Environment) -> int:
     """Run the process of a tester; return its exit status."""
-    return TesterShell(env).run()
+    counters = env.counters()
+    engine = TesterEngine(
+        env.node,
+        boot=env.boot,
+        ports=env.ports,
+        flows=env.flows,
+        settings=dict(env.settings),
+        counters=counters,
+    )
+    return TesterShell(env, engine, counters).run()

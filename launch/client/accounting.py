@@ -30,6 +30,10 @@ _SAME = frozenset({"reorder"})
 """Faults of a wire that add packets, and that do not change their number; all others remove packets."""
 
 
+_OWN_PORTS = ("tester", "peers")
+"""Kinds of nodes with one process, which holds all ports. No packet passes through it."""
+
+
 @dataclass(slots=True)
 class PacketAccounting:
     """Packets of a lab (counts). `sent` and `received` are those of the testers' flows.
@@ -101,8 +105,9 @@ def account_for(
 ) -> PacketAccounting:
     """Compute the accounting of a lab.
 
-    `kinds` are its nodes by name (smartedge, tester, linux), `links` both ends of each link as in a lab file,
-    `counters` by node and card, `died` the cards of which a process ended. A tester's only card is `tester`.
+    `kinds` are its nodes by name (smartedge, tester, peers, linux), `links` both ends of each link as in a lab file,
+    `counters` by node and card, `died` the cards of which a process ended.
+    The only card of a tester, or of a node of peers, is called as its kind.
     """
     dead = set(died)
     ledger = PacketAccounting()
@@ -111,8 +116,8 @@ def account_for(
         for card, values in cards.items():
             if nameless := values.get(OVERFLOW_NAME, 0):
                 ledger.overflowed[f"{node} {card}"] = nameless
-        if kind == "tester":
-            _tester(ledger, node, cards.get("tester", {}))
+        if kind in _OWN_PORTS:
+            _tester(ledger, node, cards.get(kind, {}))
         elif kind == "smartedge":
             for card, values in cards.items():
                 _card(ledger, f"{node} {card}", values, (node, card) in dead)
@@ -205,7 +210,7 @@ def _frames(
 
 def _holds(kinds: Mapping[str, str], end: str, card: str) -> bool:
     node, _, port = end.partition(":")
-    return kinds[node] == "tester" or card == f"lc {port.partition('/')[0]}"
+    return kinds[node] in _OWN_PORTS or card == f"lc {port.partition('/')[0]}"
 
 
 def _dropped(ledger: PacketAccounting, place: str, drops: Mapping[str, int]) -> None:

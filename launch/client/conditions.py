@@ -91,6 +91,8 @@ def _cards(lab: Observer, condition: Condition) -> tuple[bool, str]:
     if wanted and not condition.node:
         for tester in lab.file.testers():
             lab.ask(tester.name, "flows", {})
+        for peers in lab.file.peers():
+            lab.ask(peers.name, "status", {})
     return not wrong, "; ".join(wrong[:8]) or "all are"
 
 

@@ -75,6 +75,9 @@ def render(status: Status, before: Status | None = None) -> RenderableType:
         parts.append(_tunnels(tunnels))
     if status["flows"]:
         parts.append(_flows(status, before))
+    peers = {name: node["status"] for name, node in status["nodes"].items() if node.get("kind") == "peers"}
+    if peers:
+        parts += ["", peers_table({name: report for name, report in peers.items() if report})]
     noted = events(status)[-EVENTS_SHOWN:]
     if noted:
         parts.append(_events(status, noted))
@@ -133,7 +136,7 @@ def _cards(status: Status, before: Status | None) -> Table:
     for row in status["processes"]:
         card = _card(status, row["node"], row["card"])
         state = row["state"]
-        if state == "running" and row["kind"] not in ("xcrp", "mgmt", "tester", "linux"):
+        if state == "running" and row["kind"] not in ("xcrp", "mgmt", "tester", "peers", "linux"):
             state = "usable" if card.get("usable") else card.get("state", "not admitted")
         style = "green" if state in ("usable", "running") else "red"
         cpu = row.get("cpu")
@@ -233,6 +236,28 @@ def _flows(status: Status, before: Status | None) -> Group:
             " ".join(part for part in (flow["state"], flow["reason"]) if part),
         )
     return Group("", grid)
+
+
+def peers_table(reports: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Create the table of the nodes of peers, from their reports (`chassis.peers.engine`)."""
+    grid = table(
+        *("peers", "up", "of", "set-ups/s", "p50", "p90", "p99", "longest", "lost", "state"),
+        right=("up", "of", "set-ups/s", "p50", "p90", "p99", "longest", "lost"),
+    )
+    for name, report in reports.items():
+        latency = report["latency"]
+        times = [f"{latency[key]:,.0f} ms" if latency else "" for key in ("p50_ms", "p90_ms", "p99_ms", "max_ms")]
+        causes = "".join(f"; {count} {cause}" for cause, count in report["down"].items())
+        grid.add_row(
+            name,
+            f"{report['up']:,}",
+            f"{report['peers']:,}",
+            f"{report['setups_per_second']:,.1f}",
+            *times,
+            Text(f"{report['lost']:,}", "red" if report["lost"] else ""),
+            f"{report['state']}{causes}",
+        )
+    return grid
 
 
 def _events(status: Status, noted: list[dict[str, Any]]) -> Group:

@@ -1,4 +1,5 @@
-"""Commands of `chassisctl` for SAs of tunnels: clear and rekey them, print SAs and queues, and export IKE keys."""
+"""Commands of `chassisctl` for SAs of tunnels: clear and rekey them, print SAs, queues and remote
+peers, and export IKE keys."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from chassis.cli.views import security, tunnels
 from chassis.cli.views.layout import Scope, line_of, pairs
 from launch.client import status_view
 from launch.client.running_lab import RunningLab
-from launch.ctl.base import lab_command, print_answer
+from launch.ctl.base import lab_command, option, print_answer
 
 _ALL_OF = ("all",)
 
@@ -234,3 +235,24 @@ def keys(lab: RunningLab, node: str, file: Path, tunnel: str, version: int | Non
     lines += [f"{card}: {error}" for card, error in answer["errors"].items()]
     print_answer(as_json, told, "\n".join(lines))
     _end(answer)
+
+
+@lab_command()
+@click.argument("node", required=False)
+@click.argument("action", required=False, type=click.Choice(["start", "stop", "down"]))
+@option("node of peers", "start", "rate")
+def peers(lab: RunningLab, node: str | None, action: str | None, rate: float | None, as_json: bool) -> None:
+    """Print how many remote peers are up, how fast they came up, and why others did not.
+
+    `peers NODE start` has those that are down begin, `stop` lets no more begin, `down` has all delete their SAs.
+    """
+    if rate is not None and action != "start":
+        raise click.UsageError("--rate belongs to start")
+    known = [name for name, facts in lab.nodes.items() if facts["kind"] == "peers"]
+    if node is not None and node not in known:
+        raise OperatorError(f"{node!r} is not a node of peers; nodes of peers: {', '.join(known) or 'none'}")
+    arguments = {} if rate is None else {"rate": rate}
+    reports = {name: lab.node(name, action or "status", **arguments) for name in ([node] if node else known)}
+    print_answer(
+        as_json, reports, status_view.peers_table(reports) if reports else "this lab has no node of peers"
+    )

@@ -16,7 +16,7 @@ from chassis.config.diagnostics import Diagnostic, Severity
 from chassis.model.router import Config
 from chassis.model.router import Port as ConfiguredPort
 from chassis.xcrp import inventory
-from launch.lab.model import Endpoint, Lab, Link, LinuxNode, RouterNode, TesterNode, TesterPort
+from launch.lab.model import Endpoint, Lab, Link, LinuxNode, PeersNode, RouterNode, TesterNode, TesterPort
 from launch.lab.yaml_source import LabError, Marked, Reporter, YamlPosition, read
 
 RESERVED_DEVICES = {
@@ -84,7 +84,8 @@ class _Faults:
                 yield from self._end(link, number, end)
         for linux in self._lab.linux():
             yield from self._devices(linux)
-        for tester in self._lab.testers():
+        ended: list[TesterNode | PeersNode] = [*self._lab.testers(), *self._lab.peers()]
+        for tester in ended:
             for name, port in tester.ports.items():
                 yield from self._tester_port(tester, name, port)
         for flow in self._lab.flows.values():
@@ -139,7 +140,7 @@ class _Faults:
 
     # testers
 
-    def _tester_port(self, tester: TesterNode, name: str, port: TesterPort) -> Iterator[Diagnostic]:
+    def _tester_port(self, tester: TesterNode | PeersNode, name: str, port: TesterPort) -> Iterator[Diagnostic]:
         path = ("topology", "nodes", tester.name, "ports", name)
         own = ipaddress.IPv4Interface(port.address)
         why = _no_host(own.ip, own)

@@ -10,13 +10,14 @@ from launch.lab.model import Endpoint, Lab
 BOX = (120, 46)
 """Width and height of a node (pixels)."""
 
-_KINDS = {"smartedge": "router", "tester": "tester", "linux": "Linux"}
+_KINDS = {"smartedge": "router", "tester": "tester", "peers": "peers", "linux": "Linux"}
 
 _STYLE = """
 svg { font-family: sans-serif; font-size: 13px; }
 text { text-anchor: middle; }
 rect { stroke: #334155; }
-rect.smartedge { fill: #dbeafe; } rect.tester { fill: #dcfce7; } rect.linux { fill: #fef3c7; }
+rect.smartedge { fill: #dbeafe; } rect.tester { fill: #dcfce7; }
+rect.peers { fill: #fce7f3; } rect.linux { fill: #fef3c7; }
 path { fill: none; stroke: #64748b; stroke-width: 2; }
 .name { font-weight: bold; } .kind { fill: #64748b; font-size: 11px; }
 .port { font-size: 11px; stroke: white; stroke-width: 3; paint-order: stroke; }

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from chassis.xcrp.settings import SYSTEMS
 from launch.lab.yaml_source import Marked, YamlPosition
 
-Kind = Literal["smartedge", "tester", "linux"]
+Kind = Literal["smartedge", "tester", "peers", "linux"]
 
 NOWHERE = YamlPosition(0, 0)
 
@@ -126,6 +126,18 @@ class TesterNode:
 
 
 @dataclass(frozen=True, slots=True)
+class PeersNode:
+    """Remote peers of one gateway behind one port. `values` are the keys of `chassis.peers.spec`, checked."""
+
+    name: str
+    ports: Mapping[str, TesterPort]
+    values: Mapping[str, Any] = field(repr=False)
+    settings: LabSettings = LabSettings()
+    at: YamlPosition = field(default=NOWHERE, compare=False)
+    kind: Kind = "peers"
+
+
+@dataclass(frozen=True, slots=True)
 class LinuxNode:
     """A network namespace of the machine's own kernel.
 
@@ -144,7 +156,7 @@ class LinuxNode:
     kind: Kind = "linux"
 
 
-Node = RouterNode | TesterNode | LinuxNode
+Node = RouterNode | TesterNode | PeersNode | LinuxNode
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +241,9 @@ class Lab:
 
     def testers(self) -> list[TesterNode]:
         return [node for node in self.nodes.values() if isinstance(node, TesterNode)]
+
+    def peers(self) -> list[PeersNode]:
+        return [node for node in self.nodes.values() if isinstance(node, PeersNode)]
 
     def linux(self) -> list[LinuxNode]:
         return [node for node in self.nodes.values() if isinstance(node, LinuxNode)]

@@ -18,6 +18,9 @@ from chassis.config.secrets import secret_fault
 from chassis.config.values import HIDDEN_VALUE
 from chassis.net import units
 from chassis.net.rate import Rate
+from chassis.peers.spec import IKE_KEYS, IPSEC_KEYS, read_spec
+from chassis.peers.spec import KEYS as PEERS_KEYS
+from chassis.peers.spec import NEEDED as PEERS_NEEDED
 from chassis.xcrp.settings import CAPACITIES, EXTENSIONS, IKE, SYSTEMS, IkeSetting, ike_setting_error
 from launch.lab import ssh
 from launch.lab.model import (
@@ -28,6 +31,7 @@ from launch.lab.model import (
     Link,
     LinuxNode,
     Node,
+    PeersNode,
     RouterNode,
     SshSettings,
     TesterNode,
@@ -72,6 +76,7 @@ _NODE_KEYS: Mapping[str, tuple[str, ...]] = {
         "secret",
     ),
     "tester": ("kind", "count", "settings", "ports"),
+    "peers": ("kind", "count", "settings", "ports", *PEERS_KEYS),
     "linux": ("kind", "count", "settings", "addresses", "routes", "files", "exec", "wait-for"),
 }
 _FLOW_KEYS = ("from", "to", "rate", "size", "source", "destination", "dscp", "trace", "start", "count")
@@ -278,6 +283,8 @@ class _Parser:
             return self._smartedge(name, node, fields, settings)
         if kind.value == "tester":
             return TesterNode(name, self._tester_ports(name, fields.get("ports")), settings, node.key)
+        if kind.value == "peers":
+            return self._peers(name, node, fields, settings)
         return LinuxNode(
             name,
             self._addresses(fields.get("addresses")),
@@ -348,11 +355,11 @@ class _Parser:
                 self._report.unknown("extension", str(name.value), EXTENSIONS, name.at)
         return modern
 
-    def _tester_ports(self, name: str, value: Marked | None) -> dict[str, TesterPort]:
+    def _tester_ports(self, name: str, value: Marked | None, kind: str = "tester") -> dict[str, TesterPort]:
         ports: dict[str, TesterPort] = {}
         if value is None or not value.is_mapping:
             at = value.at if value is not None else YamlPosition(1, 1)
-            message = f"tester {name!r} needs 'ports:' such as {{\"1\": {{address: 10.0.0.1/24}}}}"
+            message = f"{kind} {name!r} needs 'ports:' such as {{\"1\": {{address: 10.0.0.1/24}}}}"
             self._report.error(at, "lab-missing", message, name)
             return ports
         for port, node in value.items():
@@ -369,6 +376,29 @@ class _Parser:
                 gateway = self._address(fields["gateway"]) if "gateway" in fields else ""
                 ports[port] = TesterPort(address, gateway)
         return ports
+
+    def _peers(
+        self, name: str, node: Marked, fields: Mapping[str, Marked], settings: LabSettings
+    ) -> PeersNode | None:
+        missing = [key for key in PEERS_NEEDED if key not in fields]
+        if missing:
+            self._report.error(node.key, "lab-missing", f"peers {name!r} need '{missing[0]}:'", name)
+            return None
+        ports = self._tester_ports(name, fields.get("ports"), "node of peers")
+        if len(ports) > 1:
+            self._report.error(fields["ports"].at, "lab-value", f"peers {name!r} have one port", name)
+        for key, known in (("ike-proposal", IKE_KEYS), ("ipsec-proposal", IPSEC_KEYS)):
+            if key in fields and fields[key].is_mapping:
+                self._fields(fields[key], f"key of an {key}", known)
+        values = {key: _plain(fields[key]) for key in PEERS_KEYS if key in fields}
+        spec, problems = read_spec(values)
+        for key, text in problems:
+            outer, _, inner = key.partition(".")
+            if inner and inner not in (*IKE_KEYS, *IPSEC_KEYS):
+                continue
+            place = fields[outer].value[inner] if inner else fields[outer]
+            self._report.error(place.at, "lab-value", text, outer)
+        return None if spec is None or not ports else PeersNode(name, ports, values, settings, node.key)
 
     def _addresses(self, value: Marked | None) -> dict[str, tuple[str, ...]]:
         addresses: dict[str, tuple[str, ...]] = {}
@@ -464,8 +494,8 @@ class _Parser:
             message = f"{port!r} is not a port of a router; expected slot/port such as {name}:3/11"
             self._report.error(value.at, "lab-value", message, port)
             return None
-        if isinstance(node, TesterNode) and port not in node.ports:
-            self._report.unknown(f"port of tester {name}", port, node.ports, value.at)
+        if isinstance(node, TesterNode | PeersNode) and port not in node.ports:
+            self._report.unknown(f"port of {node.kind} {name}", port, node.ports, value.at)
             return None
         if isinstance(node, LinuxNode) and not _DEVICE.match(port):
             message = f"{port!r} is not a device; expected up to 15 letters and digits, such as eth1"
@@ -625,3 +655,12 @@ class _Parser:
         except ValueError:
             self._report.error(value.at, "lab-value", f"{value.value!r} is not an IPv4 address", str(value.value))
             return "0.0.0.0"
+
+
+def _plain(value: Marked) -> Any:
+    """Return a value without positions."""
+    if value.is_mapping:
+        return {key: _plain(child) for key, child in value.items()}
+    if value.is_list:
+        return [_plain(child) for child in value.value]
+    return value.value

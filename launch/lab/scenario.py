@@ -264,7 +264,7 @@ class _Reader:
                 f"{verb}: card missing; expected '{verb} a asp 1/1', '{verb} a lc 3' or '{verb} a xcrp'"
             )
         if node not in self._lab.nodes or not (
-            card == "tester" or card == "xcrp" or card[:4] == "asp " or card[:3] == "lc "
+            card in ("tester", "peers", "xcrp") or card[:4] == "asp " or card[:3] == "lc "
         ):
             known_router(node, self._lab)
             raise WordError(f"{card!r} is not a card; expected 'asp 1/1', 'lc 3' or 'xcrp'")

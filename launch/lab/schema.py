@@ -11,7 +11,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from chassis.bus.requests import MAX_SETUP_RATE
 from chassis.net import units
+from chassis.peers import spec
 from chassis.xcrp.settings import CAPACITIES, EXTENSIONS, IKE, SYSTEMS, IkeSetting
 from launch.lab import parser, scenario, scenario_syntax, ssh
 
@@ -199,6 +201,15 @@ def _nodes() -> dict[str, Schema]:
             },
             ("ports",),
         ),
+        "peers": (
+            {
+                "ports": _named(
+                    device, _mapping(PORT_KEYS, port, ("address",)), "The one port, by number or word in quotes."
+                ),
+                **_peers(),
+            },
+            ("ports", *spec.NEEDED),
+        ),
         "linux": (
             {
                 "addresses": _or_nothing(
@@ -277,6 +288,35 @@ def _nodes() -> dict[str, Schema]:
         "settings": _mapping(parser._SETTINGS_KEYS, settings),
         "ssh": _mapping(ssh.KEYS, access),
         "link": _mapping(LINK_KEYS, {"endpoints": ends, "veth": veth}, ("endpoints",)),
+    }
+
+
+def _peers() -> dict[str, Schema]:
+    lifetime: Schema = {"type": "integer", "minimum": 120, "maximum": 2**31, "description": "Lifetime in seconds."}
+    word: Schema = {"type": "string", "description": "As the router's configuration names it."}
+    group: Schema = {"type": "integer", "description": "Number of a Diffie-Hellman group."}
+    words = {"encryption": word, "authentication": word}
+    return {
+        "peers": {"type": "integer", "minimum": 1, "maximum": spec.MAX_PEERS, "description": "Number of peers."},
+        "first-address": _ref("address", "Outer address of peer 1; those of the others follow."),
+        "towards": _ref("address", "Address of the gateway with which they set up tunnels."),
+        "version": {"enum": list(spec.VERSIONS), "description": "IKE version; both: the peers take them in turn."},
+        "identity": _text("Identity of each peer, {number} in it is the peer's; default: its address."),
+        "remote-id": _text("Identity of the gateway; default: its address."),
+        "pre-shared-key": _text("Preshared key of all peers."),
+        "first-network": _ref("interface", "Inner network of peer 1; those of the others follow."),
+        "remote-network": _ref("interface", "Inner network behind the gateway."),
+        "rate": {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_SETUP_RATE},
+                _text(pattern=r"^[0-9]+(?:\.[0-9]*)?/s$"),
+            ],
+            "description": "Peers that begin, or go, in a second; default 100/s.",
+        },
+        "start": {"enum": ["auto", "manual"], "description": "auto: as soon as the lab is up."},
+        "keepalive": {"type": "boolean", "description": "The peers check whether the gateway is alive (DPD)."},
+        "ike-proposal": _mapping(spec.IKE_KEYS, {**words, "prf": word, "dh-group": group, "lifetime": lifetime}),
+        "ipsec-proposal": _mapping(spec.IPSEC_KEYS, {**words, "pfs-group": group, "lifetime": lifetime}),
     }
 
 

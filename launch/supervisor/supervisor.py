@@ -25,7 +25,7 @@ from chassis.bus.arguments import ArgumentError, fault, named, read, refusal
 from chassis.bus.environment import WireSpec
 from chassis.bus.loop import Loop
 from chassis.bus.operator_loop import OperatorSocket
-from launch.lab.model import Lab, LinuxNode, Node, RouterNode, TesterNode
+from launch.lab.model import Lab, LinuxNode, Node, PeersNode, RouterNode, TesterNode
 from launch.run_folders import LAUNCHER_SOCKET, Folders
 from launch.supervisor.access import Access
 from launch.supervisor.active_config import Committed, now
@@ -223,7 +223,9 @@ class Supervisor:
             if self._access is not None and router.name in self._access.sockets:
                 self.processes.add(router.name, MANAGEMENT, MANAGEMENT)
         for tester in self.lab.testers():
-            self.processes.add(tester.name, "tester", "tester")
+            self.processes.add(tester.name, tester.kind, tester.kind)
+        for peers in self.lab.peers():
+            self.processes.add(peers.name, peers.kind, peers.kind)
         if self._ground is not None:
             self._ground_channel = Channel(
                 self._loop, self._ground.channel, self._on_namespace_report, self._on_namespaces_ended
@@ -289,12 +291,15 @@ class Supervisor:
             settings["tester-id"] = list(self.lab.nodes).index(node.name) + 1
             told["ports"] = {name: port.plain() for name, port in node.ports.items()}
             told["flows"] = {flow.name: flow.plain() for flow in self.lab.flows.values()}
+        elif isinstance(node, PeersNode):
+            told["ports"] = {name: port.plain() for name, port in node.ports.items()}
+            told["peers"] = node.values
         return told
 
     def _wires(self, node: Node, card: str) -> dict[str, WireSpec]:
         """Return the far ends of the ports that this card holds."""
         slot = card.removeprefix("lc ") + "/" if card.startswith("lc ") else ""
-        if not slot and not isinstance(node, TesterNode):
+        if not slot and not isinstance(node, TesterNode | PeersNode):
             return {}
         wires = {}
         for link in self.lab.links:
@@ -535,7 +540,7 @@ class Supervisor:
         def handler(number: int, arguments: dict[str, Any]) -> None:
             node = arguments["node"]
             slots = self.processes.of(node)
-            card = arguments["card"] or ("tester" if len(slots) == 1 else "")
+            card = arguments["card"] or (slots[0].card if len(slots) == 1 else "")
             slot = self.processes.find(node, card)
             if node not in self.lab.nodes:
                 self._refuse(number, f"{node!r} is not a node of this lab; nodes: {', '.join(self.lab.nodes)}")

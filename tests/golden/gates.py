@@ -28,6 +28,7 @@ from pathlib import Path
 
 from chassis.sim.lab import LabModel
 from chassis.sim.run import simulate
+from launch.lab.model import Lab
 from launch.lab.parser import load
 from launch.simulate import model
 from tests.golden.ike_cases import Case, all_cases
@@ -64,9 +65,13 @@ class Check:
     in_suite: bool
 
 
+def can_be_simulated(lab: Lab) -> bool:
+    return not lab.linux() and not lab.peers()
+
+
 def labs() -> list[str]:
     """The labs that can be simulated, by the names of their folders."""
-    return [path.parent.name for path in sorted(CONFIGS.glob("*/lab.yaml")) if not load(path)[0].linux()]
+    return [path.parent.name for path in sorted(CONFIGS.glob("*/lab.yaml")) if can_be_simulated(load(path)[0])]
 
 
 @cache

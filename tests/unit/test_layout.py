@@ -16,7 +16,7 @@ from tests.support import ROOT
 
 HEIGHT = {
     "net": 0, "state_machine": 0, "model": 1, "config": 2, "bus": 2, "aaa": 2, "fwd": 3, "cli": 4, "ports": 4,
-    "xcrp": 5, "linecard": 5, "ase": 5, "tester": 5, "mgmt": 5, "sim": 6, "launch": 7,
+    "xcrp": 5, "linecard": 5, "ase": 5, "tester": 5, "mgmt": 5, "peers": 6, "sim": 6, "launch": 7,
 }  # fmt: skip
 """Packages by height: one imports only lower ones, and itself."""
 
@@ -60,7 +60,8 @@ BUS_ENGINE_SIDE = {
     "priority", "records", "replication", "requests",
 }  # fmt: skip
 """Modules of the bus that engines import; the others are the shells' side."""
-PURE_PACKAGES = {"net", "model", "aaa", "config", "cli", "fwd", "xcrp", "linecard", "ase", "tester", "sim"}
+PURE_PACKAGES = {"net", "model", "aaa", "config", "cli", "fwd", "xcrp", "linecard", "ase", "tester", "peers",
+                 "sim"}  # fmt: skip
 SHELLS = {"shell", "ike_process", "flash_folder", "background"}
 """Modules of these packages that own sockets, clocks and processes."""
 

@@ -140,6 +140,15 @@ def test_the_labs_that_come_with_the_project_are_valid(file: Path) -> None:
     assert problems(plain(file)) == []
 
 
+def peers_of(lab: dict[str, Any]) -> dict[str, Any]:
+    """A node of peers, added to a lab."""
+    made: dict[str, Any] = {
+        "kind": "peers", "ports": {"1": {"address": "10.1.0.1/24"}}, "peers": 2, "first-address": "10.2.0.1",
+        "towards": "10.3.0.1", "pre-shared-key": "a key", "ike-proposal": {}, "ipsec-proposal": {},
+    }  # fmt: skip
+    return lab["topology"]["nodes"].setdefault("p", made)
+
+
 KEYED: tuple[tuple[str, Callable[[dict[str, Any]], Any], str], ...] = (
     ("key of a lab", lambda lab: lab, ""),
     ("key of a topology", lambda lab: lab["topology"], "topology"),
@@ -147,6 +156,9 @@ KEYED: tuple[tuple[str, Callable[[dict[str, Any]], Any], str], ...] = (
     ("key of ssh", lambda lab: lab.setdefault("ssh", {}), "ssh"),
     ("key of a smartedge node", lambda lab: lab["topology"]["nodes"]["a"], "smartedge"),
     ("key of a tester node", lambda lab: lab["topology"]["nodes"]["t1"], "tester"),
+    ("key of a peers node", lambda lab: peers_of(lab), "peers"),
+    ("key of an ike-proposal", lambda lab: peers_of(lab)["ike-proposal"], "peers.=ike-proposal"),
+    ("key of an ipsec-proposal", lambda lab: peers_of(lab)["ipsec-proposal"], "peers.=ipsec-proposal"),
     ("key of a linux node", lambda lab: lab["topology"]["nodes"]["h"], "linux"),
     ("key of a tester's port", lambda lab: lab["topology"]["nodes"]["t1"]["ports"]["1"], "tester.ports"),
     ("key of a link", lambda lab: lab["topology"]["links"][0], "link"),
@@ -189,6 +201,8 @@ def _properties(name: str) -> set[str]:
     found = DEFS[first] if first else SCHEMA
     if then == "else":
         found = found["else"]
+    elif then.startswith("="):
+        found = found["properties"][then[1:]]
     elif then:
         found = found["properties"][then]["additionalProperties"]
     assert found["additionalProperties"] is False

@@ -1,0 +1,291 @@
+"""The engine of a node of peers: thousands of remote peers that set up tunnels with one gateway.
+
+It is a pure state machine around one IKE engine, of which each peer is a connection. There is no data engine: the
+CHILD SAs of a peer exist for both ends' IKE, and no packet is encapsulated. In: frames of the port, commands of
+operators, time. Out: `Output` values in the order in which they must be carried out.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from math import inf
+from typing import Any, Final
+
+from chassis.ase.ike.engine import IkeEngine
+from chassis.ase.ike_messages import Configure, FromIke, IkeLog, IkePacket, IkeTunnelState
+from chassis.ase.nat_traversal import KEEPALIVE, NETWORK_CONTROL, NON_ESP_MARKER
+from chassis.bus import requests
+from chassis.bus.arguments import ArgumentError, fault, given, named, read, refusal
+from chassis.bus.batch import Batch
+from chassis.bus.counters import Counters
+from chassis.bus.engine import Output, Perform, ToOperator, ToWire
+from chassis.bus.messages import Request
+from chassis.bus.records import Key, Record
+from chassis.net.address import format_address
+from chassis.net.errors import DecodeError
+from chassis.net.ethernet import HEADROOM, header, padded
+from chassis.net.ipv4 import PROTOCOL_UDP, Ipv4
+from chassis.net.udp import IKE_PORT, NAT_PORT, Udp
+from chassis.peers.measurements import SetupMeasurements
+from chassis.peers.spec import OUTER, PeersSpec, read_spec
+from chassis.tester.host import TesterHost, frames_batch
+
+MAX_LOG = 50
+"""Last texts of IKE's log that are kept (count)."""
+
+MAX_FRAME = 1514
+"""Longest frame (octets): a peer sends no fragments."""
+
+WALL: Final = 0.0
+"""Time of day for IKE. Only certificates need it, and peers have none."""
+
+
+class PeersError(Exception):
+    """The keys of the node are wrong, or a command cannot be carried out. The text goes to the operator."""
+
+
+class PeersEngine:
+    """The peers of one node, behind one port.
+
+    Raises:
+        PeersError: the keys of the node are wrong.
+    """
+
+    performs = frozenset({"link", "inject", "capture", "capture-stop"})
+    """Commands that the shell carries out."""
+
+    def __init__(
+        self,
+        node: str,
+        *,
+        ports: Mapping[str, Mapping[str, Any]],
+        peers: Mapping[str, Any],
+        random: Callable[[int], bytes],
+        settings: Mapping[str, Any] | None = None,
+        counters: Counters | None = None,
+    ) -> None:
+        """`ports` has the one port, `peers` the keys of `chassis.peers.spec`; `random(n)` returns n octets."""
+        self.node = node
+        self.counters = Counters() if counters is None else counters
+        spec, problems = read_spec(peers)
+        if spec is None or len(ports) != 1:
+            raise PeersError("; ".join(text for _, text in problems) or f"{node} has {len(ports)} ports, not one")
+        self.spec: PeersSpec = spec
+        self._settings = dict(settings or {})
+        ((self._port, values),) = ports.items()
+        self._host = TesterHost(node, self._port, values)
+        self._ike = IkeEngine(node, random=random)
+        self.setups = SetupMeasurements(spec.count)
+        self._work: deque[int] = deque()
+        """Peers that are still to begin, or to go, in order."""
+        self._begins = True
+        """Whether `_work` is of those to begin."""
+        self._due = inf
+        self._rate = spec.rate
+        self._started = spec.auto
+        self._identification = int.from_bytes(random(2), "big")
+        self._log: deque[str] = deque(maxlen=MAX_LOG)
+        self._commands: dict[str, Callable[[dict[str, Any], float], list[Output]]] = {
+            "start": self._start,
+            "stop": self._stop,
+            "down": self._down,
+            "status": lambda arguments, now: [],
+        }
+
+    # calls of the shell
+
+    def start(self, now: float) -> list[Output]:
+        """Configure what all peers share; they begin when the gateway of the port is known."""
+        outputs = self._carry_out(self._ike.start(now), now)
+        shared = Configure(self.spec.shared_records(), full=True, settings=self._settings)
+        outputs += self._carry_out(self._ike.receive(shared, now, WALL), now)
+        if self._started:
+            self._begin(now)
+        return outputs
+
+    def on_carrier(self, port: str, up: bool, now: float) -> list[Output]:
+        """The wire of the port came up or went down."""
+        return [*self._to_wire(self._host.on_carrier(up)), *self._to_wire(self._host.on_timer(now))]
+
+    def on_congestion(self, port: str, full: bool, now: float) -> None:
+        """The wire takes no more packets, or takes them again. IKE repeats what was lost."""
+
+    def receive_frames(self, port: str, batch: Batch, now: float) -> list[Output]:
+        """Hand datagrams of IKE to it; answer ARP and echo requests; count all others."""
+        outputs: list[Output] = []
+        for view in batch.packets():
+            frame = bytes(view)
+            if frame[12:14] == b"\x08\x06":
+                outputs += self._to_wire(self._host.on_arp(frame, now))
+            elif frame[12:14] != b"\x08\x00" or frame[:6] != self._host.mac:
+                self.counters.add("unexpected frames")
+            else:
+                outputs += self._receive_ipv4(frame, now)
+        return outputs
+
+    def on_operator_command(self, number: int, command: Any, arguments: Any, now: float) -> list[Output]:
+        """Check an operator's command against `chassis.bus.requests` and run it. Every command is answered."""
+        try:
+            values = read(named(requests.PEERS, command, "a node of peers"), arguments)
+            if command in self.performs:
+                return [Perform(Request(number, command, given(values)))]
+            outputs = self._commands[command](values, now)
+        except ArgumentError as error:
+            return [ToOperator(number, {}, refusal(command, error))]
+        except Exception as error:
+            # An error of this program: report it to the operator and continue.
+            return [ToOperator(number, {}, f"{command}: {fault(error)}")]
+        return [*outputs, ToOperator(number, self.report(now))]
+
+    def on_timer(self, now: float) -> list[Output]:
+        """Begin or end the peers that are due; return what IKE and ARP send."""
+        outputs: list[Output] = []
+        if self._host.next_timer() <= now:
+            outputs += self._to_wire(self._host.on_timer(now))
+        if self._ike.next_timer() <= now:
+            outputs += self._carry_out(self._ike.on_timer(now), now)
+        if self._next_due() <= now:
+            outputs += self._change_due(now)
+        return outputs
+
+    def next_timer(self) -> float:
+        """Return the time of the next `on_timer`."""
+        return min(self._host.next_timer(), self._ike.next_timer(), self._next_due())
+
+    def report(self, now: float) -> dict[str, Any]:
+        """Return how many peers are up, the set-ups a second, their latencies, and failures by cause."""
+        return {
+            "now": now,
+            "state": self._state(),
+            "towards": format_address(self.spec.towards),
+            "waiting": len(self._work),
+            "ike_sas": len(self._ike.ike_sa_manager.table.by_spi),
+            **self.setups.report(),
+            "ike": dict(self._ike.ike_sa_manager.statistics.total),
+            "log": list(self._log),
+        }
+
+    # peers that begin and go
+
+    def _state(self) -> str:
+        if self._work:
+            if not self._gateway:
+                return "waiting for the gateway of the port"
+            return "starting" if self._begins else "going down"
+        return "running" if any(peer.wanted for peer in self.setups.peers) else "stopped"
+
+    def _numbers(self, *, wanted: bool) -> Iterable[int]:
+        return (number for number, peer in enumerate(self.setups.peers, 1) if peer.wanted == wanted)
+
+    def _begin(self, now: float) -> None:
+        if not any(peer.wanted for peer in self.setups.peers):
+            self.setups.reset()
+        self._work, self._begins, self._due = deque(self._numbers(wanted=False)), True, now
+
+    def _start(self, arguments: dict[str, Any], now: float) -> list[Output]:
+        self._rate = arguments["rate"] or self.spec.rate
+        self._begin(now)
+        return []
+
+    def _stop(self, arguments: dict[str, Any], now: float) -> list[Output]:
+        self._work.clear()
+        return []
+
+    def _down(self, arguments: dict[str, Any], now: float) -> list[Output]:
+        self._work, self._begins, self._due = deque(self._numbers(wanted=True)), False, now
+        return []
+
+    @property
+    def _gateway(self) -> bytes:
+        """The MAC address of the next hop to the gateway of the tunnels; empty while it is unknown."""
+        hop = self._host.next_hop(self.spec.towards)
+        return self._host.resolve(hop) if hop else b""
+
+    def _next_due(self) -> float:
+        return self._due if self._work and self._gateway else inf
+
+    def _change_due(self, now: float) -> list[Output]:
+        # After a stall, or a long wait for the gateway, the peers of one second at most are due at once.
+        self._due = max(self._due, now - 1.0)
+        put: list[Record] = []
+        delete: list[Key] = []
+        while self._work and self._due <= now:
+            number = self._work.popleft()
+            self._due += 1.0 / self._rate
+            self.setups.on_wanted(number, self._begins)
+            if self._begins:
+                put += self.spec.records(number)
+            else:
+                delete += self.spec.keys(number)
+        return self._carry_out(self._ike.receive(Configure(tuple(put), tuple(delete)), now, WALL), now)
+
+    # IKE
+
+    def _carry_out(self, messages: Iterable[FromIke], now: float) -> list[Output]:
+        frames: list[bytes] = []
+        for message in messages:
+            if isinstance(message, IkePacket):
+                self.setups.on_sent(self.spec.number(message.local), now)
+                frames += self._frame(message)
+            elif isinstance(message, IkeTunnelState):
+                self.setups.on_state(message.tunnel, message.up, message.reason, now)
+            elif isinstance(message, IkeLog):
+                self._log.append(message.record.text)
+        return self._to_wire(frames)
+
+    def _frame(self, message: IkePacket) -> list[bytes]:
+        mac = self._gateway
+        if not mac:
+            self.counters.add("datagrams without a next hop")
+            return []
+        data = message.data
+        if message.local_port == NAT_PORT:
+            data = NON_ESP_MARKER + data if data else KEEPALIVE
+        self._identification = self._identification + 1 & 0xFFFF
+        packet = Ipv4(
+            message.local,
+            message.remote,
+            PROTOCOL_UDP,
+            Udp(message.local_port, message.remote_port, data).emit((message.local, message.remote)),
+            tos=NETWORK_CONTROL,
+            identification=self._identification,
+        ).emit()
+        if HEADROOM + len(packet) > MAX_FRAME:
+            self.counters.add("datagrams too long")
+            return []
+        self.counters.add("datagrams sent")
+        return [padded(header(mac, self._host.mac) + packet)]
+
+    def _receive_ipv4(self, frame: bytes, now: float) -> list[Output]:
+        try:
+            packet = Ipv4.parse(frame[HEADROOM:], padding=True)
+            if packet.protocol != PROTOCOL_UDP or packet.more_fragments or packet.offset:
+                return self._receive_other(frame)
+            udp = Udp.parse(packet.payload, (packet.source, packet.destination))
+        except DecodeError:
+            self.counters.add("unexpected malformed")
+            return []
+        data = udp.payload
+        if udp.destination_port == NAT_PORT:
+            if not data.startswith(NON_ESP_MARKER):
+                return self._receive_other(frame)
+            data = data[len(NON_ESP_MARKER) :]
+        if (
+            not data
+            or udp.destination_port not in (IKE_PORT, NAT_PORT)
+            or not self.spec.number(packet.destination)
+        ):
+            return self._receive_other(frame)
+        self.counters.add("datagrams received")
+        message = IkePacket(OUTER, packet.destination, udp.destination_port, packet.source, udp.source_port, data)
+        return self._carry_out(self._ike.receive(message, now, WALL), now)
+
+    def _receive_other(self, frame: bytes) -> list[Output]:
+        answer = self._host.on_echo_request(frame)
+        if answer is None:
+            self.counters.add("unexpected packets")
+        return self._to_wire(answer or [])
+
+    def _to_wire(self, frames: list[bytes]) -> list[Output]:
+        return [ToWire(self._port, frames_batch(frames))] if frames else []

@@ -1,0 +1,305 @@
+"""What the peers of one node are: read from the node's keys in a lab file, and turned into records for IKE.
+
+Each peer is a static tunnel of one IKE engine. Proposals and the IPsec policy are shared; each peer has its own
+address, identity, IKE policy and, where the lab gives inner networks, access list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from chassis.ase.ike.crypto.algorithms import CIPHERS, INTEGRITY, PRFS
+from chassis.ase.ike.crypto.diffie_hellman import GROUPS
+from chassis.bus.records import ContextRecord, Key, PolicyRecord, Record, TunnelRecord
+from chassis.bus.requests import MAX_SETUP_RATE
+from chassis.model.acl import Acl, AclRule
+from chassis.model.ike import Identity, IkePolicy, IkeProposal, PreSharedKey, ProposalRef
+from chassis.model.ipsec import IpsecPolicy, IpsecProposal, TunnelEntry
+from chassis.model.router import Tunnel
+from chassis.net.address import ANY, MASKS, parse_address
+from chassis.net.types import Prefix
+
+MAX_PEERS: Final = 32_000
+"""Most peers of one node (count): as many as a router has tunnels."""
+
+KEYS: Final = (
+    "peers",
+    "first-address",
+    "towards",
+    "version",
+    "identity",
+    "remote-id",
+    "pre-shared-key",
+    "first-network",
+    "remote-network",
+    "rate",
+    "start",
+    "keepalive",
+    "ike-proposal",
+    "ipsec-proposal",
+)
+NEEDED: Final = ("peers", "first-address", "towards", "pre-shared-key")
+IKE_KEYS: Final = ("encryption", "authentication", "prf", "dh-group", "lifetime")
+IPSEC_KEYS: Final = ("encryption", "authentication", "pfs-group", "lifetime")
+VERSIONS: Final = (1, 2, "both")
+NUMBER: Final = "{number}"
+"""What stands for the number of the peer in an identity."""
+
+OUTER, INNER = 1, 2
+"""Numbers of the contexts: they matter to nobody else."""
+ENTRY: Final = 10
+POLICY: Final = "peers"
+
+Problem = tuple[str, str]
+"""The key with the error (`ike-proposal.dh-group`), and what is wrong with its value."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeersSpec:
+    """The peers of one node, numbered from 1. `rate` is how many begin, or go, in a second.
+
+    `versions` are taken in turn. `networks` is the first peer's inner network and the gateway's; None: each peer
+    protects everything. `remote_id` is the gateway's identity; empty: its address.
+    """
+
+    count: int
+    first: int
+    towards: int
+    key: bytes = field(repr=False)
+    versions: tuple[Literal[1, 2], ...] = (2,)
+    identity: str = ""
+    remote_id: str = ""
+    networks: tuple[Prefix, Prefix] | None = None
+    rate: float = 100.0
+    auto: bool = True
+    keepalive: bool = False
+    ike: Mapping[str, Any] = field(default_factory=dict)
+    ipsec: Mapping[str, Any] = field(default_factory=dict)
+
+    def address(self, number: int) -> int:
+        """Return the outer address of a peer."""
+        return self.first + number - 1
+
+    def number(self, address: int) -> int:
+        """Return the number of the peer with this outer address; 0 without one."""
+        number = address - self.first + 1
+        return number if 1 <= number <= self.count else 0
+
+    def version(self, number: int) -> Literal[1, 2]:
+        return self.versions[(number - 1) % len(self.versions)]
+
+    def network(self, number: int) -> Prefix:
+        """Return the inner network of a peer: the networks of all peers follow each other."""
+        if self.networks is None:
+            return ANY
+        (first, length), _ = self.networks
+        return (first + ((number - 1) << (32 - length)), length)
+
+    def shared_records(self) -> tuple[Record, ...]:
+        """Return the records that all peers share."""
+        ipsec = IpsecProposal(
+            POLICY,
+            esp_encryption=self.ipsec.get("encryption"),
+            esp_authentication=self.ipsec.get("authentication"),
+            lifetime_seconds=self.ipsec.get("lifetime", 86400),
+        )
+        return (
+            ContextRecord(OUTER, "outer", keepalive=self.keepalive),
+            *(PolicyRecord(0, self._proposal(version)) for version in dict.fromkeys(self.versions)),
+            PolicyRecord(0, ipsec),
+            PolicyRecord(
+                0,
+                IpsecPolicy(POLICY, pfs_group=self.ipsec.get("pfs-group"), proposals=(ProposalRef(10, POLICY),)),
+            ),
+        )
+
+    def records(self, number: int) -> tuple[Record, ...]:
+        """Return the records of one peer."""
+        name, version = f"peer-{number}", self.version(number)
+        policy = IkePolicy(
+            name,
+            version=version,
+            connection_type="initiator-only",
+            mode="aggressive",
+            identity_local=Identity("fqdn", self.identity.replace(NUMBER, str(number))) if self.identity else None,
+            pre_shared_key=PreSharedKey("ascii", self.key),
+            proposals=(ProposalRef(10, f"{POLICY}-{version}"),),
+        )
+        rules: tuple[Record, ...] = ()
+        if self.networks is not None:
+            rule = AclRule(10, source=self.network(number), destination=self.networks[1])
+            rules = (PolicyRecord(INNER, Acl(name, rules=(rule,))),)
+        tunnel = Tunnel(
+            name,
+            economical=True,
+            ike_policy=name,
+            remote_id=self.remote_id or None,
+            entries=(TunnelEntry(ENTRY, policy=POLICY, acl=name if rules else None),),
+        )
+        return (
+            PolicyRecord(OUTER, policy),
+            *rules,
+            TunnelRecord(
+                number=number,
+                config=tunnel,
+                asp="",
+                circuit=0,
+                home="",
+                context=INNER,
+                outer_context=OUTER,
+                local=self.address(number),
+                remote=self.towards,
+                queues=0,
+                up=True,
+            ),
+        )
+
+    def keys(self, number: int) -> tuple[Key, ...]:
+        """Return the keys of the records of one peer, the tunnel's first."""
+        return tuple(record.key for record in reversed(self.records(number)))
+
+    def _proposal(self, version: Literal[1, 2]) -> IkeProposal:
+        given = self.ike
+        return IkeProposal(
+            f"{POLICY}-{version}",
+            version=version,
+            dh_group=given.get("dh-group", 2),
+            encryption_algorithm=given.get("encryption", "aes-128-cbc"),
+            authentication_algorithm=given.get("authentication", "hmac-sha1-96"),
+            prf=given.get("prf", "hmac-sha1"),
+            lifetime=given.get("lifetime", 86400),
+        )
+
+
+def read_spec(values: Mapping[str, Any]) -> tuple[PeersSpec | None, list[Problem]]:
+    """Return the peers that the keys of a node mean, None if they mean none, and what is wrong with them."""
+    reader = _SpecReader(values)
+    spec = reader.read()
+    return (None if reader.problems else spec), reader.problems
+
+
+class _SpecReader:
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+        self.problems: list[Problem] = []
+
+    def read(self) -> PeersSpec:
+        first, towards = self._address("first-address"), self._address("towards")
+        count = self._integer("peers", self._values.get("peers", 1), 1, MAX_PEERS)
+        version = self._values.get("version", 2)
+        if version not in VERSIONS or isinstance(version, bool):
+            self._wrong("version", version, "is 1, 2 or both")
+            version = 2
+        if first + count > 1 << 32:
+            self._wrong("first-address", self._values.get("first-address"), f"has no {count} addresses after it")
+        elif first <= towards < first + count:
+            self._wrong("towards", self._values.get("towards"), "is the address of a peer")
+        identity = self._text("identity", 255)
+        if identity and count > 1 and NUMBER not in identity:
+            self._wrong("identity", identity, f"is the same for all peers; write {NUMBER} for a peer's number")
+        start = self._values.get("start", "auto")
+        if start not in ("auto", "manual"):
+            self._wrong("start", start, "is auto or manual")
+        rate = self._values.get("rate", 100.0)
+        if isinstance(rate, str) and rate.endswith("/s") and rate[:-2].replace(".", "", 1).isdigit():
+            rate = float(rate[:-2])
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate <= MAX_SETUP_RATE:
+            self._wrong("rate", rate, f"is peers a second, such as 100/s, at most {MAX_SETUP_RATE:g}")
+            rate = 100.0
+        keepalive = self._values.get("keepalive", False)
+        if not isinstance(keepalive, bool):
+            self._wrong("keepalive", keepalive, "is true or false")
+        return PeersSpec(
+            count,
+            first,
+            towards,
+            self._text("pre-shared-key", 255).encode(),
+            (1,) if version == 1 else (2,) if version == 2 else (1, 2),
+            identity,
+            self._text("remote-id", 255),
+            self._networks(count),
+            float(rate),
+            start == "auto",
+            keepalive is True,
+            self._proposal("ike-proposal", IKE_KEYS),
+            self._proposal("ipsec-proposal", IPSEC_KEYS),
+        )
+
+    def _wrong(self, key: str, value: Any, what: str) -> None:
+        # The value of a key is never said.
+        said = "" if key == "pre-shared-key" else f": {str(value)[:64]!r}"
+        self.problems.append((key, f"'{key.rpartition('.')[2]}:' {what}{said}"))
+
+    def _address(self, key: str) -> int:
+        value = self._values.get(key, "")
+        try:
+            address = parse_address(value if isinstance(value, str) else "")
+            if not 1 <= address >> 24 < 224:
+                raise ValueError
+        except ValueError:
+            self._wrong(key, value, "is the IPv4 address of a host")
+            return 1 << 24
+        return address
+
+    def _text(self, key: str, longest: int) -> str:
+        value = self._values.get(key, "")
+        needed = key in NEEDED
+        if not isinstance(value, str) or len(value) > longest or not value.isprintable() or (needed and not value):
+            self._wrong(key, value, f"is a text of {'1' if needed else '0'} to {longest} printable characters")
+            return ""
+        return value
+
+    def _integer(self, key: str, value: Any, low: int, high: int) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            self._wrong(key, value, f"is a whole number, {low} to {high}")
+            return low
+        return value
+
+    def _networks(self, count: int) -> tuple[Prefix, Prefix] | None:
+        given = [key for key in ("first-network", "remote-network") if key in self._values]
+        if not given:
+            return None
+        if len(given) == 1:
+            self._wrong(given[0], self._values[given[0]], "needs both first-network and remote-network")
+            return None
+        own, remote = self._network("first-network"), self._network("remote-network")
+        if own[0] + (count << (32 - own[1])) > 1 << 32:
+            self._wrong(
+                "first-network", self._values["first-network"], f"is not followed by {count} networks of its size"
+            )
+        return own, remote
+
+    def _network(self, key: str) -> Prefix:
+        text = self._values[key]
+        address, _, length = text.partition("/") if isinstance(text, str) else ("", "", "")
+        try:
+            number, size = parse_address(address), int(length)
+            if not 0 <= size <= 32 or number & ~MASKS[size]:
+                raise ValueError
+        except ValueError:
+            self._wrong(key, text, "is a network such as 10.96.0.0/16")
+            return ANY
+        return number, size
+
+    def _proposal(self, key: str, known: tuple[str, ...]) -> Mapping[str, Any]:
+        given = self._values.get(key, {})
+        if not isinstance(given, Mapping):
+            self._wrong(key, given, f"is a mapping of {', '.join(known)}")
+            return {}
+        choices: Mapping[str, tuple[Any, ...]] = {
+            "encryption": tuple(name for name, spec in CIPHERS.items() if not spec.modern),
+            "authentication": tuple(name for name, spec in INTEGRITY.items() if not spec.modern),
+            "prf": tuple(name for name, spec in PRFS.items() if not spec.modern),
+            "dh-group": tuple(GROUPS),
+            "pfs-group": tuple(GROUPS),
+        }
+        for name, value in given.items():
+            if name not in known:
+                self._wrong(f"{key}.{name}", value, f"is not known; expected one of {', '.join(known)}")
+            elif name == "lifetime":
+                self._integer(f"{key}.lifetime", value, 120, 2**31)
+            elif isinstance(value, bool) or value not in choices[name]:
+                self._wrong(f"{key}.{name}", value, f"is one of {', '.join(map(str, choices[name]))}")
+        return given

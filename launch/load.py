@@ -1,0 +1,119 @@
+"""`chassis-launch load`: boot a lab, bring up its peers, print what it took, take them down, end the lab."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from chassis.bus.operator import OperatorError
+from chassis.peers.spec import read_spec
+from launch.client.lab_client import LabClient, LabTimeout
+from launch.client.status_view import peers_table
+from launch.ctl.base import print_answer
+from launch.lab.model import Lab
+from launch.lab.parser import load
+from launch.lab.yaml_source import LabError
+from launch.scenario.boot import BootError, boot
+
+PATIENCE = 60.0
+"""Time (s) that the peers have beyond what their rate takes, unless `--within` says another."""
+
+PROGRESS_INTERVAL = 1.0
+"""Time (s) between two lines of progress."""
+
+Reports = Mapping[str, Mapping[str, Any]]
+
+
+def run_file(path: Path, *, as_json: bool, rate: float | None, within: float | None, hold: float) -> int:
+    """Bring up the peers of a lab, keep them up for `hold` (s), take them down; print what it took.
+
+    `rate` (peers/s) replaces that of each node. `within` (s) is the time that they have to come up, and again to
+    go. Return 0 if all came up, none was lost, and all went; 1 if not; 2 if the file is wrong or has no peers, or
+    the lab did not start.
+    """
+    try:
+        lab = load(path)[0]
+        if not lab.peers():
+            click.echo(f"{path}: no node is of kind peers", err=True)
+            return 2
+        booted = boot(path)
+    except LabError as error:
+        click.echo(str(error), err=True)
+        return 2
+    except BootError as error:
+        click.echo(f"{path}: the lab did not start: {error}", err=True)
+        return 2
+    try:
+        result = _load(booted.client, lab, rate, within or _time_for(lab, rate), hold)
+    except OperatorError as error:
+        click.echo(f"{path}: {error}", err=True)
+        return 1
+    finally:
+        booted.close()
+    print_answer(as_json, result, peers_table(result["peers"]))
+    for problem in result["problems"]:
+        click.echo(problem, err=True)
+    return 0 if result["passed"] else 1
+
+
+def _time_for(lab: Lab, rate: float | None) -> float:
+    specs = [read_spec(node.values)[0] for node in lab.peers()]
+    return PATIENCE + max(spec.count / (rate or spec.rate) for spec in specs if spec is not None)
+
+
+def _load(client: LabClient, lab: Lab, rate: float | None, within: float, hold: float) -> dict[str, Any]:
+    names = [node.name for node in lab.peers()]
+    arguments = {} if rate is None else {"rate": rate}
+    reports: dict[str, dict[str, Any]] = {name: client.ask(name, "start", arguments) for name in names}
+    problems: list[str] = []
+
+    def wait(done: Callable[[Mapping[str, Any]], bool]) -> bool:
+        """Return whether all nodes came to hold what `done` says; `reports` are the last ones."""
+        shown = time.monotonic()
+
+        def holds() -> bool:
+            nonlocal shown
+            reports.update({name: client.ask(name, "status", {}) for name in names})
+            if time.monotonic() - shown >= PROGRESS_INTERVAL:
+                shown = time.monotonic()
+                click.echo(_progress(reports), err=True)
+            return all(done(report) for report in reports.values())
+
+        try:
+            client.wait_until(holds, within)
+        except LabTimeout:
+            return False
+        return True
+
+    if not wait(lambda report: report["up"] == report["peers"]):
+        problems.append(f"not all peers are up after {within:g} s: {_progress(reports)}")
+    if hold:
+        client.wait(hold)
+    reports.update({name: client.ask(name, "status", {}) for name in names})
+    problems += [
+        f"{name}: {report['lost']} times a peer was lost" for name, report in reports.items() if report["lost"]
+    ]
+    measured = json.loads(json.dumps(reports))
+    began = time.monotonic()
+    for name in names:
+        client.ask(name, "down", {})
+    if not wait(lambda report: report["state"] == "stopped"):
+        problems.append(f"not all peers are gone after {within:g} s: {_progress(reports)}")
+    return {
+        "lab": lab.name,
+        "passed": not problems,
+        "problems": problems,
+        "peers": measured,
+        "down_seconds": round(time.monotonic() - began, 3),
+    }
+
+
+def _progress(reports: Reports) -> str:
+    return ", ".join(
+        f"{name}: {report['up']} of {report['peers']} up ({report['state']})" for name, report in reports.items()
+    )

@@ -1,0 +1,159 @@
+"""Peers of one node against a whole hub on a fake clock: all come up, what it took is measured, all go."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from chassis.bus.engine import ToOperator
+from chassis.peers.engine import PeersEngine
+from chassis.sim.lab import LabModel
+from chassis.sim.testers import TesterModel
+from launch.lab.model import PeersNode
+from launch.lab.parser import load
+from tests.support import CONFIGS
+from tests.support.sim_shell import SimShell
+
+LOAD = CONFIGS / "load" / "lab.yaml"
+STANDING = """\
+name: load
+topology:
+  nodes:
+    hub: {{kind: smartedge, config: {config}}}
+    branches: {{kind: tester, ports: {{"1": {{address: 172.16.1.2/24}}}}}}
+    nomads: {{kind: tester, ports: {{"1": {{address: 172.16.2.2/24}}}}}}
+  links:
+    - endpoints: ["branches:1", "hub:3/1"]
+    - endpoints: ["nomads:1", "hub:3/2"]
+"""
+"""The lab of configs/load with testers where the peers are, which the simulator puts back."""
+
+
+class Loaded(SimShell):
+    """The hub of configs/load, and `count` peers at each of its two nodes; `changes` are of their keys."""
+
+    def __init__(self, folder: Path, count: int, **changes: Any) -> None:
+        path = folder / "lab.yaml"
+        path.write_text(STANDING.format(config=LOAD.parent / "hub.cfg"))
+        self.engines: dict[str, PeersEngine] = {}
+        self._changes = {"peers": count, **{name.replace("_", "-"): value for name, value in changes.items()}}
+        super().__init__(path, change=self._with_peers)
+
+    def _with_peers(self, lab: LabModel) -> LabModel:
+        nodes = load(LOAD)[0].peers()
+        return replace(lab, testers=tuple(self._model(node) for node in nodes))
+
+    def _model(self, node: PeersNode) -> TesterModel:
+        ports = {name: port.plain() for name, port in node.ports.items()}
+
+        def make() -> PeersEngine:
+            values = {**node.values, **self._changes}
+            made = PeersEngine(node.name, ports=ports, peers=values, random=Random(node.name).randbytes)
+            self.engines[node.name] = made
+            return made
+
+        return TesterModel(node.name, make, ("1",), ())
+
+    def command(self, node: str, command: str, **arguments: Any) -> dict[str, Any]:
+        tester, now = self.testers[node], self.run.world.now
+        outputs = self.engines[node].on_operator_command(1, command, arguments, now)
+        answer = outputs.pop()
+        assert isinstance(answer, ToOperator)
+        assert not answer.error, answer.error
+        tester.finish_call(outputs)
+        return answer.result
+
+    def status(self, node: str) -> dict[str, Any]:
+        return self.command(node, "status")
+
+    def instances(self) -> set[str]:
+        """The identities of all peers that the hub has."""
+        rows = self.ask("hub", "tunnels", {"kind": "on-demand", "detail": True})["tunnels"]
+        return {row["identity"] for row in rows if row.get("identity") and row["up"]}
+
+
+def test_peers_of_both_versions_come_up_are_measured_and_go(tmp_path: Path) -> None:
+    shell = Loaded(tmp_path, 6)
+    shell.pass_time(5.0)
+    for node in shell.engines:
+        assert shell.status(node)["state"] == "stopped"
+        shell.command(node, "start", rate=4.0)
+    shell.pass_time(0.6)
+    assert shell.status("branches")["state"] == "starting"
+    shell.wait_until(lambda: all(shell.status(node)["up"] == 6 for node in shell.engines), 30.0)
+    for node, engine in shell.engines.items():
+        report = shell.status(node)
+        assert report["state"] == "running"
+        assert (report["peers"], report["wanted"], report["setups"], report["lost"]) == (6, 6, 6, 0)
+        assert report["down"] == report["failures"] == {}
+        # One begins each 250 ms: five intervals from the first to the last.
+        assert 1.2 <= report["seconds"] < 2.0
+        assert 3.0 <= report["setups_per_second"] <= 5.0
+        assert 0 <= report["latency"]["p50_ms"] <= report["latency"]["p99_ms"] <= report["latency"]["max_ms"] < 500
+        assert report["ike_sas"] == 6
+        assert {engine.spec.version(number) for number in range(1, 7)} == {2 if node == "branches" else 1}
+    names = {f"p{number}.{kind}.example" for number in range(1, 7) for kind in ("branch", "nomad")}
+    assert shell.instances() == names
+    rows = shell.ask("hub", "routes", {"context": "private"})["routes"]
+    assert {"10.112.0.0/30", "10.112.0.20/30"} <= {row["prefix"] for row in rows}
+
+    for node in shell.engines:
+        shell.command(node, "down")
+    # Each Delete reaches the hub: nothing here waits for its dead peer detection.
+    shell.wait_until(lambda: not shell.instances(), 5.0)
+    for node in shell.engines:
+        assert shell.status(node)["state"] == "stopped"
+        assert shell.status(node)["up"] == 0
+        assert shell.status(node)["lost"] == 0
+        assert shell.status(node)["latency"]
+
+    # They come again, as if for the first time.
+    shell.command("branches", "start")
+    shell.wait_until(lambda: shell.status("branches")["up"] == 6, 30.0)
+    assert shell.status("branches")["setups"] == 6
+
+
+def test_stop_leaves_those_that_are_up(tmp_path: Path) -> None:
+    shell = Loaded(tmp_path, 6)
+    shell.pass_time(5.0)
+    shell.command("branches", "start", rate=2.0)
+    shell.wait_until(lambda: shell.status("branches")["up"] == 2, 10.0)
+    assert shell.command("branches", "stop")["waiting"] == 0
+    shell.pass_time(5.0)
+    assert shell.status("branches")["up"] == shell.status("branches")["wanted"] == 2
+
+
+def test_peers_with_another_key_are_counted_by_cause(tmp_path: Path) -> None:
+    shell = Loaded(tmp_path, 3, pre_shared_key="another-key", start="auto")
+    shell.wait_until(lambda: sum(shell.status("branches")["failures"].values()) >= 3, 30.0)
+    report = shell.status("branches")
+    assert report["up"] == report["setups"] == 0
+    assert report["latency"] == {}
+    assert sum(report["down"].values()) == 3
+    assert any("AUTHENTICATION_FAILED" in cause.upper().replace(" ", "_") for cause in report["failures"]), report
+    assert "another-key" not in str(report) + repr(shell.engines["branches"].spec)
+
+
+def test_a_peer_that_the_hub_takes_down_is_lost_and_comes_again(tmp_path: Path) -> None:
+    shell = Loaded(tmp_path, 2, start="auto", rate=50)
+    shell.wait_until(lambda: shell.status("branches")["up"] == 2, 30.0)
+    shell.ask("hub", "clear", {"tunnel": "branches"})
+    shell.wait_until(lambda: shell.status("branches")["lost"] == 2, 10.0)
+    shell.wait_until(lambda: shell.status("branches")["up"] == 2, 60.0)
+    assert shell.status("branches")["setups"] == 4
+
+
+@pytest.mark.parametrize("frame", [b"", b"\0" * 13, b"\0" * 60, b"\xff" * 6 + b"\0" * 6 + b"\x08\x00" + b"E" * 20])
+def test_odd_frames_are_counted(tmp_path: Path, frame: bytes) -> None:
+    from chassis.tester.host import frames_batch
+
+    values = load(LOAD)[0].peers()[0].values
+    engine = PeersEngine("p", ports={"1": {"address": "10.0.0.1/24"}}, peers=values, random=Random(1).randbytes)
+    engine.start(0.0)
+    for one in (frame, engine._host.mac + frame[6:]):
+        assert engine.receive_frames("1", frames_batch([one]), 1.0) == []
+    assert sum(value for name, value in engine.counters.items() if name.startswith("unexpected")) == 2
