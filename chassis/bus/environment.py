@@ -34,10 +34,10 @@ class Environment:
     """One process: its lab, node and card, and its folders.
 
     `card` is `xcrp`, `lc 3`, `asp 1/1`, `mgmt`, `tester` or `peers`. `launcher` is this process's end of a stream
-    socket to the launcher (the controller's only). `startup` is the start-up file, text and name (the controller's only).
+    socket to the launcher (the controller's only). `startup` is the start-up file, text and name (the
+    controller's only).
     `flash` is the folder of the router's PKI stores (the controller's only). `listener` is the descriptor of the
-    socket that listens for SSH (of `mgmt` only). `peers` are the keys of
-    a node of peers, one of them secret.
+    socket that listens for SSH (of `mgmt` only). `peers` are the keys of a node of peers, one secret.
     """
 
     lab: str

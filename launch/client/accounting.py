@@ -105,8 +105,8 @@ def account_for(
 ) -> PacketAccounting:
     """Compute the accounting of a lab.
 
-    `kinds` are its nodes by name (smartedge, tester, peers, linux), `links` both ends of each link as in a lab file,
-    `counters` by node and card, `died` the cards of which a process ended.
+    `kinds` are its nodes by name (smartedge, tester, peers, linux), `links` both ends of each link as in a lab
+    file, `counters` by node and card, `died` the cards of which a process ended.
     The only card of a tester, or of a node of peers, is called as its kind.
     """
     dead = set(died)
