@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import IntEnum
+from math import isfinite
 from typing import Any, Literal
+
+from chassis.net.address import parse_address
 
 Status = Literal["start", "interim", "stop"]
 
@@ -86,6 +89,11 @@ class AccountingRecord:
                 raise ValueError(f"{item.name} of an accounting record is missing or of the wrong type")
             if kind is int and not 0 <= values[item.name] < 1 << 64:
                 raise ValueError(f"{item.name} of an accounting record is not from 0 to 2^64 - 1")
+        if not isfinite(values["time"]):
+            raise ValueError("time of an accounting record is not finite")
+        for name in ("peer", "local", "address"):
+            if values[name]:
+                parse_address(values[name])
         if values["status"] not in STATUS_TYPES:
             raise ValueError(f"{values['status']} is no status of an accounting record")
         try:

@@ -12,6 +12,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Final
 
 from chassis.xcrp.log import LogEntry
@@ -150,6 +151,8 @@ class AlarmTable:
         for severity, place, name, text, cause, raised in rows:
             if severity not in _SEVERITIES:
                 raise ValueError(f"{severity!r} is no severity")
+            if not isfinite(float(raised)):
+                raise ValueError(f"{raised!r} is no time")
             self.put(Alarm(severity, str(place), str(name), str(text), str(cause)), float(raised))
         for entry in log:
             told = told_by(entry)

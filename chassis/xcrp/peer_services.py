@@ -13,11 +13,11 @@ from chassis.aaa.answers import AccessAnswer
 from chassis.bus.engine import Output
 from chassis.bus.messages import PeerUsage
 from chassis.bus.records import Instance
-from chassis.net.address import parse_address, parse_prefix
+from chassis.net.address import is_unicast_host, parse_address, parse_prefix
 from chassis.xcrp.aaa import Aaa, Result
 from chassis.xcrp.cards import CardEntry
 from chassis.xcrp.peer_addresses import AddressError, PeerAddresses
-from chassis.xcrp.peer_sessions import PeerSessions, terminate_cause
+from chassis.xcrp.peer_sessions import PeerSessions, drop_stale, terminate_cause
 from chassis.xcrp.plan import TunnelPlan
 from chassis.xcrp.reports import Receiver
 from chassis.xcrp.session_store import SessionStore
@@ -148,6 +148,8 @@ class PeerServices:
         context, number = tunnel_plan.context, tunnel_plan.number
         if answer.address is not None:
             address = parse_address(answer.address)
+            if not is_unicast_host(address) or (context, address) in self._node.plan.local:
+                raise AddressError(f"AAA gives {answer.address}, which no peer can have")
             self.addresses.hold(context, address, number)
             length = _length(answer.netmask)
             return replace(tunnel_plan, instance=replace(instance, address=address, prefix_length=length))
@@ -167,6 +169,7 @@ class PeerServices:
         instance = tunnel_plan.instance
         if instance is not None and instance.ends:
             heappush(self._ends, (instance.ends, tunnel_plan.number))
+            drop_stale(self._ends, self._node.plan.tunnels)
         context = tunnel_plan.config.interface_context
         return self._sessions.begin(tunnel_plan, context, now, self._wall(now), is_new=is_new)
 

@@ -6,9 +6,9 @@ kept for a session whose ASP dies.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from math import inf
 from typing import Final, Literal
 
@@ -100,7 +100,7 @@ class PeerSessions:
         began = now - max(0.0, wall - instance.since)
         self._open[number] = _Session(start, tunnel_plan.asp, began, interim, TunnelUsage(number, 0, 0, 0, 0))
         if interim:
-            heappush(self._due, (now + interim, number))
+            self._add_due(now + interim, number)
         held = self._store.sessions.get(start.session)
         if held is None:
             self._store.begin(start, now)
@@ -128,7 +128,7 @@ class PeerSessions:
         session.cause, session.ended, session.ended_wall = cause, now, wall
         if not awaited:
             return self._stop(number, now)
-        heappush(self._due, (now + LAST_FIGURES, number))
+        self._add_due(now + LAST_FIGURES, number)
         return []
 
     def close_lost(self, sessions: Iterable[str], now: float, wall: float) -> list[Output]:
@@ -176,6 +176,10 @@ class PeerSessions:
             heappush(self._due, (now + session.interim, number))
         return outputs
 
+    def _add_due(self, at: float, number: int) -> None:
+        heappush(self._due, (at, number))
+        drop_stale(self._due, self._open)
+
     def _stop(self, number: int, now: float) -> list[Output]:
         session = self._open.pop(number)
         stop = self._record(session, "stop", "", session.ended, session.ended_wall)
@@ -198,3 +202,13 @@ class PeerSessions:
             output_packets=usage.packets_out,
             output_octets=usage.octets_out,
         )
+
+
+MIN_DUE: Final = 64
+
+
+def drop_stale(due: list[tuple[float, int]], live: Mapping[int, object]) -> None:
+    """Drop the numbers that are not `live` from a heap of (time, number), once they are most of it."""
+    if len(due) > MIN_DUE + 2 * len(live):
+        due[:] = [one for one in due if one[1] in live]
+        heapify(due)

@@ -52,7 +52,8 @@ class SessionStore:
                 self._apply(json.loads(line))
             except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
                 bad += 1
-        self._whole = bad > 0
+        # A last line without its end would be joined with the next one.
+        self._whole = bad > 0 or not data.endswith(b"\n") if data else False
         return f"{SESSIONS}: {bad} lines can't be read" if bad else ""
 
     def begin(self, start: AccountingRecord, now: float) -> None:

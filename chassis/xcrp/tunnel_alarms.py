@@ -189,6 +189,6 @@ def numbers_of(rows: Iterable[Any]) -> set[int]:
         ValueError, TypeError: they are none, or too many.
     """
     found = [(int(first), int(last)) for first, last in rows]
-    if sum(last - first for first, last in found) > MAX_TUNNELS:
-        raise ValueError("too many numbers of tunnels")
+    if any(last < first for first, last in found) or sum(last - first for first, last in found) > MAX_TUNNELS:
+        raise ValueError("no ranges, or too many numbers of tunnels")
     return {number for first, last in found for number in range(first, last + 1)}

@@ -355,8 +355,10 @@ def test_a_router_whose_processes_all_start_again_raises_nothing() -> None:
         b"", b"\xff", b"[]", b"{}", b'{"log":1,"alarms":[[1]],"up":[]}', b'{"log":"x","alarms":[],"up":[]}',
         b'{"log":1,"alarms":[["huge","asp 2/1","x","","",0]],"up":[]}', b'{"log":1,"alarms":[],"up":[[1,9e99]]}',
         b'{"log":1,"alarms":[],"up":[[1,99999999999]]}', b"[" * 100_000,
+        b'{"log":1,"alarms":[],"up":[[0,99999999999],[99999999999,0]]}',
+        b'{"log":1,"alarms":[["major","asp 2/1","x","","",NaN]],"up":[]}',
     ],
-    ids=range(10),
+    ids=range(12),
 )  # fmt: skip
 def test_a_file_that_cannot_be_read_says_nothing(data: bytes) -> None:
     node = Node(HIGH_AVAILABILITY, state={"alarms.json": data})

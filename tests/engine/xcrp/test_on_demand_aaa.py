@@ -230,6 +230,17 @@ def test_inner_addresses_come_from_radius_or_from_its_pool() -> None:
     assert (row["assigned"], row["pool"], row["profile"]) == ("10.8.7.6/24", "", "T")
 
 
+@pytest.mark.parametrize("address", ["0.0.0.0", "224.0.0.1", "127.0.0.1", "10.1.0.1"])
+def test_an_address_that_no_peer_can_have_refuses_it(address: str) -> None:
+    node, _, _ = served(ADDRESSES, {"one.example": {**KEY, "Framed-IP-Address": address}})
+    for _ in range(2):
+        key = node.ask_about("one.example", step="key")
+        assert key is not None
+        answer = node.ask_about("one.example", after=key.number, wants_address=True)
+        assert answer is not None
+        assert answer.error == f"AAA gives {address}, which no peer can have"
+
+
 def one_session(node: Hub, **terms: Any) -> int:
     key = node.ask_about("one.example", step="key")
     assert key is not None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+
+import pytest
 
 from chassis.aaa.accounting_record import AccountingRecord, TerminateCause
 from chassis.bus.engine import Append, Output, Persist
-from chassis.xcrp.peer_sessions import terminate_cause
+from chassis.xcrp.peer_sessions import MIN_DUE, drop_stale, terminate_cause
 from chassis.xcrp.session_store import MIN_LINES, WRITE_DELAY, SessionStore
 
 
@@ -111,3 +114,31 @@ def test_causes_of_an_end() -> None:
     }
     assert {reason: terminate_cause(reason, by_commit=False) for reason in causes} == causes
     assert terminate_cause("shutdown", by_commit=True) is TerminateCause.ADMIN_RESET
+
+
+def test_a_last_line_without_its_end_is_not_joined_with_the_next() -> None:
+    store = SessionStore()
+    store.begin(start("A"), 0.0)
+    cut = written(store.write())[:-1]
+    store = read(cut)
+    store.begin(start("B"), 1.0)
+    assert list(read(written(store.write(), cut)).sessions) == ["A", "B"]
+
+
+@pytest.mark.parametrize(("name", "value"), [("time", float("nan")), ("time", float("inf")), ("address", "x")])
+def test_a_record_that_no_packet_can_carry_is_not_read(name: str, value: object) -> None:
+    line = json.dumps({"start": {**start("A").to_json(), name: value}})
+    store = SessionStore()
+    assert store.read(f"{line}\n".encode()) == "sessions.jsonl: 1 lines can't be read"
+    assert store.sessions == {}
+
+
+def test_times_of_what_has_ended_are_dropped() -> None:
+    live = dict.fromkeys(range(10))
+    due = [(float(1000 - number), number) for number in range(2 * len(live) + MIN_DUE)]
+    drop_stale(due, live)
+    assert len(due) == 2 * len(live) + MIN_DUE
+    due.append((5.0, 77))
+    drop_stale(due, live)
+    assert sorted(number for _, number in due) == list(live)
+    assert due[0] == (991.0, 9)
