@@ -91,7 +91,8 @@ class OnDemand:
         answer = self._answers.take(token, now) if question.after else None
         if answer is None and question.after:
             return self._refused(entry, question, template, "what AAA said of its key is gone", now)
-        if answer is None and policy.address_allocation:
+        if answer is None and (policy.address_allocation or ike_config.key_from_aaa(policy)):
+            # A peer with a certificate was authenticated without AAA, which still says its profile and terms.
             return self._ask_aaa(entry, question, template, now)
         return self._admit(entry, question, template, answer, now)
 

@@ -99,6 +99,16 @@ def test_without_a_profile_from_radius_it_is_that_of_the_tunnels_name() -> None:
     assert instance.profile == "T"
 
 
+def test_a_peer_that_needs_no_key_of_aaa_has_its_profile_from_there() -> None:
+    """One with a certificate, where the policy says `use-aaa`."""
+    node, server, _ = served(users={"one.example": {"Security-Service": "ipsec profile other"}})
+    instance = node.record(node.admit("one.example")).instance
+    assert instance is not None
+    assert instance.profile == "other"
+    assert node.refused("two.example", "50.0.0.2").startswith("AAA: ")
+    assert len(server.requests) == 2
+
+
 @pytest.mark.behaviour("B-101", "B-102")
 def test_a_profile_that_radius_names_and_is_not_there_is_not_replaced() -> None:
     both = {"Security-Service": "ike pre-shared-key secret1; ipsec profile nope"}
