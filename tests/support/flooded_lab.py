@@ -28,7 +28,7 @@ from chassis.ase.ike.payloads.v1 import IdV1, MessageV1
 from chassis.net.address import parse_address
 from chassis.net.ipv4 import Ipv4
 from chassis.net.udp import Udp
-from chassis.sim.testers import TesterModel
+from chassis.sim import testers
 from launch import simulate
 from tests.support.ike.pair import Ends, first_message, proposal
 from tests.support.radius import MemoryServer
@@ -288,12 +288,12 @@ class FloodedLab(SimShell):
         self.stations = {
             name: Station(number, parse_address(router), hear) for number, (name, router, hear) in enumerate(heard)
         }
-        testers = tuple(
-            TesterModel(name, partial(_engine, one), (PORT,), ()) for name, one in self.stations.items()
+        stations = tuple(
+            testers.TesterModel(name, partial(_engine, one), (PORT,), ()) for name, one in self.stations.items()
         )
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(simulate, "SA_SLOTS", 1024)
-            super().__init__(_write(folder, settings), seed, lambda made: replace(made, testers=testers))
+            super().__init__(_write(folder, settings), seed, lambda made: replace(made, testers=stations))
 
     def flood(self, seconds: float, rate: int = 1000) -> Iterator[float]:
         """Forge so many datagrams a second; yields the time each 10 ms."""

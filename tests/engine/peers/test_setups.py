@@ -11,8 +11,8 @@ import pytest
 
 from chassis.bus.engine import ToOperator
 from chassis.peers.engine import PeersEngine
+from chassis.sim import testers
 from chassis.sim.lab import LabModel
-from chassis.sim.testers import TesterModel
 from launch.lab.model import PeersNode
 from launch.lab.parser import load
 from tests.support import CONFIGS
@@ -47,7 +47,7 @@ class Loaded(SimShell):
         nodes = load(LOAD)[0].peers()
         return replace(lab, testers=tuple(self._model(node) for node in nodes))
 
-    def _model(self, node: PeersNode) -> TesterModel:
+    def _model(self, node: PeersNode) -> testers.TesterModel:
         ports = {name: port.plain() for name, port in node.ports.items()}
 
         def make() -> PeersEngine:
@@ -56,7 +56,7 @@ class Loaded(SimShell):
             self.engines[node.name] = made
             return made
 
-        return TesterModel(node.name, make, ("1",), ())
+        return testers.TesterModel(node.name, make, ("1",), ())
 
     def command(self, node: str, command: str, **arguments: Any) -> dict[str, Any]:
         tester, now = self.testers[node], self.run.world.now
