@@ -19,8 +19,8 @@ import pytest
 
 MARKER = "multiprocess"
 
-SLOTS = 1 + max(2, len(os.sched_getaffinity(0)))
-"""So many workers may have labs at once: one more than there are cores, because labs mostly wait."""
+SLOTS = max(2, len(os.sched_getaffinity(0)))
+"""So many workers may have labs at once."""
 
 FILE = "slots_file"
 """The file of a run's slots, in what xdist tells its workers."""
