@@ -125,6 +125,8 @@ class _Peer:
     socket: zmq.Socket[bytes]
     monitor: zmq.Socket[bytes]
     full: int
+    lost: bool = False
+    """Whether the connection was open and has closed: its process has ended."""
     backlog: Backlog = field(default_factory=lambda: Backlog(MAX_BACKLOG_PACKETS))
 
 
@@ -170,9 +172,7 @@ class Fabric:
         peer = self._peers.pop(card, None)
         if peer is not None:
             self._loop.remove(peer.monitor)
-            self._loop.remove(peer.socket)
-            if peer.backlog:
-                self._counters.add(f"drop no connection to {card}", peer.backlog.packets)
+            self._drop_backlog(card, peer)
             peer.socket.disable_monitor()
             peer.monitor.close(0)
             peer.socket.close(0)
@@ -180,7 +180,7 @@ class Fabric:
     def send(self, card: str, batch: Batch) -> None:
         """Send without blocking. Batches for a full queue or an absent card are dropped and counted."""
         peer = self._peers.get(card)
-        if peer is None:
+        if peer is None or peer.lost:
             self._counters.add(f"drop no connection to {card}", len(batch.lengths))
         elif not peer.backlog and send(peer.socket, batch):
             self._counters.values[self._sent] += len(batch.lengths)
@@ -223,6 +223,13 @@ class Fabric:
                 self.tap("to", card, batch)
         self._loop.remove(peer.socket)
 
+    def _drop_backlog(self, card: str, peer: _Peer) -> None:
+        """Drop what waits for a process that has ended, and count it."""
+        if peer.backlog:
+            self._loop.remove(peer.socket)
+            self._counters.add(f"drop no connection to {card}", peer.backlog.packets)
+            peer.backlog = Backlog(MAX_BACKLOG_PACKETS)
+
     def _read_batches(self) -> int:
         messages, batches = receive_waiting(self._pull, lambda: self._counters.add("drop undecodable batch"))
         for batch in batches:
@@ -242,4 +249,8 @@ class Fabric:
         if peer is None or peer.boot != boot:
             return
         for up in connection_events(peer.monitor):
+            peer.lost = not up
+            if peer.lost:
+                # There may never be a next start of the card, which would close this connection.
+                self._drop_backlog(card, peer)
             self._on_peer(card, boot, up, now)

@@ -97,6 +97,49 @@ def test_a_full_connection_drops_by_class_and_catches_up() -> None:
     assert [arrived[number] + dropped[number] for number in range(4)] == [BATCHES * SIZE // 4] * 4
 
 
+def test_what_waits_for_a_card_that_ends_is_counted() -> None:
+    loop, counters, up = Loop(), Counters(), list[bool]()
+    ended: list[bool] = []
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="ff") as folder:
+
+        def card(name: str, counters: Counters) -> Fabric:
+            return Fabric(
+                context,
+                loop,
+                Path(folder),
+                "a",
+                name,
+                1,
+                counters,
+                lambda batch, now: None,
+                lambda card, boot, up_now, now: up.append(up_now),
+            )
+
+        def story() -> Iterator[None]:
+            sender.connect("asp 1/1", 1)
+            while up != [True]:
+                yield
+            for number in range(BATCHES):
+                sender.send("asp 1/1", batch(number))
+            receiver.close()
+            while up != [True, False]:
+                yield
+            sender.send("asp 1/1", batch(BATCHES))
+            ended.append(True)
+
+        sender, receiver = card("lc 3", counters), card("asp 1/1", Counters())
+        try:
+            tell(loop, story())
+        finally:
+            context.destroy(linger=0)
+    assert ended
+    names = ("fabric sent", "drop fabric full to asp 1/1", "drop no connection to asp 1/1")
+    counts = [counters.get(name) for name in names]
+    assert sum(counts) == (BATCHES + 1) * SIZE
+    assert counts[2] == MAX_BACKLOG_PACKETS + SIZE
+
+
 def test_what_is_no_batch_is_told_and_ends_no_reading_before_what_waits_behind_it() -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     told: list[bool] = []
