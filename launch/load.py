@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from chassis.bus.operator import OperatorError
+from chassis.peers.gateway import PATHS, GatewayConfig, gateway_lines
 from chassis.peers.spec import read_spec
 from launch.client.lab_client import LabClient, LabTimeout
 from launch.client.status_view import peers_table
@@ -59,6 +60,25 @@ def run_file(path: Path, *, as_json: bool, rate: float | None, within: float | N
     for problem in result["problems"]:
         click.echo(problem, err=True)
     return 0 if result["passed"] else 1
+
+
+def gateway_config(path: Path, outer: str, inner: str, forwarding: str) -> str:
+    """Return the lines of a router's configuration that are the static tunnels of all peers of a lab.
+
+    `outer` and `inner` are the router's contexts of the tunnels' local ends and of their interfaces; `forwarding`
+    is one of `chassis.peers.gateway.PATHS`.
+
+    Raises:
+        LabError: the file is wrong.
+        ValueError: it has no peers, or `forwarding` is not one of these.
+    """
+    if forwarding not in PATHS:
+        raise ValueError(f"{forwarding!r} is not one of {', '.join(PATHS)}")
+    nodes = [(node.name, read_spec(node.values)[0]) for node in load(path)[0].peers()]
+    made = [(GatewayConfig(name, outer, inner, forwarding), spec) for name, spec in nodes if spec is not None]
+    if not made:
+        raise ValueError("no node is of kind peers")
+    return "".join(f"{line}\n" for line in gateway_lines(made))
 
 
 def _time_for(lab: Lab, rate: float | None) -> float:

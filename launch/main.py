@@ -296,6 +296,33 @@ def load_peers(lab: Path, as_json: bool, rate: float | None, within: str | None,
     raise SystemExit(run_file(lab, as_json=as_json, rate=rate, within=times[0] or None, hold=times[1]))
 
 
+@main.command("gateway-config")
+@click.argument("lab", type=FILE)
+@click.option("--outer", default="public", show_default=True, help="Context of the tunnels' local ends.")
+@click.option("--inner", default="private", show_default=True, help="Context of the tunnels' interfaces.")
+@click.option(
+    "--forwarding",
+    type=click.Choice(["circuit-based", "economical", "both"]),
+    default="both",
+    show_default=True,
+    help="How the tunnels forward; both: by turns.",
+)
+def gateway_config(lab: Path, outer: str, inner: str, forwarding: str) -> None:
+    """Print the lines of a router that has a static tunnel for each remote peer of LAB.
+
+    The rest of its configuration goes before them: cards, ports, contexts, an ASP group, its addresses, routes.
+    """
+    from launch.lab.yaml_source import LabError
+    from launch.load import gateway_config as made
+
+    try:
+        click.echo(made(lab, outer, inner, forwarding), nl=False)
+    except LabError as error:
+        raise click.ClickException(str(error)) from None
+    except ValueError as error:
+        raise click.ClickException(f"{lab}: {error}") from None
+
+
 @main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context

@@ -158,7 +158,7 @@ class PeersEngine:
         return {
             "now": now,
             "state": self._state(),
-            "towards": format_address(self.spec.towards),
+            "towards": ", ".join([format_address(address) for address in self.spec.gateways]),
             "waiting": len(self._work),
             "ike_sas": len(self._ike.ike_sa_manager.table.by_spi),
             **self.setups.report(),
@@ -199,7 +199,10 @@ class PeersEngine:
     @property
     def _gateway(self) -> bytes:
         """The MAC address of the next hop to the gateway of the tunnels; empty while it is unknown."""
-        hop = self._host.next_hop(self.spec.towards)
+        return self._mac(self.spec.gateways[0])
+
+    def _mac(self, remote: int) -> bytes:
+        hop = self._host.next_hop(remote)
         return self._host.resolve(hop) if hop else b""
 
     def _next_due(self) -> float:
@@ -235,7 +238,7 @@ class PeersEngine:
         return self._to_wire(frames)
 
     def _frame(self, message: IkePacket) -> list[bytes]:
-        mac = self._gateway
+        mac = self._mac(message.remote)
         if not mac:
             self.counters.add("datagrams without a next hop")
             return []

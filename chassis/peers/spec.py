@@ -29,6 +29,7 @@ KEYS: Final = (
     "first-address",
     "towards",
     "version",
+    "mode",
     "identity",
     "remote-id",
     "pre-shared-key",
@@ -44,8 +45,11 @@ NEEDED: Final = ("peers", "first-address", "towards", "pre-shared-key")
 IKE_KEYS: Final = ("encryption", "authentication", "prf", "dh-group", "lifetime")
 IPSEC_KEYS: Final = ("encryption", "authentication", "pfs-group", "lifetime")
 VERSIONS: Final = (1, 2, "both")
+MODES: Final = ("main", "aggressive")
+MAX_GATEWAYS: Final = 64
+"""Most addresses of the gateway (count)."""
 NUMBER: Final = "{number}"
-"""What stands for the number of the peer in an identity."""
+"""What stands for the number of the peer in an identity or a key."""
 
 OUTER, INNER = 1, 2
 """Numbers of the contexts: they matter to nobody else."""
@@ -60,15 +64,18 @@ Problem = tuple[str, str]
 class PeersSpec:
     """The peers of one node, numbered from 1. `rate` is how many begin, or go, in a second.
 
-    `versions` are taken in turn. `networks` is the first peer's inner network and the gateway's; None: each peer
-    protects everything. `remote_id` is the gateway's identity; empty: its address.
+    `versions` are taken in turn, and for each round of them the next of `gateways`, the gateway's addresses.
+    `mode` is that of IKEv1. `networks` is the first peer's inner network and the gateway's; None: each peer
+    protects everything. `identity` is a name, empty: the peer's address; `remote_id` is the gateway's identity;
+    empty: its address. `identity` and `secret` may have NUMBER in them.
     """
 
     count: int
     first: int
-    towards: int
-    key: bytes = field(repr=False)
+    gateways: tuple[int, ...]
+    secret: str = field(repr=False)
     versions: tuple[Literal[1, 2], ...] = (2,)
+    mode: Literal["main", "aggressive"] = "aggressive"
     identity: str = ""
     remote_id: str = ""
     networks: tuple[Prefix, Prefix] | None = None
@@ -89,6 +96,18 @@ class PeersSpec:
 
     def version(self, number: int) -> Literal[1, 2]:
         return self.versions[(number - 1) % len(self.versions)]
+
+    def towards(self, number: int) -> int:
+        """Return the gateway's address with which a peer negotiates."""
+        return self.gateways[(number - 1) // len(self.versions) % len(self.gateways)]
+
+    def key(self, number: int) -> bytes:
+        """Return the preshared key of a peer."""
+        return self.secret.replace(NUMBER, str(number)).encode()
+
+    def name(self, number: int) -> str:
+        """Return the identity of a peer if it is a name; empty if it is the peer's address."""
+        return self.identity.replace(NUMBER, str(number))
 
     def network(self, number: int) -> Prefix:
         """Return the inner network of a peer: the networks of all peers follow each other."""
@@ -122,9 +141,9 @@ class PeersSpec:
             name,
             version=version,
             connection_type="initiator-only",
-            mode="aggressive",
-            identity_local=Identity("fqdn", self.identity.replace(NUMBER, str(number))) if self.identity else None,
-            pre_shared_key=PreSharedKey("ascii", self.key),
+            mode=self.mode,
+            identity_local=Identity("fqdn", self.name(number)) if self.identity else None,
+            pre_shared_key=PreSharedKey("ascii", self.key(number)),
             proposals=(ProposalRef(10, f"{POLICY}-{version}"),),
         )
         rules: tuple[Record, ...] = ()
@@ -150,7 +169,7 @@ class PeersSpec:
                 context=INNER,
                 outer_context=OUTER,
                 local=self.address(number),
-                remote=self.towards,
+                remote=self.towards(number),
                 queues=0,
                 up=True,
             ),
@@ -186,7 +205,7 @@ class _SpecReader:
         self.problems: list[Problem] = []
 
     def read(self) -> PeersSpec:
-        first, towards = self._address("first-address"), self._address("towards")
+        first, gateways = self._address("first-address"), self._gateways()
         count = self._integer("peers", self._values.get("peers", 1), 1, MAX_PEERS)
         version = self._values.get("version", 2)
         if version not in VERSIONS or isinstance(version, bool):
@@ -194,11 +213,15 @@ class _SpecReader:
             version = 2
         if first + count > 1 << 32:
             self._wrong("first-address", self._values.get("first-address"), f"has no {count} addresses after it")
-        elif first <= towards < first + count:
+        elif any(first <= address < first + count for address in gateways):
             self._wrong("towards", self._values.get("towards"), "is the address of a peer")
         identity = self._text("identity", 255)
         if identity and count > 1 and NUMBER not in identity:
             self._wrong("identity", identity, f"is the same for all peers; write {NUMBER} for a peer's number")
+        mode = self._values.get("mode", "aggressive" if identity else "main")
+        if mode not in MODES:
+            self._wrong("mode", mode, "is main or aggressive")
+            mode = "main"
         start = self._values.get("start", "auto")
         if start not in ("auto", "manual"):
             self._wrong("start", start, "is auto or manual")
@@ -214,9 +237,10 @@ class _SpecReader:
         return PeersSpec(
             count,
             first,
-            towards,
-            self._text("pre-shared-key", 255).encode(),
+            gateways,
+            self._text("pre-shared-key", 255),
             (1,) if version == 1 else (2,) if version == 2 else (1, 2),
+            mode,
             identity,
             self._text("remote-id", 255),
             self._networks(count),
@@ -232,8 +256,16 @@ class _SpecReader:
         said = "" if key == "pre-shared-key" else f": {str(value)[:64]!r}"
         self.problems.append((key, f"'{key.rpartition('.')[2]}:' {what}{said}"))
 
-    def _address(self, key: str) -> int:
-        value = self._values.get(key, "")
+    def _gateways(self) -> tuple[int, ...]:
+        given = self._values.get("towards", "")
+        values = given if isinstance(given, list | tuple) else [given]
+        if not 1 <= len(values) <= MAX_GATEWAYS:
+            self._wrong("towards", len(values), f"is an address, or a list of 1 to {MAX_GATEWAYS}")
+            return (1 << 24,)
+        return tuple([self._address("towards", value) for value in values])
+
+    def _address(self, key: str, value: Any = None) -> int:
+        value = self._values.get(key, "") if value is None else value
         try:
             address = parse_address(value if isinstance(value, str) else "")
             if not 1 <= address >> 24 < 224:

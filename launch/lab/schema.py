@@ -299,11 +299,18 @@ def _peers() -> dict[str, Schema]:
     return {
         "peers": {"type": "integer", "minimum": 1, "maximum": spec.MAX_PEERS, "description": "Number of peers."},
         "first-address": _ref("address", "Outer address of peer 1; those of the others follow."),
-        "towards": _ref("address", "Address of the gateway with which they set up tunnels."),
+        "towards": {
+            "anyOf": [_ref("address"), {"type": "array", "items": _ref("address"), "minItems": 1}],
+            "description": "Address of the gateway with which they set up tunnels, or several, taken in turn.",
+        },
         "version": {"enum": list(spec.VERSIONS), "description": "IKE version; both: the peers take them in turn."},
+        "mode": {
+            "enum": list(spec.MODES),
+            "description": "Of IKEv1; default: aggressive with an identity, else main.",
+        },
         "identity": _text("Identity of each peer, {number} in it is the peer's; default: its address."),
         "remote-id": _text("Identity of the gateway; default: its address."),
-        "pre-shared-key": _text("Preshared key of all peers."),
+        "pre-shared-key": _text("Preshared key of all peers; {number} in it is the peer's."),
         "first-network": _ref("interface", "Inner network of peer 1; those of the others follow."),
         "remote-network": _ref("interface", "Inner network behind the gateway."),
         "rate": {

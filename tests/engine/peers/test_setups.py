@@ -2,82 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
-from chassis.bus.engine import ToOperator
 from chassis.peers.engine import PeersEngine
-from chassis.sim import testers
-from chassis.sim.lab import LabModel
-from launch.lab.model import PeersNode
 from launch.lab.parser import load
 from tests.support import CONFIGS
-from tests.support.sim_shell import SimShell
+from tests.support.load_lab import LoadShell
 
 LOAD = CONFIGS / "load" / "lab.yaml"
-STANDING = """\
-name: load
-topology:
-  nodes:
-    hub: {{kind: smartedge, config: {config}}}
-    branches: {{kind: tester, ports: {{"1": {{address: 172.16.1.2/24}}}}}}
-    nomads: {{kind: tester, ports: {{"1": {{address: 172.16.2.2/24}}}}}}
-  links:
-    - endpoints: ["branches:1", "hub:3/1"]
-    - endpoints: ["nomads:1", "hub:3/2"]
-"""
-"""The lab of configs/load with testers where the peers are, which the simulator puts back."""
 
 
-class Loaded(SimShell):
+def loaded(folder: Path, count: int, **changes: Any) -> LoadShell:
     """The hub of configs/load, and `count` peers at each of its two nodes; `changes` are of their keys."""
-
-    def __init__(self, folder: Path, count: int, **changes: Any) -> None:
-        path = folder / "lab.yaml"
-        path.write_text(STANDING.format(config=LOAD.parent / "hub.cfg"))
-        self.engines: dict[str, PeersEngine] = {}
-        self._changes = {"peers": count, **{name.replace("_", "-"): value for name, value in changes.items()}}
-        super().__init__(path, change=self._with_peers)
-
-    def _with_peers(self, lab: LabModel) -> LabModel:
-        nodes = load(LOAD)[0].peers()
-        return replace(lab, testers=tuple(self._model(node) for node in nodes))
-
-    def _model(self, node: PeersNode) -> testers.TesterModel:
-        ports = {name: port.plain() for name, port in node.ports.items()}
-
-        def make() -> PeersEngine:
-            values = {**node.values, **self._changes}
-            made = PeersEngine(node.name, ports=ports, peers=values, random=Random(node.name).randbytes)
-            self.engines[node.name] = made
-            return made
-
-        return testers.TesterModel(node.name, make, ("1",), ())
-
-    def command(self, node: str, command: str, **arguments: Any) -> dict[str, Any]:
-        tester, now = self.testers[node], self.run.world.now
-        outputs = self.engines[node].on_operator_command(1, command, arguments, now)
-        answer = outputs.pop()
-        assert isinstance(answer, ToOperator)
-        assert not answer.error, answer.error
-        tester.finish_call(outputs)
-        return answer.result
-
-    def status(self, node: str) -> dict[str, Any]:
-        return self.command(node, "status")
-
-    def instances(self) -> set[str]:
-        """The identities of all peers that the hub has."""
-        rows = self.ask("hub", "tunnels", {"kind": "on-demand", "detail": True})["tunnels"]
-        return {row["identity"] for row in rows if row.get("identity") and row["up"]}
+    return LoadShell(LOAD, folder, peers=count, **changes)
 
 
 def test_peers_of_both_versions_come_up_are_measured_and_go(tmp_path: Path) -> None:
-    shell = Loaded(tmp_path, 6)
+    shell = loaded(tmp_path, 6)
     shell.pass_time(5.0)
     for node in shell.engines:
         assert shell.status(node)["state"] == "stopped"
@@ -118,7 +63,7 @@ def test_peers_of_both_versions_come_up_are_measured_and_go(tmp_path: Path) -> N
 
 
 def test_stop_leaves_those_that_are_up(tmp_path: Path) -> None:
-    shell = Loaded(tmp_path, 6)
+    shell = loaded(tmp_path, 6)
     shell.pass_time(5.0)
     shell.command("branches", "start", rate=2.0)
     shell.wait_until(lambda: shell.status("branches")["up"] == 2, 10.0)
@@ -128,7 +73,7 @@ def test_stop_leaves_those_that_are_up(tmp_path: Path) -> None:
 
 
 def test_peers_with_another_key_are_counted_by_cause(tmp_path: Path) -> None:
-    shell = Loaded(tmp_path, 3, pre_shared_key="another-key", start="auto")
+    shell = loaded(tmp_path, 3, pre_shared_key="another-key", start="auto")
     shell.wait_until(lambda: sum(shell.status("branches")["failures"].values()) >= 3, 30.0)
     report = shell.status("branches")
     assert report["up"] == report["setups"] == 0
@@ -139,7 +84,7 @@ def test_peers_with_another_key_are_counted_by_cause(tmp_path: Path) -> None:
 
 
 def test_a_peer_that_the_hub_takes_down_is_lost_and_comes_again(tmp_path: Path) -> None:
-    shell = Loaded(tmp_path, 2, start="auto", rate=50)
+    shell = loaded(tmp_path, 2, start="auto", rate=50)
     shell.wait_until(lambda: shell.status("branches")["up"] == 2, 30.0)
     shell.ask("hub", "clear", {"tunnel": "branches"})
     shell.wait_until(lambda: shell.status("branches")["lost"] == 2, 10.0)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from chassis.config.parser import parse
 from launch.lab.parser import load
 from launch.lab.yaml_source import LabError
+from launch.main import main
 
 NODE = """\
 name: peers
@@ -55,6 +58,9 @@ def test_a_right_one_has_no_error(tmp_path: Path) -> None:
     ("10.96.0.0/30", "10.96.0.1/30", "13:22", "is a network"),
     ("dh-group: 2", "dh-group: 77", "15:32", "is one of"),
     ("dh-group: 2", "group: 2", "15:22", "unknown key"),
+    ("towards: 10.3.0.1", "towards: [10.3.0.1, here]", "9:16", "IPv4 address"),
+    ("towards: 10.3.0.1", "towards: []", "9:16", "a list of 1 to 64"),
+    ("version: both", "mode: quick", "10:13", "main or aggressive"),
     ("rate: 100/s", "rate: fast", "16:13", "peers a second"),
     ("      towards: 10.3.0.1\n", "", "4:5", "need 'towards:'"),
     ("a-secret-key", '"a-secret-key\\0"', "12:23", "not allowed"),
@@ -64,3 +70,20 @@ def test_an_error_is_said_where_it_is(tmp_path: Path, old: str, new: str, place:
     assert f"lab.yaml:{place}" in told
     assert said in told
     assert "secret" not in told
+
+
+def test_a_gateway_has_a_tunnel_for_each_peer(tmp_path: Path) -> None:
+    path = tmp_path / "lab.yaml"
+    path.write_text(NODE.replace("peers: 500", "peers: 6"))
+    told = CliRunner().invoke(main, ["gateway-config", str(path), "--outer", "isp", "--forwarding", "economical"])
+    assert told.exit_code == 0, told.output
+    assert told.stdout.count(" economical\n") == 6
+    assert "  peer-end-point local 10.3.0.1 remote 10.9.0.6 context isp\n" in told.stdout
+    found = parse(f"context isp\ncontext private\n{told.stdout}").diagnostics
+    # Only what the rest of the configuration has is missing: the gateway's address and the ASPs.
+    assert {one.code for one in found} == {"S-105", "S-106"}
+
+    path.write_text("name: none\ntopology: {nodes: {t: {kind: tester, ports: {'1': {address: 10.0.0.1/24}}}}}\n")
+    told = CliRunner().invoke(main, ["gateway-config", str(path)])
+    assert told.exit_code == 1
+    assert "no node is of kind peers" in told.output
