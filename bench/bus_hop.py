@@ -13,6 +13,8 @@ import zmq
 from bench.report import Report
 from chassis.bus import endpoints, fabric
 from chassis.bus.batch import Batch, Step
+from chassis.bus.counters import Counters
+from chassis.bus.hops import SentBatches
 from chassis.net.ethernet import HEADROOM
 
 BATCH = 64
@@ -26,8 +28,9 @@ def _send(run: Path, size: int) -> None:
     sender, _ = fabric.connect(context, zmq.PUSH, endpoints.fabric(run, "a", "lc 3", 1), fabric.MAX_QUEUED_BATCHES)
     lengths = array("H", [size + HEADROOM] * BATCH)
     batch = Batch(Step.ENCAPSULATE, bytearray(sum(lengths)), lengths, card="asp 1/1", epoch=1)
+    hop = SentBatches(Counters(), "fabric to lc 3")
     while True:
-        if not fabric.send(sender, batch):
+        if not fabric.send(sender, batch, hop):
             sender.poll(1, zmq.POLLOUT)
 
 

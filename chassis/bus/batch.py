@@ -46,7 +46,8 @@ class Batch:
     packets entered the node. `context` is the number of the context in whose FIB the packets are looked up as they
     are. `port` and `address` are the next hop, if it is known. `descriptors` are six-bit priority
     descriptors (PD) that the ingress line card gave the packets, one octet each; they override the packets' DSCP.
-    Empty: the DSCP decides. `body` is writable.
+    Empty: the DSCP decides. `body` is writable. `stamp` is the monotonic time (us) at which the
+    sender sent a sampled batch, 0 for others.
     """
 
     step: Step
@@ -62,6 +63,7 @@ class Batch:
     address: int = 0
     descriptors: bytes = b""
     marks: tuple[TraceMark, ...] = field(default=())
+    stamp: int = 0
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -128,8 +130,11 @@ def _swapped(lengths: array[int]) -> array[int]:
 _pack_header = msgpack.Packer(autoreset=True).pack
 
 
-def encode_header(batch: Batch) -> bytes:
-    """Return the header frame; the body frame is `batch.body` itself."""
+def encode_header(batch: Batch, stamp: int = 0) -> bytes:
+    """Return the header frame; the body frame is `batch.body` itself.
+
+    `stamp` is the monotonic time (us) of a sampled batch. `batch.stamp` is the hop's before, and is not sent.
+    """
     header: bytes = _pack_header(
         (
             batch.card,
@@ -144,13 +149,14 @@ def encode_header(batch: Batch) -> bytes:
             batch.descriptors,
             batch.marks,
             _swapped(batch.lengths).tobytes(),
+            stamp,
         )
     )
     return header
 
 
 _TEXT = (0, 3, 7)
-_NUMBERS = (1, 2, 4, 5, 6, 8)
+_NUMBERS = (1, 2, 4, 5, 6, 8, 12)
 
 
 def decode(header: bytes | memoryview, body: bytearray | memoryview) -> Batch:
@@ -163,8 +169,8 @@ def decode(header: bytes | memoryview, body: bytearray | memoryview) -> Batch:
         fields = msgpack.unpackb(header, use_list=False, strict_map_key=True)
     except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
         raise DecodeError("batch header", str(error)) from None
-    if not isinstance(fields, tuple) or len(fields) != 12:
-        raise DecodeError("batch header", "not 12 fields")
+    if not isinstance(fields, tuple) or len(fields) != 13:
+        raise DecodeError("batch header", "not 13 fields")
     if not all(type(fields[i]) is str for i in _TEXT) or not all(
         type(fields[i]) is int and fields[i] >= 0 for i in _NUMBERS
     ):
@@ -206,4 +212,5 @@ def decode(header: bytes | memoryview, body: bytearray | memoryview) -> Batch:
         address=fields[8],
         descriptors=descriptors,
         marks=marks,
+        stamp=fields[12],
     )

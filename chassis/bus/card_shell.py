@@ -53,7 +53,7 @@ class CardShell:
 
     def __init__(self, env: Environment, engine: CardEngine, counters: Counters) -> None:
         self.env, self.engine, self.counters = env, engine, counters
-        self.loop = Loop()
+        self.loop = Loop(counters)
         # Set this before threads start, because they inherit it.
         ask_for_slice(PACKET_SLICE)
         self.context: zmq.Context[Any] = zmq.Context()

@@ -21,6 +21,7 @@ from chassis.bus.backlog import Backlog
 from chassis.bus.batch import MAX_PACKETS, Batch
 from chassis.bus.coalesce import coalesced
 from chassis.bus.counters import Counters
+from chassis.bus.hops import ReceivedBatches, SentBatches
 from chassis.bus.loop import Loop
 from chassis.net.errors import DecodeError
 
@@ -75,10 +76,12 @@ def receive(socket: zmq.Socket[bytes]) -> Batch | None:
     return batches.decode(header.bytes, frames[0].buffer)
 
 
-def receive_waiting(socket: zmq.Socket[bytes], undecodable: Callable[[], None]) -> tuple[int, list[Batch]]:
+def receive_waiting(
+    socket: zmq.Socket[bytes], undecodable: Callable[[], None], hop: ReceivedBatches
+) -> tuple[int, list[Batch]]:
     """Receive up to one large batch. Return the number of messages, and their batches, small ones coalesced.
 
-    `undecodable` is called for each message that is not a batch. 0 messages: the queue is empty.
+    `undecodable` is called for each message that is not a batch. 0 messages: the queue is empty. `hop` counts.
     """
     batches: list[Batch] = []
     messages = packets = 0
@@ -93,17 +96,27 @@ def receive_waiting(socket: zmq.Socket[bytes], undecodable: Callable[[], None]) 
                 break
             batches.append(batch)
             packets += len(batch.lengths)
+            if batch.stamp:
+                hop.waited(batch.stamp, batch.card)
         messages += 1
-    return messages, coalesced(batches) if len(batches) > 1 else batches
+    if not batches:
+        return messages, batches
+    received = len(batches)
+    if received > 1:
+        batches = coalesced(batches)
+    # What was no batch counted as a packet.
+    hop.count(received, len(batches), packets - (messages - received))
+    return messages, batches
 
 
-def send(socket: zmq.Socket[bytes], batch: Batch) -> bool:
-    """Send a batch; return False if the queue is full or there is no peer."""
+def send(socket: zmq.Socket[bytes], batch: Batch, hop: SentBatches) -> bool:
+    """Send a batch, counted by `hop`; return False if the queue is full or there is no peer."""
     try:
-        socket.send(batches.encode_header(batch), zmq.DONTWAIT | zmq.SNDMORE)
+        socket.send(batches.encode_header(batch, hop.stamp()), zmq.DONTWAIT | zmq.SNDMORE)
         socket.send(batch.body, zmq.DONTWAIT)
     except zmq.Again:
         return False
+    hop.count(len(batch.lengths))
     return True
 
 
@@ -125,6 +138,7 @@ class _Peer:
     socket: zmq.Socket[bytes]
     monitor: zmq.Socket[bytes]
     full: int
+    hop: SentBatches
     lost: bool = False
     """Whether the connection was open and has closed: its process has ended."""
     backlog: Backlog = field(default_factory=lambda: Backlog(MAX_BACKLOG_PACKETS))
@@ -157,6 +171,7 @@ class Fabric:
         self._pull = receiver(context, endpoints.fabric(run, node, card, boot), MAX_QUEUED_BATCHES)
         self._sent = counters.slot("fabric sent")
         self._received = counters.slot("fabric received")
+        self._hop = ReceivedBatches(counters, "fabric")
         loop.add(self._pull, self._on_readable)
 
     def connect(self, card: str, boot: int) -> None:
@@ -165,7 +180,13 @@ class Fabric:
         socket, monitor = connect(
             self._context, zmq.PUSH, endpoints.fabric(self._run, self._node, card, boot), MAX_QUEUED_BATCHES
         )
-        self._peers[card] = _Peer(boot, socket, monitor, self._counters.slot(f"drop fabric full to {card}"))
+        self._peers[card] = _Peer(
+            boot,
+            socket,
+            monitor,
+            self._counters.slot(f"drop fabric full to {card}"),
+            SentBatches(self._counters, f"fabric to {card}"),
+        )
         self._loop.add(monitor, lambda now: self._on_connection_event(card, boot, now))
 
     def disconnect(self, card: str) -> None:
@@ -182,7 +203,7 @@ class Fabric:
         peer = self._peers.get(card)
         if peer is None or peer.lost:
             self._counters.add(f"drop no connection to {card}", len(batch.lengths))
-        elif not peer.backlog and send(peer.socket, batch):
+        elif not peer.backlog and send(peer.socket, batch, peer.hop):
             self._counters.values[self._sent] += len(batch.lengths)
             if self.tap:
                 self.tap("to", card, batch)
@@ -215,7 +236,7 @@ class Fabric:
     def _send_backlog(self, card: str, peer: _Peer) -> None:
         while peer.backlog:
             batch = peer.backlog.first
-            if not send(peer.socket, batch):
+            if not send(peer.socket, batch, peer.hop):
                 return
             peer.backlog.dequeue()
             self._counters.values[self._sent] += len(batch.lengths)
@@ -231,7 +252,9 @@ class Fabric:
             peer.backlog = Backlog(MAX_BACKLOG_PACKETS)
 
     def _read_batches(self) -> int:
-        messages, batches = receive_waiting(self._pull, lambda: self._counters.add("drop undecodable batch"))
+        messages, batches = receive_waiting(
+            self._pull, lambda: self._counters.add("drop undecodable batch"), self._hop
+        )
         for batch in batches:
             self._counters.values[self._received] += len(batch.lengths)
             if self.tap:
@@ -241,6 +264,7 @@ class Fabric:
         return messages
 
     def _on_readable(self, now: float) -> None:
+        self._hop.woken()
         while self._read_batches() and self._loop.may_continue():
             pass
 

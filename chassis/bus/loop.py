@@ -14,7 +14,9 @@ from typing import Any
 
 import zmq
 
+from chassis.bus.counters import Counters
 from chassis.bus.engine import MAX_POLL_TIMEOUT, STALL_TIMEOUT
+from chassis.bus.hops import WAKEUPS
 
 MAX_BURST_INTERVAL = 0.01
 """CPU time (s) for which all sources of packets together are read before the loop looks at its timer and at
@@ -24,9 +26,11 @@ Callback = Callable[[float], None]
 
 
 class Loop:
-    """Runs callbacks of readable sockets and one timer."""
+    """Runs callbacks of readable sockets and one timer. Turns in which something was ready are counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, counters: Counters | None = None) -> None:
+        self._values = memoryview(bytearray(8)).cast("Q") if counters is None else counters.values
+        self._wakeups = 0 if counters is None else counters.slot(WAKEUPS)
         self._poller = zmq.Poller()
         self._callbacks: dict[Any, Callback] = {}
         self._stopped = False
@@ -59,6 +63,8 @@ class Loop:
             wait = min(max(next_timer() - since, 0.0), MAX_POLL_TIMEOUT)
             ready = poll(ceil(max(since + wait - monotonic(), 0.0) * 1000))
             now = monotonic()
+            if ready:
+                self._values[self._wakeups] += 1
             if now - since - wait > STALL_TIMEOUT:
                 self.on_stall(now - since, now)
             # Sources share a turn's time: each of them is first in its turn.

@@ -12,6 +12,7 @@ from array import array
 from chassis.bus.batch import Batch, Step
 from chassis.bus.counters import Counters
 from chassis.bus.environment import WireSpec
+from chassis.bus.hops import ReceivedBatches, SentBatches
 from chassis.bus.loop import Loop
 from chassis.net.ethernet import HEADROOM
 from chassis.ports.driver import OnCarrier, OnFrames, PortDriver
@@ -38,6 +39,8 @@ class PacketPort(PortDriver):
     ) -> None:
         super().__init__(port, counters, on_frames, on_carrier, far.seed, far.far_seed)
         self._loop = loop
+        self._sent_hop = SentBatches(counters, f"port {port}")
+        self._received_hop = ReceivedBatches(counters, f"port {port}")
         self._socket = socket.socket(fileno=far.fd)
         self._socket.setblocking(False)
         self._taken = bytearray(MAX_BURST_FRAMES * TYPICAL_FRAME_OCTETS + MAX_FRAME_OCTETS)
@@ -58,6 +61,7 @@ class PacketPort(PortDriver):
             except OSError:
                 continue
             sent += 1
+        self._sent_hop.count(sent)
         self._count_sent(batch, sent)
         self._count_not_sent(len(batch.lengths) - sent)
 
@@ -66,6 +70,7 @@ class PacketPort(PortDriver):
         return
 
     def _on_readable(self, now: float) -> None:
+        self._received_hop.woken()
         lengths = array("H")
         take, room = self._socket.recv_into, self._room
         at, full = 0, len(room) - MAX_FRAME_OCTETS
@@ -80,4 +85,5 @@ class PacketPort(PortDriver):
                 lengths.append(length)
                 at += length
         if lengths:
+            self._received_hop.count(1, 1, len(lengths))
             self._receive(Batch(Step.INGRESS, self._taken[:at], lengths), now)

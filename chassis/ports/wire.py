@@ -21,6 +21,7 @@ from chassis.bus.backlog import Backlog
 from chassis.bus.batch import Batch, Step
 from chassis.bus.counters import Counters
 from chassis.bus.environment import WireSpec
+from chassis.bus.hops import ReceivedBatches, SentBatches
 from chassis.bus.loop import Loop
 from chassis.bus.priority import alike
 from chassis.ports.driver import OnCarrier, OnCongestion, OnFrames, PortDriver
@@ -57,6 +58,8 @@ class Wire(PortDriver):
         self._loop = loop
         self._on_congestion, self._may_send = on_congestion, may_send
         self._backlog = Backlog(MAX_BACKLOG_PACKETS, alike)
+        self._sent_hop = SentBatches(counters, f"port {port}")
+        self._received_hop = ReceivedBatches(counters, f"port {port}")
         self._pull = fabric.receiver(context, endpoints.wire(run, node, port), MAX_WIRE_BATCHES)
         self._push, self._monitor = fabric.connect(
             context, zmq.PUSH, endpoints.wire(run, far.node, far.port), MAX_WIRE_BATCHES
@@ -76,7 +79,7 @@ class Wire(PortDriver):
         # A frame carries nothing of what its node knew about it, so frames of all kinds can share a batch.
         batch = Batch(Step.INGRESS, batch.body, batch.lengths, marks=batch.marks)
         if not self._backlog:
-            if fabric.send(self._push, batch):
+            if fabric.send(self._push, batch, self._sent_hop):
                 self._count_sent(batch, len(batch.lengths))
                 return
             self._loop.add(self._push, self._send_backlog, zmq.POLLOUT)
@@ -89,7 +92,7 @@ class Wire(PortDriver):
                 self._drop_backlog(f"port {self.port} drop fenced", now)
                 return
             batch = self._backlog.first
-            if not fabric.send(self._push, batch):
+            if not fabric.send(self._push, batch, self._sent_hop):
                 return
             self._backlog.dequeue()
             self._count_sent(batch, len(batch.lengths))
@@ -110,12 +113,13 @@ class Wire(PortDriver):
         self._on_congestion(self.port, False, now)
 
     def _on_readable(self, now: float) -> None:
+        self._received_hop.woken()
         while self._read_batches() and self._loop.may_continue():
             pass
 
     def _read_batches(self) -> int:
         messages, batches = fabric.receive_waiting(
-            self._pull, lambda: self._counters.add(f"port {self.port} drop undecodable")
+            self._pull, lambda: self._counters.add(f"port {self.port} drop undecodable"), self._received_hop
         )
         for batch in batches:
             self._receive(batch, time.monotonic())

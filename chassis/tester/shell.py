@@ -47,7 +47,7 @@ class TesterShell:
 
     def __init__(self, env: Environment, engine: EngineWithPorts, counters: Counters) -> None:
         self.env = env
-        self.loop = Loop()
+        self.loop = Loop(counters)
         ask_for_slice(PACKET_SLICE)
         self.context: zmq.Context[Any] = zmq.Context()
         self.engine = engine

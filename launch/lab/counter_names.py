@@ -9,6 +9,7 @@ from functools import cache
 
 from chassis.ase import counters as asp
 from chassis.bus.counters import OVERFLOW_NAME
+from chassis.bus.hops import COUNTS, PREFIX, WAKEUPS
 from chassis.fwd import decision, icmp_errors
 from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.forwarder import ORIGINATED
@@ -28,6 +29,8 @@ COMMON = (
     "drop control message",
     decision.EVICTED,
     OVERFLOW_NAME,
+    WAKEUPS,
+    *(f"{PREFIX}{{rest}} {count}" for count in COUNTS),
 )
 """Counters of every card. A name in braces stands for any value."""
 

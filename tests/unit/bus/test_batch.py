@@ -24,7 +24,11 @@ def test_what_was_encoded_is_decoded(payloads: list[bytes], step: Step, number: 
     marks = tuple((index, index + 100) for index in sorted(data.draw(st.sets(st.integers(0, len(payloads) - 1)))))
     descriptors = data.draw(st.sampled_from((b"", bytes(number * 7 % 64 for number in range(len(payloads))))))
     batch = Batch(step, body, lengths, "lc 3", 7, "3/1", 2, number, 9, "3/11", number, descriptors, marks)
-    again = decode(encode_header(batch), body)
+    batch.stamp = number + 1
+    again = decode(encode_header(batch, number), body)
+    # The stamp is the sender's, never that of the hop before.
+    assert again.stamp == number
+    batch.stamp = number
     assert all(getattr(again, name) == getattr(batch, name) for name in Batch.__slots__)
     assert [bytes(packet[HEADROOM:]) for packet in again.packets()] == payloads
 
@@ -51,7 +55,7 @@ def test_any_bytes_decode_or_raise_the_one_error(header: bytes, body: bytes) -> 
         decode(header, bytearray(body))
 
 
-GOOD = ["lc 3", 1, 1, "3/1", 0, 0, 0, "", 0, b"", [], array("H", [20]).tobytes()]
+GOOD = ["lc 3", 1, 1, "3/1", 0, 0, 0, "", 0, b"", [], array("H", [20]).tobytes(), 0]
 
 
 @pytest.mark.parametrize(("index", "value"), [
@@ -68,6 +72,9 @@ GOOD = ["lc 3", 1, 1, "3/1", 0, 0, 0, "", 0, b"", [], array("H", [20]).tobytes()
     (11, array("H", [21]).tobytes()),
     (11, array("H", [10, 10]).tobytes()),
     (11, b""),
+    (12, -1),
+    (12, b""),
+    (12, 1.5),
 ])  # fmt: skip
 def test_a_wrong_field_is_refused(index: int, value: object) -> None:
     assert len(decode(msgpack.packb(GOOD), bytearray(20))) == 1

@@ -14,6 +14,7 @@ import zmq
 from chassis.bus.batch import MAX_PACKETS, Batch, Step, pack
 from chassis.bus.counters import Counters
 from chassis.bus.fabric import MAX_BACKLOG_PACKETS, Fabric, receive_waiting, send
+from chassis.bus.hops import MAX_SENDERS, MAX_WAIT, PREFIX, ReceivedBatches, SentBatches, stamp_now
 from chassis.bus.loop import Loop
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import Ipv4
@@ -143,6 +144,8 @@ def test_what_waits_for_a_card_that_ends_is_counted() -> None:
 def test_what_is_no_batch_is_told_and_ends_no_reading_before_what_waits_behind_it() -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     told: list[bool] = []
+    counters = Counters()
+    sent, received = SentBatches(counters, "fabric to asp 1/1"), ReceivedBatches(counters, "fabric")
     found: list[tuple[int, list[Batch]]] = []
     try:
         pull, push = context.socket(zmq.PULL), context.socket(zmq.PUSH)
@@ -150,9 +153,9 @@ def test_what_is_no_batch_is_told_and_ends_no_reading_before_what_waits_behind_i
         push.connect("inproc://here")
         for _ in range(MAX_PACKETS + 1):
             push.send(b"none", zmq.DONTWAIT)
-        assert send(push, batch(0))
-        assert send(push, batch(1))
-        while (taken := receive_waiting(pull, lambda: told.append(True)))[0]:
+        assert send(push, batch(0), sent)
+        assert send(push, batch(1), sent)
+        while (taken := receive_waiting(pull, lambda: told.append(True), received))[0]:
             found.append(taken)
         pull.close(0)
         push.close(0)
@@ -164,3 +167,36 @@ def test_what_is_no_batch_is_told_and_ends_no_reading_before_what_waits_behind_i
         (MAX_PACKETS, []),
         (3, [2 * SIZE]),
     ]
+    counted = {name.removeprefix(PREFIX): count for name, count in counters.items()}
+    waits = [counted.pop(name) for name in list(counted) if " from lc 3 wait" in name]
+    # One of the two batches is sampled: the sum of its queueing time, and its order.
+    assert len(waits) == 2
+    assert 0 <= waits[0] < 1e6 * DEADLINE
+    assert waits[1] == 1
+    assert counted == {
+        "fabric to asp 1/1 batches sent": 2,
+        "fabric to asp 1/1 packets sent": 2 * SIZE,
+        "fabric wake-ups": 0,
+        "fabric batches received": 2,
+        "fabric batches handled": 1,
+        "fabric packets received": 2 * SIZE,
+    }
+
+
+def test_a_stamp_of_another_clock_is_no_queueing_time() -> None:
+    counters = Counters()
+    received = ReceivedBatches(counters, "port 3/1")
+    before = dict(counters.items())
+    received.waited(stamp_now() + 10_000_000)
+    received.waited(stamp_now() - MAX_WAIT - 1)
+    assert dict(counters.items()) == before
+    received.waited(stamp_now() - 1000)
+    assert counters.get(f"{PREFIX}port 3/1 wait us") >= 1000
+
+
+def test_senders_without_end_take_no_counters_without_end() -> None:
+    counters = Counters()
+    received = ReceivedBatches(counters, "fabric")
+    for number in range(10 * MAX_SENDERS):
+        received.waited(stamp_now(), f"lc {number}")
+    assert len([name for name, _ in counters.items() if name.endswith("wait us")]) == MAX_SENDERS + 1
