@@ -28,6 +28,7 @@ BENCHMARKS = (
     "commits",
     "fuzz",
     "cli",
+    "scale",
 )
 
 

@@ -37,14 +37,14 @@ COMPLETION = 50.0
 class Seat:
     """A session of the router's CLI with its requests at a running lab."""
 
-    def __init__(self, lab: LabClient) -> None:
-        self._lab = lab
+    def __init__(self, lab: LabClient, node: str = NODE) -> None:
+        self._lab, self._node = lab, node
         self.rig = CliRig(self._ask)
         self.rig.start()
 
     def _ask(self, command: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         try:
-            return self._lab.ask(NODE, command, arguments)
+            return self._lab.ask(self._node, command, arguments)
         except OperatorError as error:
             raise LookupError(str(error)) from None
 

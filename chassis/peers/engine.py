@@ -206,14 +206,16 @@ class PeersEngine:
         return self._host.resolve(hop) if hop else b""
 
     def _next_due(self) -> float:
-        return self._due if self._work and self._gateway else inf
+        if not self._work or (self._begins and self.setups.on_the_way >= self.spec.at_once):
+            return inf
+        return self._due if self._gateway else inf
 
     def _change_due(self, now: float) -> list[Output]:
         # After a stall, or a long wait for the gateway, the peers of one second at most are due at once.
         self._due = max(self._due, now - 1.0)
         put: list[Record] = []
         delete: list[Key] = []
-        while self._work and self._due <= now:
+        while self._next_due() <= now:
             number = self._work.popleft()
             self._due += 1.0 / self._rate
             self.setups.on_wanted(number, self._begins)

@@ -23,6 +23,8 @@ class PeerProgress:
 
     wanted: bool = False
     up: bool = False
+    on_the_way: bool = False
+    """Whether it began, has not come up yet and has not failed."""
     began: float = 0.0
     latency: float = -1.0
     reason: str = ""
@@ -34,6 +36,8 @@ class SetupMeasurements:
     def __init__(self, count: int) -> None:
         self.peers = [PeerProgress() for _ in range(count)]
         self.up = 0
+        self.on_the_way = 0
+        """Peers that are on their way up (count)."""
         self.reset()
 
     def reset(self) -> None:
@@ -63,6 +67,7 @@ class SetupMeasurements:
         peer.reason = reason
         if up and not peer.up:
             peer.up = True
+            self._arrived(peer)
             peer.latency = now - (peer.began or now)
             peer.began = 0.0
             self.up += 1
@@ -74,6 +79,7 @@ class SetupMeasurements:
                 self.up -= 1
                 self.lost += 1
             if reason and not reason.startswith(NEGOTIATING):
+                self._arrived(peer)
                 self.failures[self._cause(reason)] += 1
 
     def on_wanted(self, number: int, wanted: bool) -> None:
@@ -82,6 +88,12 @@ class SetupMeasurements:
         self.up -= peer.up and not wanted
         peer.up = peer.up and wanted
         peer.wanted, peer.began, peer.reason = wanted, 0.0, ""
+        self.on_the_way += wanted - peer.on_the_way
+        peer.on_the_way = wanted
+
+    def _arrived(self, peer: PeerProgress) -> None:
+        self.on_the_way -= peer.on_the_way
+        peer.on_the_way = False
 
     def report(self) -> dict[str, Any]:
         """Return the measurements as plain values."""

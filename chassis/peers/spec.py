@@ -36,6 +36,7 @@ KEYS: Final = (
     "first-network",
     "remote-network",
     "rate",
+    "at-once",
     "start",
     "keepalive",
     "ike-proposal",
@@ -62,7 +63,8 @@ Problem = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class PeersSpec:
-    """The peers of one node, numbered from 1. `rate` is how many begin, or go, in a second.
+    """The peers of one node, numbered from 1. `rate` is how many begin, or go, in a second, `at_once` how many of
+    those that begin may be on their way up.
 
     `versions` are taken in turn, and for each round of them the next of `gateways`, the gateway's addresses.
     `mode` is that of IKEv1. `networks` is the first peer's inner network and the gateway's; None: each peer
@@ -84,6 +86,7 @@ class PeersSpec:
     keepalive: bool = False
     ike: Mapping[str, Any] = field(default_factory=dict)
     ipsec: Mapping[str, Any] = field(default_factory=dict)
+    at_once: int = MAX_PEERS
 
     def address(self, number: int) -> int:
         """Return the outer address of a peer."""
@@ -249,6 +252,7 @@ class _SpecReader:
             keepalive is True,
             self._proposal("ike-proposal", IKE_KEYS),
             self._proposal("ipsec-proposal", IPSEC_KEYS),
+            self._integer("at-once", self._values.get("at-once", MAX_PEERS), 1, MAX_PEERS),
         )
 
     def _wrong(self, key: str, value: Any, what: str) -> None:

@@ -320,6 +320,12 @@ def _peers() -> dict[str, Schema]:
             ],
             "description": "Peers that begin, or go, in a second; default 100/s.",
         },
+        "at-once": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": spec.MAX_PEERS,
+            "description": "Most peers that are on their way up at a time; default all.",
+        },
         "start": {"enum": ["auto", "manual"], "description": "auto: as soon as the lab is up."},
         "keepalive": {"type": "boolean", "description": "The peers check whether the gateway is alive (DPD)."},
         "ike-proposal": _mapping(spec.IKE_KEYS, {**words, "prf": word, "dh-group": group, "lifetime": lifetime}),

@@ -102,3 +102,14 @@ def test_odd_frames_are_counted(tmp_path: Path, frame: bytes) -> None:
     for one in (frame, engine._host.mac + frame[6:]):
         assert engine.receive_frames("1", frames_batch([one]), 1.0) == []
     assert sum(value for name, value in engine.counters.items() if name.startswith("unexpected")) == 2
+
+
+def test_so_many_are_on_their_way_at_once_and_one_that_fails_makes_room(tmp_path: Path) -> None:
+    shell = Loaded(tmp_path, 6, at_once=2, pre_shared_key="wrong", rate=1000.0)
+    shell.pass_time(5.0)
+    shell.command("branches", "start")
+    shell.pass_time(0.01)
+    assert (shell.status("branches")["wanted"], shell.status("branches")["waiting"]) == (2, 4)
+    shell.wait_until(lambda: shell.status("branches")["wanted"] == 6, 30.0)
+    assert shell.status("branches")["up"] == 0
+    assert sum(shell.status("branches")["failures"].values()) >= 4

@@ -29,6 +29,7 @@ topology:
       remote-network: 10.0.0.0/16
       ike-proposal: {dh-group: 2}
       rate: 100/s
+      at-once: 20
 """
 
 
@@ -62,6 +63,7 @@ def test_a_right_one_has_no_error(tmp_path: Path) -> None:
     ("towards: 10.3.0.1", "towards: []", "9:16", "a list of 1 to 64"),
     ("version: both", "mode: quick", "10:13", "main or aggressive"),
     ("rate: 100/s", "rate: fast", "16:13", "peers a second"),
+    ("at-once: 20", "at-once: 0", "17:16", "1 to 32000"),
     ("      towards: 10.3.0.1\n", "", "4:5", "need 'towards:'"),
     ("a-secret-key", '"a-secret-key\\0"', "12:23", "not allowed"),
 ])  # fmt: skip
