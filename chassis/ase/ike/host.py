@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from chassis.ase.ike.child_sa import ChildSa
 from chassis.ase.ike.connections import Connection, ConnectionGroup, Peer, PolicyEntry
@@ -74,12 +74,18 @@ class NetworkPath:
         return replace(self, local_port=NAT_PORT, remote_port=port)
 
 
+NO_SLOTS: Final[tuple[str, ...]] = ()
+"""The slots of `Session`, of which each class that has its attributes has them in slots of its own."""
+
+
 class Session(Protocol):
     """One IKE SA of either version, established or being negotiated. It has its own timers; the engine sorts them.
 
     Once `closed` is true the engine removes the session, which sends nothing more. No method raises an error for
     what the peer sends.
     """
+
+    __slots__ = NO_SLOTS
 
     version: int
     spi: bytes

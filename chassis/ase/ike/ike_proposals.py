@@ -9,7 +9,8 @@ are in `child_proposals`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -50,6 +51,9 @@ METHODS_V1: Final[Mapping[str, tuple[int, str]]] = MappingProxyType(
 )
 """Authentication methods of IKEv1: (number, name in log texts)."""
 _METHOD_NAMES: Final = dict(METHODS_V1.values())
+
+MAX_SETTLED: Final = 64
+"""Choices without an answer that are kept to be shared (count)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +147,13 @@ class ChoiceV1:
     lifetime: int
 
 
+@lru_cache(maxsize=MAX_SETTLED)
+def settled_v1(proposal: IkeProposal, lifetime: int) -> ChoiceV1:
+    """Return the choice of a proposal without its answer. All established ISAKMP SAs of the two share it."""
+    integrity = INTEGRITY[proposal.authentication_algorithm]
+    return ChoiceV1(proposal, v1_sa.SaV1(()), CIPHERS[proposal.encryption_algorithm], integrity, lifetime)
+
+
 def choose_v1(
     offered: v1_sa.SaV1, ours: Sequence[IkeProposal], *, strict_lifetime: bool = True
 ) -> ChoiceV1 | NoMatch:
@@ -158,8 +169,7 @@ def choose_v1(
                     answer = v1_sa.SaV1(
                         (v1_sa.ProposalV1(proposal.number, Protocol.IKE, proposal.spi, (transform,)),)
                     )
-                    cipher = CIPHERS[own.encryption_algorithm]
-                    return ChoiceV1(own, answer, cipher, INTEGRITY[own.authentication_algorithm], lifetime)
+                    return replace(settled_v1(own, lifetime), answer=answer)
                 refusals.append(differences)
     return closest(refusals)
 
@@ -253,6 +263,14 @@ class ChoiceV2:
     group: int
 
 
+@lru_cache(maxsize=MAX_SETTLED)
+def settled_v2(proposal: IkeProposal) -> ChoiceV2:
+    """Return the choice of a proposal without its answer. All established IKE SAs of the proposal share it."""
+    cipher = CIPHERS[proposal.encryption_algorithm]
+    integrity = None if cipher.aead else INTEGRITY[proposal.authentication_algorithm]
+    return ChoiceV2(proposal, v2_sa.SaV2(()), cipher, PRFS[proposal.prf], integrity, proposal.dh_group)
+
+
 def choose_v2(offered: v2_sa.SaV2, ours: Sequence[IkeProposal], spi: bytes = b"") -> ChoiceV2 | NoMatch:
     """Choose the first offer that has all transforms of one of our proposals. Lifetimes are not negotiated.
 
@@ -272,9 +290,7 @@ def choose_v2(offered: v2_sa.SaV2, ours: Sequence[IkeProposal], spi: bytes = b""
             differences = compare_v2(proposal, wanted)
             if not differences:
                 answer = v2_sa.SaV2((v2_sa.ProposalV2(proposal.number, Protocol.IKE, spi, wanted),))
-                cipher = CIPHERS[own.encryption_algorithm]
-                integrity = None if cipher.aead else INTEGRITY[own.authentication_algorithm]
-                return ChoiceV2(own, answer, cipher, PRFS[own.prf], integrity, own.dh_group)
+                return replace(settled_v2(own), answer=answer)
             refusals.append(differences)
     return closest(refusals or foreign)
 

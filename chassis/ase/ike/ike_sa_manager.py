@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from math import inf
+from sys import intern
 from typing import Any, Final
 
 from chassis.ase.ike.child_sa import ChildSa
@@ -161,6 +162,8 @@ class IkeStatistics:
 
     def count(self, name: str, version: int, tunnel: int, number: int = 1, spi: bytes = b"") -> None:
         """Add to a counter. Without a `tunnel` (0) store it for our `spi` until `assign_to_tunnel`."""
+        # All tunnels share one text of each name.
+        name = intern(name)
         key = VERSIONS.get(version, "") + name
         self.total[key] = self.total.get(key, 0) + number
         if tunnel:

@@ -30,6 +30,8 @@ from chassis.model.ike import IkeProposal
 class AggressiveMode(Phase1Exchange):
     """One aggressive mode: the initiator handles AM2, the responder AM1 and AM3."""
 
+    __slots__ = ("_claimed", "_key_question")
+
     def __init__(self, sa: IsakmpSa) -> None:
         super().__init__(sa)
         self._claimed: IdV1 | None = None

@@ -43,10 +43,15 @@ MAX_CHILD_SAS: Final = 256
 
 @dataclass(slots=True, eq=False)
 class ChildSaV1:
-    """One CHILD SA. `spis_in` are ours, `spis_out` the peer's, by protocol. Times are the engine's (s)."""
+    """One CHILD SA. `spis_in` are ours, `spis_out` the peer's, by protocol. Times are the engine's (s).
+
+    `initiator`: this end initiated its quick mode. `encapsulated`: its packets are in UDP. Its keys are with the
+    data engine alone.
+    """
 
     child: ChildSa
-    install: SaInstall
+    initiator: bool
+    encapsulated: bool
     spis_in: Mapping[int, bytes]
     spis_out: Mapping[int, bytes]
     suite: str
@@ -73,6 +78,8 @@ def max_child_sas(connection: Connection) -> int:
 class ChildSasV1:
     """The CHILD SAs that are under one ISAKMP SA, oldest first."""
 
+    __slots__ = ("_host", "_send_delete", "_session", "all")
+
     def __init__(
         self, host: IkeHost, session: Session, send_delete: Callable[[Mapping[int, bytes], float], None]
     ) -> None:
@@ -93,8 +100,8 @@ class ChildSasV1:
         """Return whether an entry has a CHILD SA that the peer is known to have."""
         return any(one.child.entry == entry and one.confirmed and one.remove_at == inf for one in self.all)
 
-    def add(self, child_sa: ChildSaV1, now: float) -> None:
-        """Install a new CHILD SA; it sends at once if the peer is known to have it."""
+    def add(self, child_sa: ChildSaV1, install: SaInstall, now: float) -> None:
+        """Install a new CHILD SA by `install`; it sends at once if the peer is known to have it."""
         host = self._host
         entry = child_sa.child.entry
         self.all.append(child_sa)
@@ -103,7 +110,7 @@ class ChildSasV1:
                 if other.child.entry == entry:
                     other.sending = False
             child_sa.sending = True
-        host.send_to_dataplane(replace(child_sa.install, send=child_sa.sending))
+        host.send_to_dataplane(replace(install, send=child_sa.sending))
         host.on_child_installed(self._session, child_sa.child, now)
         self._activate_newest(entry, now)
 
@@ -139,14 +146,14 @@ class ChildSasV1:
         for one in live[: live.index(sender)]:
             one.soft = inf
             if one.delete_at == inf:
-                one.delete_at = now + (DELETE_DELAY if sender.install.initiator else PEER_DELETE_TIMEOUT)
+                one.delete_at = now + (DELETE_DELAY if sender.initiator else PEER_DELETE_TIMEOUT)
 
     def on_peer_moved(self) -> None:
         """Send to the peer's new address and port (RFC 3947 4)."""
         path = self._session.path
         encapsulation = UdpEncapsulation(path.local_port, path.remote, path.remote_port)
         for child_sa in self.all:
-            if child_sa.install.encapsulation:
+            if child_sa.encapsulated:
                 self._host.send_to_dataplane(
                     SaUpdateAddress(child_sa.child.tunnel, child_sa.child.serial, encapsulation)
                 )

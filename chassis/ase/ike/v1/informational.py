@@ -34,6 +34,8 @@ One may be a message that overtook MM6: our MM5 is sent again for that."""
 class Informational:
     """Handles the informational exchanges of the peer under one ISAKMP SA. It keeps no state of its own."""
 
+    __slots__ = ("sa",)
+
     def __init__(self, sa: IsakmpSa) -> None:
         self.sa = sa
 
@@ -57,7 +59,7 @@ class Informational:
         if not isinstance(first, Hash) or not ikev1.equal(first.value, right):
             self._on_undecryptable(message.now)
             return
-        sa.mark_id_used(message_id)
+        sa.mark_id_used(message_id, quick=False)
         if self._is_fresh(payloads):
             sa.on_authentic_message(message)
         for one in payloads[1:]:

@@ -8,6 +8,7 @@ informational.py for what informational exchanges bring.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from array import array
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from math import inf
@@ -33,8 +34,11 @@ from chassis.state_machine import StateMachine, without_actions
 
 MAX_NOTIFIES_PER_SECOND: Final = 10
 """Notifications that are sent or logged in one second (count)."""
-MAX_MESSAGE_IDS: Final = 4096
-"""Used message IDs that are remembered (count)."""
+MAX_MESSAGE_IDS: Final = 128
+"""Used message IDs of informational exchanges that are remembered (count). An older message may be replayed: dead
+peer detection has numbers of its own, and what a Delete names is gone."""
+MAX_QUICK_MODE_IDS: Final = 256
+"""The same of quick modes, which are far fewer, and of which each one costs an answer."""
 MAX_EXCHANGES: Final = 256
 """Exchanges that are remembered, finished ones included (count)."""
 
@@ -174,8 +178,35 @@ class Exchange(ABC):
         """End it without a result, and report `failure`; None reports nothing."""
 
 
+class UsedMessageIds:
+    """Message IDs that must not be used again, in four octets each: those of quick modes, and all others."""
+
+    __slots__ = ("evicted", "others", "quick")
+
+    def __init__(self) -> None:
+        self.quick, self.others = array("I"), array("I")
+        """Oldest first."""
+        self.evicted = False
+        """There were more: not every used one is remembered."""
+
+    def __contains__(self, message_id: int) -> bool:
+        return message_id in self.others or message_id in self.quick
+
+    def add(self, message_id: int, *, quick: bool) -> None:
+        """Remember one; the oldest of many is evicted. `quick`: it is that of a quick mode."""
+        if message_id in self:
+            return
+        ids, most = (self.quick, MAX_QUICK_MODE_IDS) if quick else (self.others, MAX_MESSAGE_IDS)
+        ids.append(message_id)
+        if len(ids) > most:
+            self.evicted = True
+            del ids[0]
+
+
 class Exchanges:
     """The exchanges of one ISAKMP SA, by message ID: pending ones, and finished ones until they are forgotten."""
+
+    __slots__ = ("_all", "_live", "_remove_at")
 
     def __init__(self) -> None:
         self._all: dict[int, Exchange] = {}
@@ -235,6 +266,15 @@ class Exchanges:
 class IsakmpSa(Session):
     """One ISAKMP SA, or the negotiation of one. Times are the engine's (s); infinity is never."""
 
+    __slots__ = (
+        "_establish_deadline", "_held", "_nat_keepalive_at", "_notify_count", "_pending_failure", "_reply_cache",
+        "_retransmission", "child_sas", "closed", "connection", "created_at", "delete_at", "detector",
+        "established", "established_at", "exchanges", "first_soft", "hard", "host", "initiator",
+        "invalid_spi_until", "last_received", "orphaned", "path", "peer_dpd_sequence", "peer_identity",
+        "peer_lost_state", "pending_successor", "phase1", "receives", "soft", "spi", "state", "successor",
+        "used_ids", "version", "wanted",
+    )  # fmt: skip
+
     def __init__(
         self, host: IkeHost, path: NetworkPath, phase1: Phase1Negotiation, spi: bytes, initiator: bool
     ) -> None:
@@ -282,9 +322,7 @@ class IsakmpSa(Session):
         self.invalid_spi_until = -inf
         self.peer_dpd_sequence: int | None = None
         """Sequence number of the peer's last R-U-THERE."""
-        self.ids_evicted = False
-        """More than MAX_MESSAGE_IDS were used: not every used one is remembered."""
-        self._used_ids: dict[int, None] = {}
+        self.used_ids = UsedMessageIds()
         self._held: list[IncomingMessage] = []
         """What the peer sent under the keys before it was admitted, MAX_HELD_MESSAGES at most."""
         self._notify_count = (-1, 0)
@@ -436,24 +474,26 @@ class IsakmpSa(Session):
         self._notify_count = (int(now), count + 1)
         return count < MAX_NOTIFIES_PER_SECOND
 
-    def new_message_id(self) -> int:
+    def new_message_id(self, *, quick: bool = False) -> int:
         """Return a random message ID that was not used before, and mark it used."""
         while True:
             found = int.from_bytes(self.host.random(4), "big")
-            if found and found not in self._used_ids:
-                self.mark_id_used(found)
+            if found and found not in self.used_ids:
+                self.mark_id_used(found, quick=quick)
                 return found
 
-    def mark_id_used(self, message_id: int) -> None:
-        """Refuse later messages with this message ID as replayed; the oldest of many is evicted."""
-        self._used_ids[message_id] = None
-        if len(self._used_ids) > MAX_MESSAGE_IDS:
-            self.ids_evicted = True
-            del self._used_ids[next(iter(self._used_ids))]
+    def mark_id_used(self, message_id: int, *, quick: bool) -> None:
+        """Refuse later messages with this message ID as replayed. `quick`: it is that of a quick mode."""
+        self.used_ids.add(message_id, quick=quick)
+
+    @property
+    def ids_evicted(self) -> bool:
+        """Whether not every used message ID is known any more."""
+        return self.used_ids.evicted
 
     def is_id_used(self, message_id: int) -> bool:
         """Return whether the message ID is known to be used."""
-        return message_id in self._used_ids
+        return message_id in self.used_ids
 
     def on_authentic_message(self, message: IncomingMessage) -> None:
         """Count a message that only the peer can have made as a sign of life; follow a peer whose NAT gave it

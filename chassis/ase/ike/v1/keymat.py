@@ -17,7 +17,7 @@ from chassis.ase.ike.crypto.diffie_hellman import GROUPS, DhKeyPair, GroupError
 from chassis.ase.ike.crypto.ikev1 import IvChain, SkeyId, equal, nat_hash
 from chassis.ase.ike.errors import NegotiationError
 from chassis.ase.ike.host import NetworkPath
-from chassis.ase.ike.ike_proposals import METHODS_V1, OAKLEY_METHOD, ChoiceV1
+from chassis.ase.ike.ike_proposals import METHODS_V1, OAKLEY_METHOD, ChoiceV1, settled_v1
 from chassis.ase.ike.payloads.header import ENCRYPTION, HEADER_LENGTH, VERSION_1, Header
 from chassis.ase.ike.payloads.numbers import NotifyTypeV1
 from chassis.ase.ike.payloads.v1 import NatD, NotifyV1, PayloadV1, VendorV1, parse_payloads
@@ -80,6 +80,12 @@ class Phase1Negotiation:
     """The peer sent INITIAL-CONTACT."""
     undecryptable: int = 0
     """Messages that did not decrypt while MM6 was due (count)."""
+
+    def settle(self) -> None:
+        """Forget what only the negotiation needed: the keys and the chosen values are left."""
+        self.group, self.members, self.dh_key = None, (), None
+        self.sa_i = self.ni = self.nr = self.g_i = self.g_r = b""
+        self.choice = settled_v1(self.chosen.proposal, self.chosen.lifetime)
 
     @property
     def cookies(self) -> bytes:

@@ -18,6 +18,8 @@ from chassis.ase.ike.v1.phase1_exchange import VENDORS, Handler, Phase1Exchange
 class MainMode(Phase1Exchange):
     """One main mode: the initiator handles MM2, MM4 and MM6, the responder MM1, MM3 and MM5."""
 
+    __slots__ = ()
+
     def handlers(self) -> dict[Phase1State, Handler]:
         return {
             Phase1State.IDLE: self.on_mm1,

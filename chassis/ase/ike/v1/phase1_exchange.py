@@ -68,6 +68,8 @@ class Phase1Exchange(ABC):
     It returns None to drop a message that is not the one that is due.
     """
 
+    __slots__ = ("sa",)
+
     def __init__(self, sa: IsakmpSa) -> None:
         self.sa = sa
 

@@ -31,6 +31,8 @@ class QuickModes:
     """Runs the quick modes of one ISAKMP SA. It keeps no state of its own: all is in `IsakmpSa`, so that it also
     serves another ISAKMP SA of the connection."""
 
+    __slots__ = ("_sa",)
+
     def __init__(self, sa: IsakmpSa) -> None:
         self._sa = sa
 
@@ -128,7 +130,7 @@ class QuickModes:
             if one.state is QuickModeState.QM1_SENT:
                 one.on_qm2(payloads, now)
                 for message_id in one.blocked_exchanges:
-                    sa.mark_id_used(message_id)
+                    sa.mark_id_used(message_id, quick=True)
             else:
                 one.mark_confirmed(now)
         except NegotiationError as error:
@@ -170,9 +172,9 @@ class QuickModes:
         if stronger:
             # Ours goes on: the peer answers it and aborts this one.
             for other in stronger:
-                other.blocked_exchanges.add(one.message_id)
+                other.blocked_exchanges = (*other.blocked_exchanges, one.message_id)
             return
-        sa.mark_id_used(one.message_id)
+        sa.mark_id_used(one.message_id, quick=True)
         one.reply_cache.remember(message.data)
         one.chain = after
         try:

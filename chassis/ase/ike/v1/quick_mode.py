@@ -171,7 +171,7 @@ class QuickMode(Exchange):
     retransmission: Retransmission | None = None
     reply_cache: ReplyCacheV1 = field(default_factory=ReplyCacheV1)
     child_sa: ChildSaV1 | None = None
-    blocked_exchanges: set[int] = field(default_factory=set)
+    blocked_exchanges: tuple[int, ...] = ()
     """Message IDs of quick modes of the peer that were not answered because of this one."""
     remove_at: float = inf
 
@@ -183,7 +183,7 @@ class QuickMode(Exchange):
             NegotiationError: nothing can be offered.
         """
         suites = usable_suites(sa, entry)
-        message_id = sa.new_message_id()
+        message_id = sa.new_message_id(quick=True)
         quick = cls(sa, message_id, True, sa.phase1.exchange_chain(message_id), entry, replaces, suites=suites)
         quick._send_qm1(entry, now)
         return quick
@@ -260,9 +260,8 @@ class QuickMode(Exchange):
         digest = ikev1.quick_hash_3(sa.keys, self.message_id, self.ni, self.nr)
         message = self._encrypt(digest, ())
         self.transition(QuickModeEvent.QM2_RECEIVED)
-        self.retransmission = None
-        self.remove_at = now + QUICK_MODE_CACHE_TIMEOUT
-        self.child_sa = self._install(found, lifetime, secret, now)
+        self._install(found, lifetime, secret, now)
+        self._settle(now)
         self.reply_cache.reply = message
         sa.host.send(sa.path, message)
 
@@ -344,11 +343,17 @@ class QuickMode(Exchange):
     def mark_confirmed(self, now: float) -> None:
         """Let the CHILD SA send: the initiator has it, as message 3 (its HASH is valid) or a packet shows."""
         self.transition(QuickModeEvent.CONFIRMED)
-        self.retransmission = None
-        self.remove_at = now + QUICK_MODE_CACHE_TIMEOUT
         self.reply_cache.reply = None
-        if self.child_sa is not None:
-            self.sa.current_session.child_sas.confirm(self.child_sa, now)
+        child_sa = self.child_sa
+        self._settle(now)
+        if child_sa is not None:
+            self.sa.current_session.child_sas.confirm(child_sa, now)
+
+    def _settle(self, now: float) -> None:
+        """Forget what only the negotiation needed: from now on it answers messages that come again, no more."""
+        self.retransmission = self.dh_key = self.child_sa = None
+        self.suites, self.ni, self.nr = (), b"", b""
+        self.remove_at = now + QUICK_MODE_CACHE_TIMEOUT
 
     def _choose(self, offered: SaV1, entries: Sequence[PolicyEntry]) -> ChildChoiceV1:
         """Choose the first entry with a proposal that is offered; store it, our SPIs and our DH key.
@@ -483,8 +488,11 @@ class QuickMode(Exchange):
         # The responder rekeys half a margin later than the initiator, so that normally only one end does.
         hard = now + lifetime.seconds
         soft = hard - (margin if self.initiator else margin / 2)
-        child_sa = ChildSaV1(child, install, ours, peers, suite.proposal.name, self.initiator, now, soft, hard)
-        sa.current_session.child_sas.add(child_sa, now)
+        child_sa = ChildSaV1(
+            child, self.initiator, bool(install.encapsulation), ours, peers, suite.proposal.name, self.initiator,
+            now, soft, hard,
+        )  # fmt: skip
+        sa.current_session.child_sas.add(child_sa, install, now)
         return child_sa
 
     def abort(self, failure: FailureReason | None, now: float) -> None:
@@ -492,13 +500,13 @@ class QuickMode(Exchange):
         if not self.pending and self.state is not QuickModeState.IDLE:
             return
         self.transition(QuickModeEvent.FAIL)
-        self.retransmission = None
-        self.remove_at = now + QUICK_MODE_CACHE_TIMEOUT
         self.sa.host.release_spis(self.spis)
         self.spis = {}
-        if self.child_sa is not None:
+        child_sa = self.child_sa
+        self._settle(now)
+        if child_sa is not None:
             child_sas = self.sa.current_session.child_sas
-            child_sas.remove(self.child_sa, "the peer did not confirm it", now, tell=True)
+            child_sas.remove(child_sa, "the peer did not confirm it", now, tell=True)
         if failure is not None:
             self.sa.host.on_failed(self.sa, failure, now, self.entry)
 

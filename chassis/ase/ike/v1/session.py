@@ -43,6 +43,8 @@ MAX_HELD_OCTETS: Final = 16_384
 class SessionV1(IsakmpSa):
     """An ISAKMP SA as the engine calls it; see `chassis.ase.ike.host.Session`."""
 
+    __slots__ = ("_informational", "_phase_1", "_rejected", "quick_modes")
+
     def __init__(
         self, host: IkeHost, path: NetworkPath, phase1: Phase1Negotiation, spi: bytes, initiator: bool
     ) -> None:
@@ -190,6 +192,7 @@ class SessionV1(IsakmpSa):
         host, phase1, connection = self.host, self.phase1, self.connection
         assert connection is not None
         settings = host.settings
+        phase1.settle()
         lifetime = phase1.chosen.lifetime
         rest = self.rekey_margin(lifetime)
         self._retransmission = None

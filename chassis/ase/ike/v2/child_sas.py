@@ -160,6 +160,8 @@ MAX_CHILD_SAS_PER_ENTRY = 4
 class ChildSasV2:
     """Installed CHILD SAs by serial, oldest first; `current_outbound` is the one that sends, by policy entry."""
 
+    __slots__ = ("by_serial", "current_outbound")
+
     def __init__(self) -> None:
         self.by_serial: dict[int, ChildSaV2] = {}
         self.current_outbound: dict[int, ChildSaV2] = {}

@@ -355,7 +355,7 @@ class CreateChildTask(Task):
         except NegotiationError as error:
             self._fail(sa, error, now)
             return None
-        sa.unknown_deletes.clear()
+        sa.unknown_deletes = frozenset()
         random = sa.host.random
         self._nonce = random(NONCE_OCTETS)
         payloads: list[PayloadV2] = []

@@ -225,6 +225,7 @@ class _Authentication:
         sa.deadline = math.inf
         sa.start_lifetime(now)
         sa.first_message_sent = sa.first_message_received = b""
+        sa.ike_keymat.settle()
         sa.host.count("IKE SAs established")
         sa.host.on_established(sa, now)
         if sa.closed or sa.connection is None:
@@ -240,6 +241,7 @@ class _Authentication:
         """Call it after the first CHILD SA is installed or failed: act on the peer's INITIAL_CONTACT."""
         sa = self._sa
         sa.first_child_entry = 0
+        sa.nonces, sa.signature_hashes = (b"", b""), ()
         if find_notify(payloads, NotifyTypeV2.INITIAL_CONTACT) is not None and not sa.closed:
             sa.host.on_initial_contact(sa, now)
 

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from chassis.ase.ike.child_sa import ChildSa
 from chassis.ase.ike.connections import Connection, PolicyEntry
@@ -211,13 +210,17 @@ class PendingRequest:
 class TaskManager:
     """Requests of one IKE SA: queued ones, the pending one, message IDs of both directions (RFC 7296 2.2, 2.3)."""
 
+    __slots__ = (
+        "_settings", "expected_message_id", "last_response", "next_message_id", "pending_request", "queue",
+    )  # fmt: skip
+
     def __init__(self, settings: IkeSettings) -> None:
         self._settings = settings
         self.next_message_id = 0
         self.expected_message_id = 0
         self.pending_request: PendingRequest | None = None
         self.last_response: ReplyCacheV2 | None = None
-        self.queue: deque[Task] = deque()
+        self.queue: list[Task] = []
 
     @property
     def message_ids_low(self) -> bool:
@@ -229,7 +232,7 @@ class TaskManager:
         if len(self.queue) >= MAX_TASKS:
             return False
         if task.urgent:
-            self.queue.appendleft(task)
+            self.queue.insert(0, task)
         else:
             self.queue.append(task)
         return True
@@ -272,6 +275,9 @@ class NatStatus:
         return self.local_behind_nat or self.peer_behind_nat
 
 
+NO_NAT: Final = NatStatus()
+
+
 @dataclass(slots=True)
 class CurrentRequest:
     """The peer's request that is being handled: its path, its exchange, its octets if it was received in clear."""
@@ -290,6 +296,15 @@ class IkeSa(Session):
 
     It knows no exchange: `chassis.ase.ike.v2.session.SessionV2` dispatches to them and adds what the engine calls.
     """
+
+    __slots__ = (
+        "assemblies", "child_sas", "closed", "colliding_successor", "connection", "created_at", "current_request",
+        "deadline", "delete_reason", "established", "first_child_entry", "first_message_received",
+        "first_message_sent", "fragmentation", "hard", "host", "initiator", "keymat", "last_cleartext_error",
+        "last_received", "last_sent", "lowest_nonce", "nat", "nonces", "path", "peer_identity", "peer_spi",
+        "pending_entries", "postponed_tasks", "receives", "signature_hashes", "soft", "spi", "state", "suspended",
+        "task_manager", "unknown_deletes",
+    )  # fmt: skip
 
     version: int = 2
     orphaned: bool = False
@@ -316,7 +331,7 @@ class IkeSa(Session):
         self.task_manager = TaskManager(host.settings)
         self.child_sas = ChildSasV2()
         self.keymat: IkeSaKeymat | None = None
-        self.nat = NatStatus()
+        self.nat = NO_NAT
         self.fragmentation = False
         """Both ends fragment (RFC 7383 2.3)."""
         self.signature_hashes: tuple[int, ...] = ()
@@ -335,7 +350,7 @@ class IkeSa(Session):
         """Policy entries for which a CHILD SA was requested before the IKE SA was established, in that order."""
         self.first_child_entry = 0
         """The policy entry whose CHILD SA is negotiated in IKE_AUTH; 0 for none."""
-        self.unknown_deletes: set[tuple[int, bytes]] = set()
+        self.unknown_deletes: frozenset[tuple[int, bytes]] = frozenset()
         """(protocol, SPI) of Deletes that matched no CHILD SA, since our last CREATE_CHILD_SA request."""
         self.suspended: PeerAnswerHandler | None = None
         """What goes on with IKE_AUTH when the controller answers."""
@@ -353,8 +368,8 @@ class IkeSa(Session):
         self.last_received = 0.0
         self.last_sent = 0.0
         self.last_cleartext_error = -math.inf
-        self.assemblies = {False: Assembly(), True: Assembly()}
-        """Fragments of the peer's request (False) and of its response (True)."""
+        self.assemblies: dict[bool, Assembly] = {}
+        """Fragments of the peer's request (False) and of its response (True), while some are missing."""
         self.current_request = CurrentRequest(path)
 
     # --- state ---
@@ -454,7 +469,7 @@ class IkeSa(Session):
         """Send the next queued request if none is pending."""
         manager = self.task_manager
         while manager.pending_request is None and manager.queue and not self.closed:
-            task = manager.queue.popleft()
+            task = manager.queue.pop(0)
             payloads = task.build_request(self, now)
             if payloads is None or self.closed:
                 continue
@@ -595,6 +610,7 @@ class IkeSa(Session):
         successor.path, successor.connection = self.path, self.connection
         successor.transition(IkeSaEvent.CHILDREN_MIGRATED)
         successor.deadline = math.inf
+        successor.ike_keymat.settle()
         successor.child_sas, self.child_sas = self.child_sas, ChildSasV2()
         for task in self.task_manager.clear_queue():
             if not task.bound_to_ike_sa:

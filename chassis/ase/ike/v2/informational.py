@@ -146,7 +146,7 @@ def respond(sa: IkeSa, payloads: tuple[PayloadV2, ...], now: float) -> None:
             if child is not None:
                 found[child.serial] = child
             elif len(sa.unknown_deletes) < MAX_UNKNOWN_DELETES:
-                sa.unknown_deletes.add((one.protocol, spi))
+                sa.unknown_deletes |= {(one.protocol, spi)}
     # Our own request named the CHILD SAs that we are deleting: the response must not (RFC 7296 1.4.1).
     response = delete_payloads(
         child.spis_in for child in found.values() if child.state is not ChildSaState.DELETING

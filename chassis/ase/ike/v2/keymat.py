@@ -9,7 +9,7 @@ from chassis.ase.ike.crypto.algorithms import CipherSpec, IntegritySpec
 from chassis.ase.ike.crypto.diffie_hellman import GROUPS, DhKeyPair, GroupError
 from chassis.ase.ike.crypto.ikev2 import IkeKeys, SkCipher, ike_keys
 from chassis.ase.ike.errors import syntax_error_v2
-from chassis.ase.ike.ike_proposals import ChoiceV2
+from chassis.ase.ike.ike_proposals import ChoiceV2, settled_v2
 from chassis.ase.ike.payloads.chain import first_of_type
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.v2 import PayloadV2
@@ -61,6 +61,10 @@ class IkeSaKeymat:
         ours = SkCipher(cipher, integrity, keys.ei, keys.ai)
         theirs = SkCipher(cipher, integrity, keys.er, keys.ar)
         return cls(choice, keys, *((ours, theirs) if initiator else (theirs, ours)))
+
+    def settle(self) -> None:
+        """Forget the answer to the offer: nothing needs it once the IKE SA is established."""
+        self.choice = settled_v2(self.choice.proposal)
 
     def next_ivs(self, count: int) -> bytes:
         """Return `count` IVs of 8 octets for an AEAD cipher, end to end; none repeats (RFC 5282 section 4)."""

@@ -31,6 +31,7 @@ from chassis.ase.ike.v2.ike_sa import (
     IkeSaEvent,
     IkeSaState,
 )
+from chassis.ase.ike.v2.keymat import Assembly
 from chassis.ase.ike_messages import SaExpire
 from chassis.bus.messages import PeerAnswer
 from chassis.net.address import format_address
@@ -60,6 +61,8 @@ RESPONDERS: Final[Mapping[int, Responder]] = MappingProxyType(
 
 class SessionV2(IkeSa):
     """An IKE SA with what the engine calls; see `chassis.ase.ike.host.Session`."""
+
+    __slots__ = ()
 
     @classmethod
     def initiate(cls, host: IkeHost, connection: Connection, path: NetworkPath) -> SessionV2:
@@ -262,10 +265,16 @@ class SessionV2(IkeSa):
             return payload.first, self.ike_keymat.receiving.decrypt_payload(data, payload)
         if not isinstance(payload, EncryptedFragment) or not self.fragmentation:
             raise IntegrityError("payload", "missing")
-        assembly = self.assemblies[header.is_response]
+        known = self.assemblies.get(header.is_response)
+        assembly = Assembly() if known is None else known
         if not assembly.needs(header.message_id, payload):
             return None
-        return assembly.add(header.message_id, payload, self.ike_keymat.receiving.decrypt_payload(data, payload))
+        plain = self.ike_keymat.receiving.decrypt_payload(data, payload)
+        self.assemblies[header.is_response] = assembly
+        whole = assembly.add(header.message_id, payload, plain)
+        if not assembly.parts:
+            del self.assemblies[header.is_response]
+        return whole
 
     def _read(self, message: MessageV2, data: bytes, now: float) -> tuple[PayloadV2, ...] | PayloadError | None:
         """Return the payloads of an authentic message, or its error; None for a message to ignore."""

@@ -1,8 +1,9 @@
-"""Dead peer detection of IKEv1 (RFC 3706)."""
+"""Dead peer detection of IKEv1 (RFC 3706), and the message IDs that it uses up."""
 
 from __future__ import annotations
 
 from chassis.ase.ike import retransmit
+from chassis.ase.ike.v1.isakmp_sa import MAX_MESSAGE_IDS, MAX_QUICK_MODE_IDS, UsedMessageIds
 
 
 def test_an_answer_to_no_question_is_no_sign_of_life() -> None:
@@ -20,3 +21,22 @@ def test_an_answer_to_no_question_is_no_sign_of_life() -> None:
     assert retransmit.is_newer_sequence(0, 0xFFFFFFFF)
     assert not retransmit.is_newer_sequence(5, 5)
     assert not retransmit.is_newer_sequence(4, 5)
+
+
+def test_message_ids_of_quick_modes_outlive_those_of_many_informational_exchanges() -> None:
+    used = UsedMessageIds()
+    for number in range(1, 101):
+        used.add(number, quick=True)
+    for number in range(1000, 1000 + MAX_MESSAGE_IDS):
+        used.add(number, quick=False)
+        used.add(number, quick=False)
+    assert not used.evicted
+    used.add(5000, quick=False)
+    assert used.evicted
+    assert all(number in used for number in range(1, 101))
+    assert 1000 not in used
+    assert 1001 in used
+    for number in range(10_000, 11_000):
+        used.add(number, quick=True)
+    assert 1 not in used
+    assert len(used.quick) + len(used.others) == MAX_QUICK_MODE_IDS + MAX_MESSAGE_IDS
