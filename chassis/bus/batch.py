@@ -1,13 +1,15 @@
 """The one message of the fabric and of the wire: a batch of packets.
 
-A batch holds packets of one (step, circuit or tunnel) only. On the bus it is two frames: a header, and the
-packets laid end to end. Each packet is preceded by `HEADROOM` bytes, counted in its length: on a wire they are
-its Ethernet header; on the fabric they are room for the next one, so that a packet that changes cards without
-changing size is never copied: the buffer that came in is the buffer that goes out.
+A batch holds packets of one (step, circuit or tunnel) only. On the bus it is a header, and the packets laid end to
+end: one frame, or two where the packets are too large to be copied. Each packet is preceded by `HEADROOM` bytes,
+counted in its length: on a wire they are its Ethernet header; on the fabric they are room for the next one, so
+that a packet that changes cards without changing size is never copied: the buffer that came in is the buffer that
+goes out.
 """
 
 from __future__ import annotations
 
+import struct
 import sys
 from array import array
 from collections.abc import Iterator, Sequence
@@ -127,15 +129,29 @@ def _swapped(lengths: array[int]) -> array[int]:
     return lengths
 
 
-_pack_header = msgpack.Packer(autoreset=True).pack
+_FIXED = struct.Struct("<HHHHQ")
+"""Octets of the way, packets, trace marks, octets of descriptors, stamp (us)."""
+_MARK = struct.Struct("<HQ")
+_pack_way = msgpack.Packer(autoreset=True).pack
+
+_Way = tuple[str, int, Step, str, int, int, int, str, int]
+"""What all packets of a batch share: card, epoch, step, ingress, context, tunnel, circuit, port, address."""
+
+MAX_KNOWN_WAYS = 1 << 14
+"""Ways (count) that a process has decoded and remembers, so that it checks each of them once."""
+_known_ways: dict[bytes, _Way] = {}
 
 
 def encode_header(batch: Batch, stamp: int = 0) -> bytes:
-    """Return the header frame; the body frame is `batch.body` itself.
+    """Return the header of a batch; `batch.body` itself follows it.
 
     `stamp` is the monotonic time (us) of a sampled batch. `batch.stamp` is the hop's before, and is not sent.
+
+    The header is: four 16-bit numbers and the stamp (`_FIXED`), the way as MessagePack, the 16-bit lengths of the
+    packets, the descriptors, and the trace marks, each a 16-bit index and a 64-bit number; all little-endian.
     """
-    header: bytes = _pack_header(
+    lengths, marks, descriptors = batch.lengths, batch.marks, batch.descriptors
+    way = _pack_way(
         (
             batch.card,
             batch.epoch,
@@ -146,71 +162,97 @@ def encode_header(batch: Batch, stamp: int = 0) -> bytes:
             batch.circuit,
             batch.port,
             batch.address,
-            batch.descriptors,
-            batch.marks,
-            _swapped(batch.lengths).tobytes(),
-            stamp,
         )
     )
-    return header
+    fixed = _FIXED.pack(len(way), len(lengths), len(marks), len(descriptors), stamp)
+    header: bytes = b"".join((fixed, way, _swapped(lengths).tobytes(), descriptors))
+    return header + b"".join([_MARK.pack(*mark) for mark in marks]) if marks else header
 
 
-_TEXT = (0, 3, 7)
-_NUMBERS = (1, 2, 4, 5, 6, 8, 12)
-
-
-def decode(header: bytes | memoryview, body: bytearray | memoryview) -> Batch:
-    """Return the batch of a header and a body frame.
+def decode(header: bytes | memoryview, body: bytearray | memoryview | None = None) -> Batch:
+    """Return the batch of a header and a body; without `body` it is what follows the header in its buffer.
 
     Raises:
         DecodeError: the header is not a batch header, or its lengths do not fill the body.
     """
+    size = len(header)
+    if size < _FIXED.size:
+        raise DecodeError("batch header", f"{size} octets")
+    way_size, count, marked, described, stamp = _FIXED.unpack_from(header)
+    lengths_at = _FIXED.size + way_size
+    descriptors_at = lengths_at + 2 * count
+    marks_at = descriptors_at + described
+    end = marks_at + _MARK.size * marked
+    if not count or end > size or (body is not None and end != size):
+        raise DecodeError("batch header", f"{size} octets hold no {count} lengths and {marked} trace marks")
+    if body is None:
+        body = memoryview(header)[end:]
+    packed = bytes(header[_FIXED.size : descriptors_at])
+    way = _known_ways.get(packed[:way_size]) or _decode_way(packed[:way_size])
+    lengths = array("H")
+    lengths.frombytes(packed[way_size:])
+    lengths = _swapped(lengths)
+    first = packed[way_size : way_size + 2]
+    if packed.endswith(first * count):
+        # One length for all, which is the most common batch.
+        shortest = lengths[0]
+        total = shortest * count
+    else:
+        shortest, total = min(lengths), sum(lengths)
+    if total != len(body) or shortest < HEADROOM:
+        raise DecodeError("batch header", f"{count} packets do not fill a body of {len(body)} bytes")
+    if described not in (0, count):
+        raise DecodeError("batch header", "priority descriptors are not an octet for each packet")
+    marks: tuple[TraceMark, ...] = ()
+    if marked:
+        marks = tuple([_MARK.unpack_from(header, marks_at + _MARK.size * at) for at in range(marked)])
+        if max(marks)[0] >= count:
+            raise DecodeError("batch header", f"a trace mark of a packet beyond the {count} there are")
+    card, epoch, step, ingress, context, tunnel, circuit, port, address = way
+    return Batch(
+        step,
+        body,
+        lengths,
+        card,
+        epoch,
+        ingress,
+        context,
+        tunnel,
+        circuit,
+        port,
+        address,
+        bytes(header[descriptors_at:marks_at]) if described else b"",
+        marks,
+        stamp,
+    )
+
+
+_TEXT = (0, 3, 7)
+_NUMBERS = (1, 2, 4, 5, 6, 8)
+
+
+def _decode_way(packed: bytes) -> _Way:
+    """Return the way in a header, and remember it.
+
+    Raises:
+        DecodeError: these octets are not a way.
+    """
     try:
-        fields = msgpack.unpackb(header, use_list=False, strict_map_key=True)
+        fields = msgpack.unpackb(packed, use_list=False, strict_map_key=True)
     except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
         raise DecodeError("batch header", str(error)) from None
-    if not isinstance(fields, tuple) or len(fields) != 13:
-        raise DecodeError("batch header", "not 13 fields")
+    if not isinstance(fields, tuple) or len(fields) != 9:
+        raise DecodeError("batch header", "not 9 fields")
     if not all(type(fields[i]) is str for i in _TEXT) or not all(
         type(fields[i]) is int and fields[i] >= 0 for i in _NUMBERS
     ):
         raise DecodeError("batch header", "a field has the wrong type")
-    descriptors, marks, packed = fields[9], fields[10], fields[11]
-    if type(packed) is not bytes or len(packed) % 2:
-        raise DecodeError("batch header", "lengths are not packed 16-bit numbers")
-    lengths = array("H")
-    lengths.frombytes(packed)
-    lengths = _swapped(lengths)
-    if not lengths or sum(lengths) != len(body) or min(lengths) < HEADROOM:
-        raise DecodeError("batch header", f"{len(lengths)} packets do not fill a body of {len(body)} bytes")
-    if type(descriptors) is not bytes or len(descriptors) not in (0, len(lengths)):
-        raise DecodeError("batch header", "priority descriptors are not an octet for each packet")
-    if type(marks) is not tuple or not all(
-        type(mark) is tuple
-        and len(mark) == 2
-        and type(mark[0]) is int
-        and type(mark[1]) is int
-        and 0 <= mark[0] < len(lengths)
-        for mark in marks
-    ):
-        raise DecodeError("batch header", "trace marks are not (index, number)")
     try:
         step = Step(fields[2])
     except ValueError:
         raise DecodeError("batch header", f"{fields[2]} is not a step") from None
-    return Batch(
-        step=step,
-        body=body,
-        lengths=lengths,
-        card=fields[0],
-        epoch=fields[1],
-        ingress=fields[3],
-        context=fields[4],
-        tunnel=fields[5],
-        circuit=fields[6],
-        port=fields[7],
-        address=fields[8],
-        descriptors=descriptors,
-        marks=marks,
-        stamp=fields[12],
-    )
+    if len(_known_ways) >= MAX_KNOWN_WAYS:
+        _known_ways.clear()
+    way: _Way = (fields[0], fields[1], step, *fields[3:])
+    _known_ways[packed] = way
+    return way
