@@ -9,8 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, RenderableType
 
 from chassis.bus.arguments import IntType, NumberType
 from chassis.bus.operator import OperatorError
@@ -72,7 +71,7 @@ def lab_command(*names: str, unless: str = "", **settings: Any) -> Callable[[Cal
     return decorate
 
 
-def print_answer(as_json: bool, value: Any, text: str | Table) -> None:
+def print_answer(as_json: bool, value: Any, text: str | RenderableType) -> None:
     """Print one answer: as JSON, or as text for people."""
     if as_json:
         click.echo(json.dumps(value, indent=2))

@@ -8,6 +8,7 @@ from launch.ctl import (
     card_commands,
     cli_commands,
     packet_commands,
+    perf_command,
     tunnel_commands,
 )
 from launch.ctl.base import main
@@ -19,6 +20,7 @@ __all__ = [
     "cli_commands",
     "main",
     "packet_commands",
+    "perf_command",
     "tunnel_commands",
 ]
 

@@ -13,6 +13,7 @@ import click
 
 from chassis.bus import counters as counter_files
 from chassis.bus import endpoints
+from chassis.bus.hops import PREFIX
 from chassis.bus.operator import OperatorError
 from chassis.cli.views import probes
 from chassis.cli.views.layout import Scope
@@ -213,11 +214,17 @@ def flow(
 @click.argument("node")
 @click.argument("card", nargs=-1)
 def counters(lab: RunningLab, node: str, card: tuple[str, ...], as_json: bool) -> None:
-    """Print the counters of a card, or of all cards of a node, dead ones included."""
+    """Print the counters of a card, or of all cards of a node, dead ones included.
+
+    What is counted for each hop is in `chassisctl perf`.
+    """
     pattern = f"{node}.{endpoints.compact(' '.join(card))}.counters" if card else f"{node}.*.counters"
     found: dict[str, dict[str, int]] = {}
     for path in sorted(lab.run.glob(pattern)):
-        found[path.name.split(".")[1]] = dict(sorted(counter_files.read(path).items()))
+        every = sorted(counter_files.read(path).items())
+        found[path.name.split(".")[1]] = {
+            counter: value for counter, value in every if not counter.startswith(PREFIX)
+        }
     if not found:
         raise OperatorError(f"{node} has no counters of {' '.join(card) or 'any card'}")
     grid = table("card", "counter", "value", right=("value",))

@@ -141,6 +141,12 @@ def test_a_detached_lab_is_listed_acted_on_and_destroyed(programs: Programs) -> 
 
     # The controller says that the ASP is usable when others may not have connected to it yet.
     eventually(pinged, "a ping goes through it")
+    # Heartbeats are work enough for every process of the node to be measured.
+    measured = json.loads(programs("launch.ctl.main", "perf", "a", "--seconds", "0.3", "--json").stdout)
+    cards = {row["card"]: row for row in measured["processes"]}
+    assert {"xcrp", "lc 3", "asp 1/1", "asp 1/1 ike", "asp 1/2"} <= cards.keys()
+    assert cards["asp 1/1"]["main"] > 0
+    assert {row["node"] for row in measured["processes"]} == {"a"}
     assert programs("launch.main", "destroy").stdout == "mine: ended\n"
     assert not lives(launcher)
     assert not (programs.folder / "s" / "mine").exists()
