@@ -92,7 +92,7 @@ class Hop:
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
+class ProcessCosts:
     """One process: rates per second, `cpu` and the like in cores (0 to 1 for each thread)."""
 
     node: str
@@ -130,7 +130,7 @@ class Performance:
 
     seconds: float
     arrived: float
-    processes: tuple[Process, ...]
+    processes: tuple[ProcessCosts, ...]
     ended: tuple[str, ...] = ()
 
     def cpu(self) -> float:
@@ -154,7 +154,7 @@ def _each(cores: float, rate: float) -> float | None:
     return round(1e6 * cores / rate, 2) if rate else None
 
 
-def _process_json(process: Process, arrived: float) -> dict[str, Any]:
+def _process_json(process: ProcessCosts, arrived: float) -> dict[str, Any]:
     packets, batches = process.passes()
     names = (
         "main", "io", "other", "user", "system", "waited", "voluntary", "involuntary", "wakeups",
@@ -219,13 +219,15 @@ def _difference(before: Counts, after: Counts) -> dict[str, int]:
     return {name: count - before.get(name, 0) for name, count in after.items()}
 
 
-def _process(name: ProcessName, was: ProcessTimes, times: ProcessTimes, counts: Counts, seconds: float) -> Process:
+def _process(
+    name: ProcessName, was: ProcessTimes, times: ProcessTimes, counts: Counts, seconds: float
+) -> ProcessCosts:
     whole = times.whole() - was.whole()
     by_kind = {
         kind: (times.threads.get(kind, Times()) - was.threads.get(kind, Times())).cpu for kind in (MAIN, IO)
     }
     main, io = by_kind[MAIN] / seconds, by_kind[IO] / seconds
-    return Process(
+    return ProcessCosts(
         *name,
         main=main,
         io=io,

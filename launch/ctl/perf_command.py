@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 
 from chassis.bus.operator import OperatorError
-from launch.client.perf import Hop, Performance, Process, performance, take_sample
+from launch.client.perf import Hop, Performance, ProcessCosts, performance, take_sample
 from launch.client.running_lab import RunningLab
 from launch.client.status_view import table
 from launch.ctl.base import lab_command, print_answer
@@ -63,7 +63,7 @@ def _processes(found: Performance) -> Table:
     return grid
 
 
-def _process_row(process: Process, arrived: float) -> list[str]:
+def _process_row(process: ProcessCosts, arrived: float) -> list[str]:
     packets, batches = process.passes()
     shares = (process.main, process.io, process.user, process.system, process.waited)
     rates = (process.wakeups, process.voluntary, process.involuntary, packets)
