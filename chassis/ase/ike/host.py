@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from typing import Any, Final, Generic, Protocol, TypeVar
+from weakref import ref
 
 from chassis.ase.ike.child_sa import ChildSa
 from chassis.ase.ike.connections import Connection, ConnectionGroup, Peer, PolicyEntry
@@ -157,6 +158,26 @@ class Session(Protocol):
 
     def secrets(self) -> list[dict[str, str]]:
         """Return rows of a decryption file for Wireshark, which the operator requested: kind and columns."""
+
+
+Owner = TypeVar("Owner")
+
+
+class SessionPart(Generic[Owner]):
+    """A part of a session. It holds its session by a weak reference: so one that ended is freed at once, with its
+    keys, and not with the next search for cycles."""
+
+    __slots__ = ("_owner",)
+
+    def __init__(self, sa: Owner) -> None:
+        self._owner = ref(sa)
+
+    @property
+    def sa(self) -> Owner:
+        """The session, which is there as long as its parts are called."""
+        sa = self._owner()
+        assert sa is not None
+        return sa
 
 
 class IkeHost(Protocol):

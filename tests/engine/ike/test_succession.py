@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
+from chassis.ase.ike.host import Session
 from chassis.ase.ike.payloads.numbers import Protocol
 from chassis.ase.ike.payloads.v1 import DeleteV1
 from chassis.ase.ike.v2.ike_sa import MESSAGE_ID_REKEY_THRESHOLD
@@ -213,3 +216,30 @@ def test_a_peer_that_never_heard_of_the_old_pair_of_version_2() -> None:
     two.run(10)
     settled(two)
     assert not two.a.count("failed child not found")
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """Nothing looks for cycles: what is freed is freed by its last reference."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def sessions_held() -> int:
+    return sum(Session in type(one).__mro__ for one in gc.get_objects())
+
+
+@pytest.mark.usefixtures("no_collection")
+@pytest.mark.parametrize(("version", "mode"), [(1, "main"), (1, "aggressive"), (2, "main")])
+def test_a_session_that_ended_is_freed_at_once_with_its_keys(version: int, mode: str) -> None:
+    before = sessions_held()
+    two = established(version, mode=mode, lifetime=300, proposals=(proposal(version, lifetime=300),))
+    assert sessions_held() == before + 2
+    two.run(320)
+    assert two.a.count("IKE SAs rekeyed") >= 1
+    assert sessions_held() == before + 2
+    two.configure(two.a, (), (("tunnel", TUNNEL),))
+    two.run(40)
+    assert sessions_held() == before

@@ -10,15 +10,16 @@ them for RECEIVE_AFTER_DELETE_DELAY. The responder deletes them itself after PEE
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, Final
+from typing import Protocol as Interface
 
 from chassis.ase.entry_numbers import describe_entry
 from chassis.ase.ike.child_sa import ChildSa
 from chassis.ase.ike.connections import Connection
-from chassis.ase.ike.host import SOFT_LIFETIME_REACHED, IkeHost, Session
+from chassis.ase.ike.host import SOFT_LIFETIME_REACHED, IkeHost, Session, SessionPart
 from chassis.ase.ike.payloads.numbers import Protocol
 from chassis.ase.ike_messages import (
     SaActivateOutbound,
@@ -75,18 +76,21 @@ def max_child_sas(connection: Connection) -> int:
     return max(MAX_CHILD_SAS, 4 * len(connection.entries))
 
 
-class ChildSasV1:
+class Deleter(Session, Interface):
+    """The ISAKMP SA, as its CHILD SAs know it."""
+
+    def send_delete(self, spis: Mapping[int, bytes], now: float) -> None:
+        """Tell the peer that we no longer receive by these SPIs."""
+
+
+class ChildSasV1(SessionPart[Deleter]):
     """The CHILD SAs that are under one ISAKMP SA, oldest first."""
 
-    __slots__ = ("_host", "_send_delete", "_session", "all")
+    __slots__ = ("_host", "all")
 
-    def __init__(
-        self, host: IkeHost, session: Session, send_delete: Callable[[Mapping[int, bytes], float], None]
-    ) -> None:
-        """`send_delete(spis, now)` tells the peer that we no longer receive by these SPIs."""
+    def __init__(self, host: IkeHost, sa: Deleter) -> None:
+        super().__init__(sa)
         self._host = host
-        self._session = session
-        self._send_delete = send_delete
         self.all: list[ChildSaV1] = []
 
     def by_serial(self, serial: int) -> ChildSaV1 | None:
@@ -111,7 +115,7 @@ class ChildSasV1:
                     other.sending = False
             child_sa.sending = True
         host.send_to_dataplane(replace(install, send=child_sa.sending))
-        host.on_child_installed(self._session, child_sa.child, now)
+        host.on_child_installed(self.sa, child_sa.child, now)
         self._activate_newest(entry, now)
 
     def confirm(self, child_sa: ChildSaV1, now: float) -> None:
@@ -124,7 +128,7 @@ class ChildSasV1:
         """Take over those of an ISAKMP SA that this one replaces."""
         self.all = taken + self.all
         for child_sa in taken:
-            self._host.on_child_installed(self._session, child_sa.child, now)
+            self._host.on_child_installed(self.sa, child_sa.child, now)
 
     def give_away(self) -> list[ChildSaV1]:
         """Return all, for the ISAKMP SA that takes them over."""
@@ -150,7 +154,7 @@ class ChildSasV1:
 
     def on_peer_moved(self) -> None:
         """Send to the peer's new address and port (RFC 3947 4)."""
-        path = self._session.path
+        path = self.sa.path
         encapsulation = UdpEncapsulation(path.local_port, path.remote, path.remote_port)
         for child_sa in self.all:
             if child_sa.encapsulated:
@@ -167,7 +171,7 @@ class ChildSasV1:
         if child_sa not in self.all:
             return
         if tell and child_sa.remove_at == inf:
-            self._send_delete(child_sa.spis_in, now)
+            self.sa.send_delete(child_sa.spis_in, now)
         entry = child_sa.child.entry
         others = [
             one for one in self.all if one.child.entry == entry and one.remove_at == inf and one is not child_sa
@@ -178,7 +182,7 @@ class ChildSasV1:
         host = self._host
         host.send_to_dataplane(SaDelete(child_sa.child.tunnel, child_sa.child.serial, reason))
         host.release_spis(child_sa.spis_in)
-        host.on_child_removed(self._session, child_sa.child, reason, now)
+        host.on_child_removed(self.sa, child_sa.child, reason, now)
         self._activate_newest(entry, now)
 
     def on_delete(self, protocol: int, spi: bytes, now: float) -> None:
@@ -200,7 +204,7 @@ class ChildSasV1:
             elif child_sa.hard <= now:
                 self.remove(child_sa, "its lifetime ended", now, tell=True)
             elif child_sa.delete_at <= now:
-                self._send_delete(child_sa.spis_in, now)
+                self.sa.send_delete(child_sa.spis_in, now)
                 child_sa.remove_at = now + RECEIVE_AFTER_DELETE_DELAY
             elif child_sa.soft <= now:
                 if self.newest(child_sa.child.entry) is child_sa:
@@ -211,7 +215,7 @@ class ChildSasV1:
 
     def request_successor(self, child_sa: ChildSaV1, now: float) -> None:
         """Request a successor, and again after REKEY_RETRY_INTERVAL if none comes."""
-        session = self._session
+        session = self.sa
         child_sa.soft = now + REKEY_RETRY_INTERVAL
         entry = None if session.connection is None else session.connection.entry(child_sa.child.entry)
         if entry is None:

@@ -12,6 +12,7 @@ from typing import Final
 from chassis.ase.ike.crypto import ikev1
 from chassis.ase.ike.crypto.ikev1 import after_hash, decrypt_payloads
 from chassis.ase.ike.errors import FailureReason, notify_name_v1
+from chassis.ase.ike.host import SessionPart
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV1, Protocol
 from chassis.ase.ike.payloads.v1 import DeleteV1, Hash, NotifyV1, PayloadV1
@@ -31,13 +32,10 @@ MAX_UNDECRYPTABLE: Final = 2
 One may be a message that overtook MM6: our MM5 is sent again for that."""
 
 
-class Informational:
+class Informational(SessionPart[IsakmpSa]):
     """Handles the informational exchanges of the peer under one ISAKMP SA. It keeps no state of its own."""
 
-    __slots__ = ("sa",)
-
-    def __init__(self, sa: IsakmpSa) -> None:
-        self.sa = sa
+    __slots__ = ()
 
     def receive(self, message: IncomingMessage) -> None:
         """Handle a message: verify its HASH, then handle its Deletes and notifications in order."""

@@ -267,6 +267,7 @@ class IsakmpSa(Session):
     """One ISAKMP SA, or the negotiation of one. Times are the engine's (s); infinity is never."""
 
     __slots__ = (
+        "__weakref__",
         "_establish_deadline", "_held", "_nat_keepalive_at", "_notify_count", "_pending_failure", "_reply_cache",
         "_retransmission", "child_sas", "closed", "connection", "created_at", "delete_at", "detector",
         "established", "established_at", "exchanges", "first_soft", "hard", "host", "initiator",
@@ -292,7 +293,7 @@ class IsakmpSa(Session):
         self.state = Phase1State.IDLE
         self.peer_identity: IkeIdentity | None = None
         """The authenticated identity of the peer."""
-        self.child_sas = ChildSasV1(host, self, self.send_delete)
+        self.child_sas = ChildSasV1(host, self)
         self.exchanges = Exchanges()
         self.wanted: dict[int, tuple[PolicyEntry, int]] = {}
         """Quick modes that wait: by the entry's number, the entry and the serial of the CHILD SA to replace."""

@@ -19,6 +19,7 @@ from chassis.ase.ike.credentials import CertificateError
 from chassis.ase.ike.crypto.ikev1 import equal
 from chassis.ase.ike.crypto.signatures import v1_sign, v1_verify
 from chassis.ase.ike.errors import NegotiationError, Row
+from chassis.ase.ike.host import SessionPart
 from chassis.ase.ike.identity import IkeIdentity, printable
 from chassis.ase.ike.ike_proposals import NoMatch, choose_v1
 from chassis.ase.ike.on_demand import OnDemandGroup
@@ -61,17 +62,14 @@ _SUFFIXES: Final = MappingProxyType(
 Handler = Callable[[IncomingMessage], Phase1Event | None]
 
 
-class Phase1Exchange(ABC):
+class Phase1Exchange(SessionPart[IsakmpSa], ABC):
     """One phase 1 on the ISAKMP SA `sa`.
 
     A handler takes one message in the one state in which it is due, sends the next message, and returns the event.
     It returns None to drop a message that is not the one that is due.
     """
 
-    __slots__ = ("sa",)
-
-    def __init__(self, sa: IsakmpSa) -> None:
-        self.sa = sa
+    __slots__ = ()
 
     @property
     def phase1(self) -> Phase1Negotiation:

@@ -12,6 +12,7 @@ from chassis.ase.ike.connections import Connection, PolicyEntry
 from chassis.ase.ike.crypto import ikev1
 from chassis.ase.ike.crypto.ikev1 import IvChain, after_hash, decrypt_payloads
 from chassis.ase.ike.errors import FailureReason, NegotiationError
+from chassis.ase.ike.host import SessionPart
 from chassis.ase.ike.payloads.chain import PayloadError, first_of_type
 from chassis.ase.ike.payloads.v1 import Hash, IdV1, PayloadV1
 from chassis.ase.ike.payloads.v1_sa import SaV1
@@ -27,19 +28,16 @@ MAX_PEER_QUICK_MODES: Final = 32
 """Quick modes that the peer may run at once; one more is not answered yet (count)."""
 
 
-class QuickModes:
+class QuickModes(SessionPart[IsakmpSa]):
     """Runs the quick modes of one ISAKMP SA. It keeps no state of its own: all is in `IsakmpSa`, so that it also
     serves another ISAKMP SA of the connection."""
 
-    __slots__ = ("_sa",)
-
-    def __init__(self, sa: IsakmpSa) -> None:
-        self._sa = sa
+    __slots__ = ()
 
     @property
     def pending(self) -> list[QuickMode]:
         """Those that wait for the peer, oldest first."""
-        return [one for one in self._sa.exchanges.pending if isinstance(one, QuickMode)]
+        return [one for one in self.sa.exchanges.pending if isinstance(one, QuickMode)]
 
     # --- our own ---
 
@@ -49,12 +47,12 @@ class QuickModes:
             one.initiator and one.entry is not None and one.entry.number == entry.number for one in self.pending
         ):
             return
-        self._sa.wanted[entry.number] = (entry, replaces)
+        self.sa.wanted[entry.number] = (entry, replaces)
         self.start_pending(now)
 
     def start_pending(self, now: float) -> None:
         """Start what is wanted and may start."""
-        sa = self._sa
+        sa = self.sa
         if not sa.established:
             return
         for number, (_, replaces) in list(sa.wanted.items()):
@@ -86,7 +84,7 @@ class QuickModes:
 
     def receive(self, message: IncomingMessage) -> None:
         """Handle a message of a quick mode."""
-        sa, header, now = self._sa, message.header, message.now
+        sa, header, now = self.sa, message.header, message.now
         host = sa.host
         if (
             not sa.established
@@ -146,7 +144,7 @@ class QuickModes:
     def _on_finished(self, one: QuickMode, now: float) -> None:
         """Drop the wish that a finished quick mode fulfils, and start what waited for it."""
         if one.state is QuickModeState.DONE and one.entry is not None:
-            self._sa.wanted.pop(one.entry.number, None)
+            self.sa.wanted.pop(one.entry.number, None)
         self.start_pending(now)
 
     def _on_qm1(
@@ -158,7 +156,7 @@ class QuickModes:
         after: IvChain,
     ) -> None:
         """Handle message 1 of the peer: verify it, settle collisions, and answer or refuse it."""
-        sa, now = self._sa, message.now
+        sa, now = self.sa, message.now
         digest = ikev1.quick_hash_1(sa.keys, one.message_id, covered)
         first = payloads[0]
         if not isinstance(first, Hash) or not ikev1.equal(first.value, digest):
@@ -191,7 +189,7 @@ class QuickModes:
 
     def _all_in_progress(self) -> list[QuickMode]:
         """Return those that are pending under any ISAKMP SA of the connection."""
-        return [one for sa in (self._sa, *self._sa.sibling_sessions()) for one in QuickModes(sa).pending]
+        return [one for sa in (self.sa, *self.sa.sibling_sessions()) for one in QuickModes(sa).pending]
 
     def _colliding(self, payloads: tuple[PayloadV1, ...]) -> list[QuickMode]:
         """Return quick modes of ours without an answer that are for the selectors of the peer's message 1."""
@@ -229,15 +227,15 @@ class QuickModes:
                 QuickModes(one.sa)._on_finished(one, now)
                 one.sa.host.reschedule(one.sa)
                 return
-        child_sa = self._sa.child_sas.by_serial(serial)
+        child_sa = self.sa.child_sas.by_serial(serial)
         if child_sa is not None:
-            self._sa.child_sas.confirm(child_sa, now)
+            self.sa.child_sas.confirm(child_sa, now)
 
     # --- time ---
 
     def on_timer(self, now: float) -> None:
         """Retransmit what is due; abort what was retransmitted often enough."""
-        sa = self._sa
+        sa = self.sa
         sa.exchanges.remove_finished(now)
         for one in self.pending:
             resend = one.retransmission
@@ -260,7 +258,7 @@ class QuickModes:
 
     def _retransmit_timeout(self) -> float:
         """Return for how long (s) a message is retransmitted."""
-        settings = self._sa.host.settings
+        settings = self.sa.host.settings
         waits = [
             min(settings.retransmit_timeout * 2.0**step, settings.longest)
             for step in range(settings.retransmit_tries + 1)
