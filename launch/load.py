@@ -11,10 +11,10 @@ from typing import Any
 import click
 
 from chassis.bus.operator import OperatorError
-from chassis.peers.gateway import PATHS, GatewayConfig, gateway_lines
+from chassis.peers.gateway import GatewayConfig, gateway_lines
 from chassis.peers.spec import read_spec
 from launch.client.lab_client import LabClient, LabTimeout
-from launch.client.status_view import peers_table
+from launch.client.status_view import peers_view
 from launch.ctl.base import print_answer
 from launch.lab.model import Lab
 from launch.lab.parser import load
@@ -56,7 +56,7 @@ def run_file(path: Path, *, as_json: bool, rate: float | None, within: float | N
         return 1
     finally:
         booted.close()
-    print_answer(as_json, result, peers_table(result["peers"]))
+    print_answer(as_json, result, peers_view(result["peers"]))
     for problem in result["problems"]:
         click.echo(problem, err=True)
     return 0 if result["passed"] else 1
@@ -72,8 +72,6 @@ def gateway_config(path: Path, outer: str, inner: str, forwarding: str) -> str:
         LabError: the file is wrong.
         ValueError: it has no peers, or `forwarding` is not one of these.
     """
-    if forwarding not in PATHS:
-        raise ValueError(f"{forwarding!r} is not one of {', '.join(PATHS)}")
     nodes = [(node.name, read_spec(node.values)[0]) for node in load(path)[0].peers()]
     made = [(GatewayConfig(name, outer, inner, forwarding), spec) for name, spec in nodes if spec is not None]
     if not made:
@@ -117,6 +115,11 @@ def _load(client: LabClient, lab: Lab, rate: float | None, within: float, hold: 
     reports.update({name: client.ask(name, "status", {}) for name in names})
     problems += [
         f"{name}: {report['lost']} times a peer was lost" for name, report in reports.items() if report["lost"]
+    ]
+    problems += [
+        f"{name}: none of {report['traffic']['sent']} packets came back"
+        for name, report in reports.items()
+        if report.get("traffic", {}).get("sent") and not report["traffic"]["received"]
     ]
     measured = json.loads(json.dumps(reports))
     began = time.monotonic()

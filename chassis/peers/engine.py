@@ -1,19 +1,20 @@
 """The engine of a node of peers: thousands of remote peers that set up tunnels with one gateway.
 
-It is a pure state machine around one IKE engine, of which each peer is a connection. There is no data engine: the
-CHILD SAs of a peer exist for both ends' IKE, and no packet is encapsulated. In: frames of the port, commands of
-operators, time. Out: `Output` values in the order in which they must be carried out.
+It is a pure state machine around one IKE engine, of which each peer is a connection. Only a sample of the peers
+has a data engine (`chassis.peers.traffic`): the CHILD SAs of the others exist for both ends' IKE alone. In: frames
+of the port, commands of operators, time. Out: `Output` values in the order in which they must be carried out.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from math import inf
 from typing import Any, Final
 
 from chassis.ase.ike.engine import IkeEngine
-from chassis.ase.ike_messages import Configure, FromIke, IkeLog, IkePacket, IkeTunnelState
+from chassis.ase.ike_messages import Configure, FromIke, IkeLog, IkePacket, IkeTunnelState, ToIke
 from chassis.ase.nat_traversal import KEEPALIVE, NETWORK_CONTROL, NON_ESP_MARKER
 from chassis.bus import requests
 from chassis.bus.arguments import ArgumentError, fault, given, named, read, refusal
@@ -25,10 +26,11 @@ from chassis.bus.records import Key, Record
 from chassis.net.address import format_address
 from chassis.net.errors import DecodeError
 from chassis.net.ethernet import HEADROOM, header, padded
-from chassis.net.ipv4 import PROTOCOL_UDP, Ipv4
-from chassis.net.udp import IKE_PORT, NAT_PORT, Udp
+from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_ESP, PROTOCOL_UDP, Ipv4
+from chassis.net.udp import IKE_PORT, NAT_PORT, UDP_HEADER_LENGTH, Udp
 from chassis.peers.measurements import SetupMeasurements
 from chassis.peers.spec import OUTER, PeersSpec, read_spec
+from chassis.peers.traffic import SampleTraffic
 from chassis.tester.host import TesterHost, frames_batch
 
 MAX_LOG = 50
@@ -77,6 +79,7 @@ class PeersEngine:
         self._host = TesterHost(node, self._port, values)
         self._ike = IkeEngine(node, random=random)
         self.setups = SetupMeasurements(spec.count)
+        self.traffic = None if spec.traffic is None else SampleTraffic(spec, spec.traffic, "", random)
         self._work: deque[int] = deque()
         """Peers that are still to begin, or to go, in order."""
         self._begins = True
@@ -100,6 +103,8 @@ class PeersEngine:
         outputs = self._carry_out(self._ike.start(now), now)
         shared = Configure(self.spec.shared_records(), full=True, settings=self._settings)
         outputs += self._carry_out(self._ike.receive(shared, now, WALL), now)
+        if self.traffic is not None:
+            self.traffic.apply_settings(self._settings)
         if self._started:
             self._begin(now)
         return outputs
@@ -112,16 +117,26 @@ class PeersEngine:
         """The wire takes no more packets, or takes them again. IKE repeats what was lost."""
 
     def receive_frames(self, port: str, batch: Batch, now: float) -> list[Output]:
-        """Hand datagrams of IKE to it; answer ARP and echo requests; count all others."""
+        """Hand datagrams of IKE to it, ESP to the data engine; answer ARP and echo requests; count all others."""
         outputs: list[Output] = []
+        protected: list[bytes] = []
         for view in batch.packets():
             frame = bytes(view)
             if frame[12:14] == b"\x08\x06":
                 outputs += self._to_wire(self._host.on_arp(frame, now))
-            elif frame[12:14] != b"\x08\x00" or frame[:6] != self._host.mac:
+            elif (
+                frame[12:14] != b"\x08\x00"
+                or frame[:6] != self._host.mac
+                or len(frame) < HEADROOM + IPV4_HEADER_LENGTH
+            ):
                 self.counters.add("unexpected frames")
+            elif self.traffic is not None and self._is_protected(frame):
+                protected.append(frame)
             else:
                 outputs += self._receive_ipv4(frame, now)
+        if self.traffic is not None and protected:
+            body, lengths = b"".join(protected), array("H", map(len, protected))
+            outputs += self._carry_out_traffic(self.traffic.receive(body, lengths, now), now)
         return outputs
 
     def on_operator_command(self, number: int, command: Any, arguments: Any, now: float) -> list[Output]:
@@ -147,11 +162,14 @@ class PeersEngine:
             outputs += self._carry_out(self._ike.on_timer(now), now)
         if self._next_due() <= now:
             outputs += self._change_due(now)
+        if self.traffic is not None and self.traffic.next_timer() <= now:
+            outputs += self._carry_out_traffic(self.traffic.on_timer(now), now)
         return outputs
 
     def next_timer(self) -> float:
         """Return the time of the next `on_timer`."""
-        return min(self._host.next_timer(), self._ike.next_timer(), self._next_due())
+        traffic = inf if self.traffic is None else self.traffic.next_timer()
+        return min(self._host.next_timer(), self._ike.next_timer(), self._next_due(), traffic)
 
     def report(self, now: float) -> dict[str, Any]:
         """Return how many peers are up, the set-ups a second, their latencies, and failures by cause."""
@@ -162,6 +180,7 @@ class PeersEngine:
             "waiting": len(self._work),
             "ike_sas": len(self._ike.ike_sa_manager.table.by_spi),
             **self.setups.report(),
+            **({} if self.traffic is None else {"traffic": self.traffic.report(now)}),
             "ike": dict(self._ike.ike_sa_manager.statistics.total),
             "log": list(self._log),
         }
@@ -181,6 +200,8 @@ class PeersEngine:
     def _begin(self, now: float) -> None:
         if not any(peer.wanted for peer in self.setups.peers):
             self.setups.reset()
+            if self.traffic is not None:
+                self.traffic.reset()
         self._work, self._begins, self._due = deque(self._numbers(wanted=False)), True, now
 
     def _start(self, arguments: dict[str, Any], now: float) -> list[Output]:
@@ -221,15 +242,25 @@ class PeersEngine:
             self.setups.on_wanted(number, self._begins)
             if self._begins:
                 put += self.spec.records(number)
+                if self.traffic is not None:
+                    self.traffic.begin(number)
             else:
                 delete += self.spec.keys(number)
+                if self.traffic is not None:
+                    self.traffic.end(number)
         return self._carry_out(self._ike.receive(Configure(tuple(put), tuple(delete)), now, WALL), now)
 
     # IKE
 
     def _carry_out(self, messages: Iterable[FromIke], now: float) -> list[Output]:
         frames: list[bytes] = []
-        for message in messages:
+        traffic = self.traffic
+        work = deque(messages)
+        while work:
+            message = work.popleft()
+            if traffic is not None:
+                for answer in traffic.from_ike(message, now):
+                    work += self._ike.receive(answer, now, WALL)
             if isinstance(message, IkePacket):
                 self.setups.on_sent(self.spec.number(message.local), now)
                 frames += self._frame(message)
@@ -238,6 +269,34 @@ class PeersEngine:
             elif isinstance(message, IkeLog):
                 self._log.append(message.record.text)
         return self._to_wire(frames)
+
+    def _carry_out_traffic(self, made: tuple[list[bytes], list[ToIke]], now: float) -> list[Output]:
+        packets, messages = made
+        frames: list[bytes] = []
+        mac = self._gateway
+        if mac:
+            head = header(mac, self._host.mac)
+            frames = [padded(head + packet) for packet in packets]
+            self.counters.add("protected packets sent", len(frames))
+        elif packets:
+            self.counters.add("datagrams without a next hop", len(packets))
+        outputs = self._to_wire(frames)
+        for message in messages:
+            outputs += self._carry_out(self._ike.receive(message, now, WALL), now)
+        return outputs
+
+    @staticmethod
+    def _is_protected(frame: bytes) -> bool:
+        """Return whether a frame has ESP for a peer, or ESP in UDP (RFC 3948 2.1)."""
+        if frame[HEADROOM + 9] == PROTOCOL_ESP:
+            return True
+        start = HEADROOM + 4 * (frame[HEADROOM] & 15)
+        return (
+            frame[HEADROOM + 9] == PROTOCOL_UDP
+            and frame[start + 2 : start + 4] == NAT_PORT.to_bytes(2, "big")
+            and len(frame) > start + UDP_HEADER_LENGTH + len(NON_ESP_MARKER)
+            and frame[start + UDP_HEADER_LENGTH : start + UDP_HEADER_LENGTH + 4] != NON_ESP_MARKER
+        )
 
     def _frame(self, message: IkePacket) -> list[bytes]:
         mac = self._mac(message.remote)

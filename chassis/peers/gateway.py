@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from chassis.net.address import format_address, parse_address
 from chassis.net.types import Prefix
@@ -24,14 +24,22 @@ FIRST_CIRCUIT: Final = (100 << 24) + (64 << 16)
 class GatewayConfig:
     """How a router has the tunnels of the peers of one node.
 
-    `outer` is the context of the tunnels' local ends, `inner` that of their interfaces. `path` is how the tunnels
-    forward; both: in turn, after versions and the gateway's addresses. `name` begins the name of all that is made.
+    `outer` is the context of the tunnels' local ends, `inner` that of their interfaces. `path` of PATHS is how the
+    tunnels forward; both: in turn, after versions and the gateway's addresses. `name` begins the name of all that
+    is made.
+
+    Raises:
+        ValueError: there is no such path.
     """
 
     name: str
     outer: str
     inner: str
-    path: Literal["circuit-based", "economical", "both"] = "both"
+    path: str = "both"
+
+    def __post_init__(self) -> None:
+        if self.path not in PATHS:
+            raise ValueError(f"{self.path!r} is not one of {', '.join(PATHS)}")
 
     def lines(self, spec: PeersSpec, first: int = 1) -> Iterator[str]:
         """Return the lines of all peers of a node. The interface of the first has number `first` of all nodes."""

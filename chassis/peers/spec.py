@@ -35,6 +35,7 @@ KEYS: Final = (
     "pre-shared-key",
     "first-network",
     "remote-network",
+    "traffic",
     "rate",
     "at-once",
     "start",
@@ -45,6 +46,15 @@ KEYS: Final = (
 NEEDED: Final = ("peers", "first-address", "towards", "pre-shared-key")
 IKE_KEYS: Final = ("encryption", "authentication", "prf", "dh-group", "lifetime")
 IPSEC_KEYS: Final = ("encryption", "authentication", "pfs-group", "lifetime")
+TRAFFIC_KEYS: Final = ("peers", "to", "rate", "size")
+NESTED: Final = {"ike-proposal": IKE_KEYS, "ipsec-proposal": IPSEC_KEYS, "traffic": TRAFFIC_KEYS}
+"""Keys of the keys that are mappings."""
+MAX_SAMPLE: Final = 1000
+"""Most peers of one node with traffic (count)."""
+MAX_TRAFFIC_RATE: Final = 1000.0
+"""Most packets of one peer (1/s)."""
+SIZES: Final = (64, 1400)
+"""Shortest and longest inner packet (octets)."""
 VERSIONS: Final = (1, 2, "both")
 MODES: Final = ("main", "aggressive")
 MAX_GATEWAYS: Final = 64
@@ -59,6 +69,16 @@ POLICY: Final = "peers"
 
 Problem = tuple[str, str]
 """The key with the error (`ike-proposal.dh-group`), and what is wrong with its value."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficSpec:
+    """The first `peers` of a node each send `rate` packets a second, of `size` octets, through their tunnels."""
+
+    peers: int
+    to: int
+    rate: float = 10.0
+    size: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +101,7 @@ class PeersSpec:
     identity: str = ""
     remote_id: str = ""
     networks: tuple[Prefix, Prefix] | None = None
+    traffic: TrafficSpec | None = None
     rate: float = 100.0
     auto: bool = True
     keepalive: bool = False
@@ -118,6 +139,11 @@ class PeersSpec:
             return ANY
         (first, length), _ = self.networks
         return (first + ((number - 1) << (32 - length)), length)
+
+    def inner_address(self, number: int) -> int:
+        """Return a peer's own address in its inner network: the first of a host."""
+        address, length = self.network(number)
+        return address + (length < 31)
 
     def shared_records(self) -> tuple[Record, ...]:
         """Return the records that all peers share."""
@@ -228,12 +254,6 @@ class _SpecReader:
         start = self._values.get("start", "auto")
         if start not in ("auto", "manual"):
             self._wrong("start", start, "is auto or manual")
-        rate = self._values.get("rate", 100.0)
-        if isinstance(rate, str) and rate.endswith("/s") and rate[:-2].replace(".", "", 1).isdigit():
-            rate = float(rate[:-2])
-        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate <= MAX_SETUP_RATE:
-            self._wrong("rate", rate, f"is peers a second, such as 100/s, at most {MAX_SETUP_RATE:g}")
-            rate = 100.0
         keepalive = self._values.get("keepalive", False)
         if not isinstance(keepalive, bool):
             self._wrong("keepalive", keepalive, "is true or false")
@@ -247,7 +267,8 @@ class _SpecReader:
             identity,
             self._text("remote-id", 255),
             self._networks(count),
-            float(rate),
+            self._traffic(count),
+            self._rate("rate", self._values.get("rate", 100.0), "peers", MAX_SETUP_RATE),
             start == "auto",
             keepalive is True,
             self._proposal("ike-proposal", IKE_KEYS),
@@ -292,6 +313,37 @@ class _SpecReader:
             self._wrong(key, value, f"is a whole number, {low} to {high}")
             return low
         return value
+
+    def _rate(self, key: str, value: Any, what: str, most: float) -> float:
+        if isinstance(value, str) and value.endswith("/s") and value[:-2].replace(".", "", 1).isdigit():
+            value = float(value[:-2])
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most:
+            self._wrong(key, value, f"is {what} a second, such as 100/s, at most {most:g}")
+            return most
+        return float(value)
+
+    def _traffic(self, count: int) -> TrafficSpec | None:
+        given = self._values.get("traffic")
+        if given is None:
+            return None
+        if not isinstance(given, Mapping):
+            self._wrong("traffic", given, f"is a mapping of {', '.join(TRAFFIC_KEYS)}")
+            return None
+        for name in given.keys() - TRAFFIC_KEYS:
+            self._wrong(f"traffic.{name}", given[name], f"is not known; expected one of {', '.join(TRAFFIC_KEYS)}")
+        if "to" not in given:
+            self._wrong("traffic", dict(given), "needs 'to', the address of a host that answers echo requests")
+            return None
+        if "first-network" not in self._values:
+            self._wrong(
+                "traffic", dict(given), "needs first-network and remote-network, for the packets' addresses"
+            )
+        return TrafficSpec(
+            min(self._integer("traffic.peers", given.get("peers", 10), 1, MAX_SAMPLE), count),
+            self._address("traffic.to", given["to"]),
+            self._rate("traffic.rate", given.get("rate", 10.0), "packets of one peer", MAX_TRAFFIC_RATE),
+            self._integer("traffic.size", given.get("size", 100), *SIZES),
+        )
 
     def _networks(self, count: int) -> tuple[Prefix, Prefix] | None:
         given = [key for key in ("first-network", "remote-network") if key in self._values]

@@ -77,7 +77,7 @@ def render(status: Status, before: Status | None = None) -> RenderableType:
         parts.append(_flows(status, before))
     peers = {name: node["status"] for name, node in status["nodes"].items() if node.get("kind") == "peers"}
     if peers:
-        parts += ["", peers_table({name: report for name, report in peers.items() if report})]
+        parts += ["", peers_view({name: report for name, report in peers.items() if report})]
     noted = events(status)[-EVENTS_SHOWN:]
     if noted:
         parts.append(_events(status, noted))
@@ -238,8 +238,34 @@ def _flows(status: Status, before: Status | None) -> Group:
     return Group("", grid)
 
 
-def peers_table(reports: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Create the table of the nodes of peers, from their reports (`chassis.peers.engine`)."""
+def peers_view(reports: Mapping[str, Mapping[str, Any]]) -> Group:
+    """Create the tables of the nodes of peers and of their traffic, from their reports."""
+    traffic = {name: report["traffic"] for name, report in reports.items() if "traffic" in report}
+    tables: list[RenderableType] = [_peers_table(reports)]
+    if traffic:
+        tables += ["", _peers_traffic(traffic)]
+    return Group(*tables)
+
+
+def _peers_traffic(reports: Mapping[str, Mapping[str, Any]]) -> Table:
+    right = ("sending", "sent", "received", "lost", "late", "p50", "p99", "longest")
+    grid = table("traffic", *right, "drops", right=right)
+    for name, report in reports.items():
+        trip = report["round_trip"]
+        grid.add_row(
+            name,
+            f"{report['sending']:,}",
+            f"{report['sent']:,}",
+            f"{report['received']:,}",
+            Text(f"{report['lost']:,}", "red" if report["lost"] else ""),
+            f"{report['late']:,}",
+            *[f"{trip[key]:,.1f} ms" if trip else "" for key in ("p50_ms", "p99_ms", "max_ms")],
+            "; ".join(f"{count} {cause}" for cause, count in report["drops"].items()),
+        )
+    return grid
+
+
+def _peers_table(reports: Mapping[str, Mapping[str, Any]]) -> Table:
     grid = table(
         *("peers", "up", "of", "set-ups/s", "p50", "p90", "p99", "longest", "lost", "state"),
         right=("up", "of", "set-ups/s", "p50", "p90", "p99", "longest", "lost"),

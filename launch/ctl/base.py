@@ -71,7 +71,7 @@ def lab_command(*names: str, unless: str = "", **settings: Any) -> Callable[[Cal
     return decorate
 
 
-def print_answer(as_json: bool, value: Any, text: str | RenderableType) -> None:
+def print_answer(as_json: bool, value: Any, text: RenderableType) -> None:
     """Print one answer: as JSON, or as text for people."""
     if as_json:
         click.echo(json.dumps(value, indent=2))

@@ -253,6 +253,4 @@ def peers(lab: RunningLab, node: str | None, action: str | None, rate: float | N
         raise OperatorError(f"{node!r} is not a node of peers; nodes of peers: {', '.join(known) or 'none'}")
     arguments = {} if rate is None else {"rate": rate}
     reports = {name: lab.node(name, action or "status", **arguments) for name in ([node] if node else known)}
-    print_answer(
-        as_json, reports, status_view.peers_table(reports) if reports else "this lab has no node of peers"
-    )
+    print_answer(as_json, reports, status_view.peers_view(reports) if reports else "this lab has no node of peers")

@@ -18,9 +18,10 @@ from chassis.config.secrets import secret_fault
 from chassis.config.values import HIDDEN_VALUE
 from chassis.net import units
 from chassis.net.rate import Rate
-from chassis.peers.spec import IKE_KEYS, IPSEC_KEYS, read_spec
 from chassis.peers.spec import KEYS as PEERS_KEYS
 from chassis.peers.spec import NEEDED as PEERS_NEEDED
+from chassis.peers.spec import NESTED as PEERS_NESTED
+from chassis.peers.spec import read_spec
 from chassis.xcrp.settings import CAPACITIES, EXTENSIONS, IKE, SYSTEMS, IkeSetting, ike_setting_error
 from launch.lab import ssh
 from launch.lab.model import (
@@ -387,14 +388,14 @@ class _Parser:
         ports = self._tester_ports(name, fields.get("ports"), "node of peers")
         if len(ports) > 1:
             self._report.error(fields["ports"].at, "lab-value", f"peers {name!r} have one port", name)
-        for key, known in (("ike-proposal", IKE_KEYS), ("ipsec-proposal", IPSEC_KEYS)):
+        for key, known in PEERS_NESTED.items():
             if key in fields and fields[key].is_mapping:
-                self._fields(fields[key], f"key of an {key}", known)
+                self._fields(fields[key], f"key of {'an ' if key[0] == 'i' else ''}{key}", known)
         values = {key: _plain(fields[key]) for key in PEERS_KEYS if key in fields}
         spec, problems = read_spec(values)
         for key, text in problems:
             outer, _, inner = key.partition(".")
-            if inner and inner not in (*IKE_KEYS, *IPSEC_KEYS):
+            if inner and inner not in PEERS_NESTED[outer]:
                 continue
             place = fields[outer].value[inner] if inner else fields[outer]
             self._report.error(place.at, "lab-value", text, outer)

@@ -291,13 +291,22 @@ def _nodes() -> dict[str, Schema]:
     }
 
 
+def _whole(low: int, high: int, description: str) -> Schema:
+    return {"type": "integer", "minimum": low, "maximum": high, "description": description}
+
+
+def _per_second(most: float, description: str) -> Schema:
+    number: Schema = {"type": "number", "exclusiveMinimum": 0, "maximum": most}
+    return {"anyOf": [number, _text(pattern=r"^[0-9]+(?:\.[0-9]*)?/s$")], "description": description}
+
+
 def _peers() -> dict[str, Schema]:
     lifetime: Schema = {"type": "integer", "minimum": 120, "maximum": 2**31, "description": "Lifetime in seconds."}
     word: Schema = {"type": "string", "description": "As the router's configuration names it."}
     group: Schema = {"type": "integer", "description": "Number of a Diffie-Hellman group."}
     words = {"encryption": word, "authentication": word}
     return {
-        "peers": {"type": "integer", "minimum": 1, "maximum": spec.MAX_PEERS, "description": "Number of peers."},
+        "peers": _whole(1, spec.MAX_PEERS, "Number of peers."),
         "first-address": _ref("address", "Outer address of peer 1; those of the others follow."),
         "towards": {
             "anyOf": [_ref("address"), {"type": "array", "items": _ref("address"), "minItems": 1}],
@@ -313,19 +322,18 @@ def _peers() -> dict[str, Schema]:
         "pre-shared-key": _text("Preshared key of all peers; {number} in it is the peer's."),
         "first-network": _ref("interface", "Inner network of peer 1; those of the others follow."),
         "remote-network": _ref("interface", "Inner network behind the gateway."),
-        "rate": {
-            "anyOf": [
-                {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_SETUP_RATE},
-                _text(pattern=r"^[0-9]+(?:\.[0-9]*)?/s$"),
-            ],
-            "description": "Peers that begin, or go, in a second; default 100/s.",
-        },
-        "at-once": {
-            "type": "integer",
-            "minimum": 1,
-            "maximum": spec.MAX_PEERS,
-            "description": "Most peers that are on their way up at a time; default all.",
-        },
+        "traffic": _mapping(
+            spec.TRAFFIC_KEYS,
+            {
+                "peers": _whole(1, spec.MAX_SAMPLE, "Peers that send, from the first on; default 10."),
+                "to": _ref("address", "Who answers echo requests behind the gateway."),
+                "rate": _per_second(spec.MAX_TRAFFIC_RATE, "Packets of each peer in a second; default 10/s."),
+                "size": _whole(*spec.SIZES, "Octets of an inner packet; default 100."),
+            },
+            ("to",),
+        ),
+        "rate": _per_second(MAX_SETUP_RATE, "Peers that begin, or go, in a second; default 100/s."),
+        "at-once": _whole(1, spec.MAX_PEERS, "Most peers that are on their way up at a time; default all."),
         "start": {"enum": ["auto", "manual"], "description": "auto: as soon as the lab is up."},
         "keepalive": {"type": "boolean", "description": "The peers check whether the gateway is alive (DPD)."},
         "ike-proposal": _mapping(spec.IKE_KEYS, {**words, "prf": word, "dh-group": group, "lifetime": lifetime}),

@@ -17,10 +17,15 @@ pytestmark = pytest.mark.multiprocess
 def test_fifty_peers_come_up_and_go(tmp_path: Path) -> None:
     for file in (CONFIGS / "load").iterdir():
         (tmp_path / file.name).write_text(file.read_text().replace("peers: 100", "peers: 25"))
-    result = CliRunner().invoke(main, ["load", str(tmp_path / "lab.yaml"), "--json", "--rate", "50"])
+    result = CliRunner().invoke(
+        main, ["load", str(tmp_path / "lab.yaml"), "--json", "--rate", "50", "--hold", "1s"]
+    )
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert report["passed"] is True
     for node in report["peers"].values():
         assert (node["up"], node["setups"], node["lost"]) == (25, 25, 0)
         assert node["latency"]["max_ms"] > 0
+    traffic = report["peers"]["branches"]["traffic"]
+    assert traffic["sending"] == 10
+    assert traffic["received"] > 0

@@ -105,7 +105,7 @@ def test_odd_frames_are_counted(tmp_path: Path, frame: bytes) -> None:
 
 
 def test_so_many_are_on_their_way_at_once_and_one_that_fails_makes_room(tmp_path: Path) -> None:
-    shell = Loaded(tmp_path, 6, at_once=2, pre_shared_key="wrong", rate=1000.0)
+    shell = loaded(tmp_path, 6, at_once=2, pre_shared_key="wrong", rate=1000.0)
     shell.pass_time(5.0)
     shell.command("branches", "start")
     shell.pass_time(0.01)

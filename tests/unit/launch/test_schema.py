@@ -145,6 +145,7 @@ def peers_of(lab: dict[str, Any]) -> dict[str, Any]:
     made: dict[str, Any] = {
         "kind": "peers", "ports": {"1": {"address": "10.1.0.1/24"}}, "peers": 2, "first-address": "10.2.0.1",
         "towards": "10.3.0.1", "pre-shared-key": "a key", "ike-proposal": {}, "ipsec-proposal": {},
+        "first-network": "10.4.0.0/30", "remote-network": "10.5.0.0/16", "traffic": {"to": "10.5.0.1"},
     }  # fmt: skip
     return lab["topology"]["nodes"].setdefault("p", made)
 
@@ -159,6 +160,7 @@ KEYED: tuple[tuple[str, Callable[[dict[str, Any]], Any], str], ...] = (
     ("key of a peers node", lambda lab: peers_of(lab), "peers"),
     ("key of an ike-proposal", lambda lab: peers_of(lab)["ike-proposal"], "peers.=ike-proposal"),
     ("key of an ipsec-proposal", lambda lab: peers_of(lab)["ipsec-proposal"], "peers.=ipsec-proposal"),
+    ("key of traffic", lambda lab: peers_of(lab)["traffic"], "peers.=traffic"),
     ("key of a linux node", lambda lab: lab["topology"]["nodes"]["h"], "linux"),
     ("key of a tester's port", lambda lab: lab["topology"]["nodes"]["t1"]["ports"]["1"], "tester.ports"),
     ("key of a link", lambda lab: lab["topology"]["links"][0], "link"),
