@@ -32,7 +32,7 @@ from chassis.bus.environment import Environment
 from chassis.bus.fabric import Fabric, connect, connection_events
 from chassis.bus.loop import Loop
 from chassis.bus.messages import Attributes, FromCard, Reply, Request, ToCardMessage
-from chassis.bus.scheduling import PACKET_SLICE, ask_for_slice
+from chassis.bus.scheduling import PACKET_SLICE, Contention, ask_for_slice
 from chassis.net.errors import DecodeError
 from chassis.net.ethernet import HEADROOM
 
@@ -53,7 +53,7 @@ class CardShell:
 
     def __init__(self, env: Environment, engine: CardEngine, counters: Counters) -> None:
         self.env, self.engine, self.counters = env, engine, counters
-        self.loop = Loop(counters)
+        self.loop = Loop(counters, Contention())
         # Set this before threads start, because they inherit it.
         ask_for_slice(PACKET_SLICE)
         self.context: zmq.Context[Any] = zmq.Context()

@@ -17,6 +17,7 @@ import zmq
 from chassis.bus.counters import Counters
 from chassis.bus.engine import MAX_POLL_TIMEOUT, STALL_TIMEOUT
 from chassis.bus.hops import WAKEUPS
+from chassis.bus.scheduling import Contention
 
 MAX_BURST_INTERVAL = 0.01
 """CPU time (s) for which all sources of packets together are read before the loop looks at its timer and at
@@ -28,7 +29,11 @@ Callback = Callable[[float], None]
 class Loop:
     """Runs callbacks of readable sockets and one timer. Turns in which something was ready are counted."""
 
-    def __init__(self, counters: Counters | None = None) -> None:
+    def __init__(self, counters: Counters | None = None, contention: Contention | None = None) -> None:
+        """`contention` is given by a process that carries packets."""
+        self._contention = contention
+        self._resting: dict[Any, tuple[float, int]] = {}
+        """Sources that are not looked at until a time, and the events to look for then."""
         self._values = memoryview(bytearray(8)).cast("Q") if counters is None else counters.values
         self._wakeups = 0 if counters is None else counters.slot(WAKEUPS)
         self._poller = zmq.Poller()
@@ -43,8 +48,19 @@ class Loop:
         self._callbacks[source] = callback
 
     def remove(self, source: Any) -> None:
-        if self._callbacks.pop(source, None) is not None:
+        if self._callbacks.pop(source, None) is not None and self._resting.pop(source, None) is None:
             self._poller.unregister(source)
+
+    @property
+    def crowded(self) -> bool:
+        """Return whether the process had to wait for a core lately."""
+        return self._contention is not None and self._contention.crowded
+
+    def rest(self, source: Any, until: float, flags: int = zmq.POLLIN) -> None:
+        """Do not look at a source until a time: what comes meanwhile is read together then."""
+        if source in self._callbacks and source not in self._resting:
+            self._poller.unregister(source)
+            self._resting[source] = until, flags
 
     def stop(self) -> None:
         self._stopped = True
@@ -56,11 +72,14 @@ class Loop:
     def run(self, next_timer: Callable[[], float], on_timer: Callback) -> None:
         """Run until `stop`: call callbacks of ready sockets, and `on_timer` when `next_timer()` has come."""
         poll, callbacks, monotonic = self._poller.poll, self._callbacks, time.monotonic
+        resting, contention = self._resting, self._contention
         # Start of this turn, or time of its last `on_stall`: lateness is counted from there.
         since = monotonic()
         turn = 0
         while not self._stopped:
             wait = min(max(next_timer() - since, 0.0), MAX_POLL_TIMEOUT)
+            if resting:
+                wait = min(wait, max(min(resting.values())[0] - since, 0.0))
             ready = poll(ceil(max(since + wait - monotonic(), 0.0) * 1000))
             now = monotonic()
             if ready:
@@ -74,6 +93,10 @@ class Loop:
                 callback = callbacks.get(source)
                 if callback is not None:
                     callback(now)
+            if resting:
+                self._wake_rested(now)
+            if contention is not None and contention.due <= now:
+                contention.look(now)
             since, now = now, monotonic()
             if now - since > STALL_TIMEOUT:
                 self.on_stall(now - since, now)
@@ -82,3 +105,10 @@ class Loop:
             # machine a turn may take 100 ms.
             if next_timer() <= now:
                 on_timer(now)
+
+    def _wake_rested(self, now: float) -> None:
+        """Look again at the sources that rested long enough; they most likely have something."""
+        for source in [source for source, (until, _) in self._resting.items() if until <= now]:
+            _, flags = self._resting.pop(source)
+            self._poller.register(source, flags)
+            self._callbacks[source](now)

@@ -17,10 +17,13 @@ import platform
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final
 
 PACKET_SLICE: Final = 0.0002
 """Slice (s) of a process that carries packets."""
+BATCH_SLICE: Final = 0.003
+"""Slice (s) of a process that carries packets while it has to wait for a core."""
 COMPUTE_SLICE: Final = 0.004
 """Slice (s) of a process that computes for a long time without a break."""
 
@@ -32,22 +35,78 @@ _TICK: Final = 1 / os.sysconf("SC_CLK_TCK")
 _ATTRIBUTES = struct.Struct("=IIQiIQQQ")
 """struct sched_attr, version 0: size, policy, flags, nice, priority, runtime, deadline, period."""
 _NORMAL = 0
+_BATCH = 3
+"""Policies of sched(7). A thread of the second kind does not interrupt a running one when it becomes runnable."""
 _CALLS: Final = {"x86_64": 314, "aarch64": 274}
 """Number of the system call sched_setattr by machine; the C library has no function for it."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def ask_for_slice(seconds: float) -> bool:
-    """Ask for slices of this length (s) for this process and its later children. An older kernel ignores the
-    length. Return whether the machine has the system call."""
+def ask_for_slice(seconds: float, *, batch: bool = False, thread: int = 0) -> bool:
+    """Ask for slices of this length (s) for a thread, by default this one, and its later children.
+
+    With `batch` it does not interrupt others, so that more packets wait when its turn comes and fewer switches are
+    made. An older kernel ignores the length. Return whether the thread has them: False without the system call.
+    """
     call = _CALLS.get(platform.machine())
     if call is None:
         return False
     nanoseconds = round(seconds * 1e9)
-    nice = os.nice(0)
-    attributes = _ATTRIBUTES.pack(_ATTRIBUTES.size, _NORMAL, 0, nice, 0, nanoseconds, 0, 0)
-    return bool(_libc.syscall(call, 0, attributes, 0) == 0)
+    policy = _BATCH if batch else _NORMAL
+    attributes = _ATTRIBUTES.pack(_ATTRIBUTES.size, policy, 0, os.nice(0), 0, nanoseconds, 0, 0)
+    return bool(_libc.syscall(call, thread, attributes, 0) == 0)
+
+
+class Contention:
+    """Whether this process has to wait for a core, and its slices by that.
+
+    On a machine with time to spare a process that carries packets interrupts others, so that a packet is carried
+    at once. On a full one that costs more than it brings: switches between processes take the time, and batches
+    stay small. `crowded` is set by what the thread waited in the last `INTERVAL`.
+    """
+
+    INTERVAL: Final = 0.1
+    """Time (s) between two looks."""
+    CROWDED: Final = 0.2
+    """Share of the time for which the thread waited for a core, from which the machine is crowded."""
+    CALM: Final = 0.05
+    """Share below which it no longer is."""
+
+    def __init__(self) -> None:
+        """Call it in the thread that carries packets."""
+        self.crowded = False
+        self.due = 0.0
+        """Time at which `look` wants to be called."""
+        self._since = self._waited = 0.0
+        try:
+            self._file = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            # A kernel that does not tell.
+            self.due = inf
+
+    def look(self, now: float) -> None:
+        """Measure, and ask for other slices if the machine became crowded or calm."""
+        self.due = now + self.INTERVAL
+        try:
+            # Nanoseconds that it ran and that it waited, and slices.
+            waited = int(os.pread(self._file, 64, 0).split()[1]) * 1e-9
+        except (OSError, ValueError, IndexError):
+            self.due = inf
+            return
+        span, share = now - self._since, 0.0
+        if self._since and span > 0:
+            share = (waited - self._waited) / span
+        self._since, self._waited = now, waited
+        crowded = share > (self.CALM if self.crowded else self.CROWDED)
+        if crowded != self.crowded:
+            self.crowded = crowded
+            self._ask()
+
+    def _ask(self) -> None:
+        seconds = BATCH_SLICE if self.crowded else PACKET_SLICE
+        for thread in os.listdir("/proc/self/task"):
+            ask_for_slice(seconds, batch=self.crowded, thread=int(thread))
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,9 +36,10 @@ class PacketPort(PortDriver):
         counters: Counters,
         on_frames: OnFrames,
         on_carrier: OnCarrier,
+        hold: float = 0.0,
     ) -> None:
         super().__init__(port, counters, on_frames, on_carrier, far.seed, far.far_seed)
-        self._loop = loop
+        self._loop, self._hold = loop, hold
         self._sent_hop = SentBatches(counters, f"port {port}")
         self._received_hop = ReceivedBatches(counters, f"port {port}")
         self._socket = socket.socket(fileno=far.fd)
@@ -87,3 +88,5 @@ class PacketPort(PortDriver):
         if lengths:
             self._received_hop.count(1, 1, len(lengths))
             self._receive(Batch(Step.INGRESS, self._taken[:at], lengths), now)
+        if self._hold and self._loop.crowded and len(lengths) < MAX_BURST_FRAMES:
+            self._loop.rest(self._socket.fileno(), now + self._hold)

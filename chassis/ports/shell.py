@@ -49,15 +49,19 @@ class PortDrivers:
         on_carrier: OnCarrier,
         on_congestion: OnCongestion = lambda port, full, now: None,
         may_send: Callable[[], bool] = lambda: True,
+        hold: float = 0.0,
     ) -> None:
-        """`on_congestion` and `may_send`: see `chassis.ports.wire`. Other ports use a queue of the kernel."""
+        """`on_congestion` and `may_send`: see `chassis.ports.wire`. Other ports use a queue of the kernel.
+
+        `hold` is the time (s) for which frames are held at a port on a crowded machine.
+        """
         self.drivers: dict[str, PortDriver] = {}
         self._node = node
         self._replays: deque[tuple[Iterator[int], Done]] = deque()
         self._injected = 0
         for port, far in wires.items():
             if far.kind == "packet":
-                self.drivers[port] = PacketPort(loop, port, far, counters, on_frames, on_carrier)
+                self.drivers[port] = PacketPort(loop, port, far, counters, on_frames, on_carrier, hold)
             else:
                 self.drivers[port] = Wire(
                     context,
@@ -71,6 +75,7 @@ class PortDrivers:
                     on_carrier,
                     on_congestion,
                     may_send,
+                    hold,
                 )
 
     def report_carrier(self, now: float) -> None:

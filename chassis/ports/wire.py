@@ -53,9 +53,10 @@ class Wire(PortDriver):
         on_carrier: OnCarrier,
         on_congestion: OnCongestion = lambda port, full, now: None,
         may_send: Callable[[], bool] = lambda: True,
+        hold: float = 0.0,
     ) -> None:
         super().__init__(port, counters, on_frames, on_carrier, far.seed)
-        self._loop = loop
+        self._loop, self._hold = loop, hold
         self._on_congestion, self._may_send = on_congestion, may_send
         self._backlog = Backlog(MAX_BACKLOG_PACKETS, alike)
         self._sent_hop = SentBatches(counters, f"port {port}")
@@ -116,6 +117,8 @@ class Wire(PortDriver):
         self._received_hop.woken()
         while self._read_batches() and self._loop.may_continue():
             pass
+        if self._hold and self._loop.crowded:
+            self._loop.rest(self._pull, now + self._hold)
 
     def _read_batches(self) -> int:
         messages, batches = fabric.receive_waiting(

@@ -19,7 +19,7 @@ from chassis.bus.environment import Environment
 from chassis.bus.loop import Loop
 from chassis.bus.messages import Attributes, Request
 from chassis.bus.operator_loop import OperatorSocket
-from chassis.bus.scheduling import PACKET_SLICE, ask_for_slice
+from chassis.bus.scheduling import PACKET_SLICE, Contention, ask_for_slice
 from chassis.ports.shell import PortDrivers
 from chassis.tester.engine import TesterEngine
 
@@ -47,7 +47,7 @@ class TesterShell:
 
     def __init__(self, env: Environment, engine: EngineWithPorts, counters: Counters) -> None:
         self.env = env
-        self.loop = Loop(counters)
+        self.loop = Loop(counters, Contention())
         ask_for_slice(PACKET_SLICE)
         self.context: zmq.Context[Any] = zmq.Context()
         self.engine = engine

@@ -23,16 +23,18 @@ NOWHERE = YamlPosition(0, 0)
 class LabSettings:
     """Times of one node (S-112).
 
-    `restart_delay` None: a dead card is not restarted. `asp_rate` is the rate that each ASP can encapsulate, as
-    `chassis.net.rate.Rate` reads it; "" is unlimited. With `refuse_errors` a router with an error in its
-    configuration is not started; otherwise it runs without those lines. `os` is one of
-    `chassis.xcrp.settings.SYSTEMS`. `capacity` has what the lab makes smaller of `CAPACITIES` there. `ike` has
-    the lab's IKE settings, by the names of `chassis.xcrp.settings.IKE`; durations in seconds.
+    `restart_delay` None: a dead card is not restarted. `ingress_hold` is how long (s) a port may hold frames on a
+    crowded machine. `asp_rate` is the rate that each ASP can encapsulate, as `chassis.net.rate.Rate` reads it; ""
+    is unlimited. With `refuse_errors` a router with an error in its configuration is not started; otherwise it runs
+    without those lines. `os` is one of `chassis.xcrp.settings.SYSTEMS`. `capacity` has what the lab makes smaller
+    of `CAPACITIES` there. `ike` has the lab's IKE settings, by the names of `chassis.xcrp.settings.IKE`; durations
+    in seconds.
     """
 
     restart_delay: float | None = 1.0
     heartbeat_interval: float = 0.1
     heartbeat_misses: int = 5
+    ingress_hold: float = 0.002
     seed: int = 1
     asp_rate: str = ""
     refuse_errors: bool = False
@@ -46,6 +48,7 @@ class LabSettings:
             "restart-delay": self.restart_delay,
             "heartbeat-interval": self.heartbeat_interval,
             "heartbeat-misses": self.heartbeat_misses,
+            "ingress-hold": self.ingress_hold,
             "seed": self.seed,
             **({"asp-rate": self.asp_rate} if self.asp_rate else {}),
             **({"refuse-errors": True} if self.refuse_errors else {}),

@@ -46,6 +46,9 @@ VALID_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}\Z")
 _DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,14}\Z")
 _PORT = re.compile(r"([1-9]\d?)/([1-9]\d*)\Z")
 
+MAX_INGRESS_HOLD = 0.05
+"""Longest time (s) for which a port holds frames: far below the silence that makes a card dead."""
+
 MAX_COUNT = 1000
 """Largest `count:` of a node."""
 
@@ -57,6 +60,7 @@ _SETTINGS_KEYS = (
     "restart-delay",
     "heartbeat-interval",
     "heartbeat-misses",
+    "ingress-hold",
     "seed",
     "asp-rate",
     *(name for name, *_ in CAPACITIES),
@@ -180,6 +184,11 @@ class _Parser:
             if changes["heartbeat_interval"] < 0.005:
                 text = "'heartbeat-interval:' is 5ms or more"
                 self._report.error(interval.at, "lab-value", text, str(interval.value))
+        if (hold := fields.get("ingress-hold")) is not None:
+            changes["ingress_hold"] = self._unit(hold, units.parse_duration, 0.002)
+            if changes["ingress_hold"] > MAX_INGRESS_HOLD:
+                text = "'ingress-hold:' is 50ms or less"
+                self._report.error(hold.at, "lab-value", text, str(hold.value))
         for key, low, high in (("heartbeat-misses", 2, 1000), ("seed", 0, 2**32)):
             if key in fields:
                 changes[key.replace("-", "_")] = self._integer(fields[key], key, low, high)

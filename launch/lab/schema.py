@@ -234,6 +234,9 @@ def _nodes() -> dict[str, Schema]:
         },
         "heartbeat-interval": _ref("duration-numbered", "Time between two heartbeats of a card, 5ms or more."),
         "heartbeat-misses": _integer(2, 1000, "Heartbeats after which a silent card counts as dead."),
+        "ingress-hold": _ref(
+            "duration-numbered", "How long a port may hold frames on a crowded machine, to 50ms."
+        ),
         "seed": _integer(0, 2**32, "Seed of what is drawn at random, such as lost packets."),
         "asp-rate": {
             "anyOf": [{"type": "number", "minimum": 0}, _text(pattern=_RATE), _ref("numbered")],

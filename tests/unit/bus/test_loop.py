@@ -6,6 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from math import inf
 from pathlib import Path
 
@@ -75,6 +76,39 @@ def test_what_falls_due_while_sources_are_read_is_done_in_the_same_turn() -> Non
     finally:
         close()
     assert len(turns) == 1
+
+
+def test_a_source_that_rests_is_read_when_its_time_has_come_and_not_before() -> None:
+    loop = Loop()
+    read: list[float] = []
+    others: list[float] = []
+    rest = 0.02
+
+    def reading(now: float) -> None:
+        read.append(now)
+        if len(read) == 3:
+            loop.stop()
+        loop.rest(pipe, now + rest)
+
+    pipe, writing = os.pipe()
+    os.write(writing, b"x")
+    loop.add(pipe, reading)
+    close = always_ready(loop, others.append)
+    try:
+        loop.run(lambda: inf, lambda now: None)
+        assert all(later - before >= rest for before, later in pairwise(read))
+        assert len(others) > 3
+        # One that rests can be removed, and is not called any more.
+        loop.remove(pipe)
+        close()
+    finally:
+        os.close(pipe)
+        os.close(writing)
+    called = len(read)
+    due = time.monotonic() + 2 * rest
+    loop = Loop()
+    loop.run(lambda: due, lambda now: loop.stop())
+    assert len(read) == called
 
 
 def test_who_stood_still_while_a_source_was_read_is_told_before_the_timer_is_seen_to_and_once() -> None:

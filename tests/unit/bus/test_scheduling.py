@@ -12,15 +12,25 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from math import inf
 from pathlib import Path
 
 import pytest
 import zmq
 
-from chassis.bus import codec, endpoints
+from chassis.bus import codec, endpoints, scheduling
 from chassis.bus.environment import Environment
 from chassis.bus.messages import PROTOCOL, Hello
-from chassis.bus.scheduling import COMPUTE_SLICE, PACKET_SLICE, CpuSample, ask_for_slice, cpu_wait, sample_threads
+from chassis.bus.scheduling import (
+    BATCH_SLICE,
+    COMPUTE_SLICE,
+    PACKET_SLICE,
+    Contention,
+    CpuSample,
+    ask_for_slice,
+    cpu_wait,
+    sample_threads,
+)
 from chassis.xcrp.shell import ControllerShell
 
 
@@ -60,6 +70,36 @@ def test_a_process_has_the_slice_that_it_asked_for_and_its_threads_have_it() -> 
 def test_another_machine_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "another")
     assert not ask_for_slice(PACKET_SLICE)
+
+
+def test_a_process_that_waits_for_a_core_no_longer_interrupts_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[float, bool]] = []
+    waited = 0.0
+
+    def ask(seconds: float, *, batch: bool = False, thread: int = 0) -> bool:
+        asked.append((seconds, batch))
+        return True
+
+    monkeypatch.setattr(scheduling, "ask_for_slice", ask)
+    monkeypatch.setattr(os, "pread", lambda file, size, at: b"1 %d 1" % round(waited * 1e9))
+    contention, now = Contention(), 10.0
+    # Share of each tenth of a second for which it waited, and whether it then takes the machine for crowded.
+    for share, crowded in ((0.0, False), (0.1, False), (0.5, True), (0.1, True), (0.04, False), (0.1, False)):
+        waited += share * Contention.INTERVAL
+        contention.look(now)
+        assert contention.crowded is crowded, share
+        assert contention.due == now + Contention.INTERVAL
+        now += Contention.INTERVAL
+    threads = len(os.listdir("/proc/self/task"))
+    assert asked == [(BATCH_SLICE, True)] * threads + [(PACKET_SLICE, False)] * threads
+
+
+def test_a_kernel_that_does_not_tell_has_no_contention(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*arguments: object) -> int:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(os, "open", missing)
+    assert Contention().due == inf
 
 
 @pytest.fixture
