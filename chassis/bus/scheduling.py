@@ -68,9 +68,9 @@ class Contention:
 
     INTERVAL: Final = 0.1
     """Time (s) between two looks."""
-    CROWDED: Final = 0.2
+    CROWDED_SHARE: Final = 0.2
     """Share of the time for which the thread waited for a core, from which the machine is crowded."""
-    CALM: Final = 0.05
+    CALM_SHARE: Final = 0.05
     """Share below which it no longer is."""
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ class Contention:
         if self._since and span > 0:
             share = (waited - self._waited) / span
         self._since, self._waited = now, waited
-        crowded = share > (self.CALM if self.crowded else self.CROWDED)
+        crowded = share > (self.CALM_SHARE if self.crowded else self.CROWDED_SHARE)
         if crowded != self.crowded:
             self.crowded = crowded
             self._ask()

@@ -25,7 +25,7 @@ class LabSettings:
 
     `restart_delay` None: a dead card is not restarted. `ingress_hold` is how long (s) a port may hold frames on a
     crowded machine. `asp_rate` is the rate that each ASP can encapsulate, as `chassis.net.rate.Rate` reads it; ""
-    is unlimited. With `refuse_errors` a router with an error in its configuration is not started; otherwise it runs
+    is unlimited. With `refuse_errors` a router with an error in its configuration is not started; else it runs
     without those lines. `os` is one of `chassis.xcrp.settings.SYSTEMS`. `capacity` has what the lab makes smaller
     of `CAPACITIES` there. `ike` has the lab's IKE settings, by the names of `chassis.xcrp.settings.IKE`; durations
     in seconds.
