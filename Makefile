@@ -4,6 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 LAB ?= configs/manual-keys/lab.yaml
 FLAKE_MINUTES ?= 10
+# Load (packets/s) of `make profile`, and more for it, such as PROFILE_ARGS="--size 1400 --flow forward --native".
+RATE ?= 10000
+PROFILE_ARGS ?=
 # Twice as many as there are cores: tests with real processes wait most of their time.
 WORKERS ?= $(shell expr 2 \* $$(nproc))
 
@@ -16,7 +19,7 @@ MULTIPROCESS = $(shell grep -rlE "mark(ers)?.*multiprocess" tests --include="tes
 # More for pytest, such as PYTEST_ARGS="--spec-dir=FOLDER" or PYTEST_ARGS="-k supervision".
 PYTEST_ARGS ?=
 
-.PHONY: help install run test coverage gates gates-renew bench profile flake lint docs wheel clean
+.PHONY: help install run test coverage gates gates-renew bench profile profile-engines flake lint docs wheel clean
 
 help:
 	@echo "make run      a lab with its live status (LAB=FILE for another one)"
@@ -25,7 +28,8 @@ help:
 	@echo "make gates    what the simulator and IKE do, compared with what was recorded; gates-renew records it anew"
 	@echo "make flake    tests with real processes on a crowded machine for $(FLAKE_MINUTES) minutes; build/flake.log"
 	@echo "make bench    benchmarks; results in build/bench.json"
-	@echo "make profile where the time of a benchmark of engines goes (BENCHMARKS=line_card); build/profile.txt"
+	@echo "make profile  flame graphs of a lab's processes at a load (LAB=FILE RATE=25000); build/profile/speedscope.json"
+	@echo "make profile-engines  where the time of a benchmark of engines goes (BENCHMARKS=line_card); build/profile.txt"
 	@echo "make lint     ruff and mypy"
 	@echo "make docs     print the pages that are made from the code"
 	@echo "make wheel    build the wheel, and boot an example with it in an environment of its own"
@@ -61,8 +65,16 @@ gates-renew: install
 bench: install
 	$(BIN)/python -m bench $(BENCHMARKS)
 
+# Needs ptrace: root, or kernel.yama.ptrace_scope=0.
+profile: .venv/profiler
+	$(BIN)/python -m bench.profile $(LAB) --rate $(RATE) $(PROFILE_ARGS)
+
+.venv/profiler: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[profile]'
+	touch $@
+
 # Of this process alone: the benchmarks line_card, asp_work and fuzz drive engines in it.
-profile: install
+profile-engines: install
 	@mkdir -p build
 	-$(BIN)/python -m cProfile -o build/profile.pstats -m bench $(or $(BENCHMARKS),line_card)
 	$(BIN)/python -c "import pstats; pstats.Stats('build/profile.pstats', stream=open('build/profile.txt', 'w')).sort_stats('tottime').print_stats(60)"
