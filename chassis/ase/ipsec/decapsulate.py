@@ -12,15 +12,18 @@ import struct
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final, TypeAlias
 
 from chassis.ase.ipsec.ah import AhReceiver
+from chassis.ase.ipsec.algorithms import Octets
 from chassis.ase.ipsec.causes import Drops, IpsecDropCause, UnknownSa, add_count
-from chassis.ase.ipsec.esp import DropItem, EspReceiver, Item, Span
-from chassis.ase.ipsec.gcm import GcmReceiver
+from chassis.ase.ipsec.cipher_engine import TRAILERS, CipherEngine, Item
+from chassis.ase.ipsec.cryptography_engine import CRYPTOGRAPHY
+from chassis.ase.ipsec.esp import DropItem, EspReceiver, Received, Span, payload_end
 from chassis.ase.ipsec.ipcomp import decompress
 from chassis.ase.ipsec.outer_header import FRAGMENTATION_NEEDED, IPSEC_PROTOCOLS
-from chassis.ase.ipsec.sa import ESP_HEADER_LENGTH, InboundSa
+from chassis.ase.ipsec.sa import ESP_HEADER_LENGTH, ESP_TRAILER_LENGTH, InboundSa
 from chassis.ase.ipsec.spd import Classifier, FlowCaches, Rule
 from chassis.ase.ipsec.state import WindowStore
 from chassis.net.ethernet import HEADROOM, HEADROOM_FILL
@@ -41,15 +44,18 @@ _OUTER: Final = struct.Struct("!BBHxxHxBxxIIIII").unpack_from
 _THREE: Final = struct.Struct("!III").unpack_from
 _TWO: Final = struct.Struct("!II").unpack_from
 _SOURCE: Final = struct.Struct("!I").unpack_from
+_INNER: Final = struct.Struct("!BxH").unpack_from
 _PORT: Final = struct.Struct("!H").unpack_from
 _CHECKSUM: Final = struct.Struct("!H")
 _MIN_LENGTH: Final = HEADROOM + IPV4_HEADER_LENGTH + 12
 """Shortest packet that can be ESP or AH: the three words after the outer header hold SPI and sequence number."""
 
 _ALLOWED: Final = 1
+_NO_OPTIONS: Final = 0x45
+"""Version and header length of an IPv4 packet without options."""
 
-SelectorCheck: TypeAlias = Callable[[memoryview, int, int], int]
-"""`allows(view, start, end)` returns `_ALLOWED` for an inner packet that the selectors match."""
+SelectorCheck: TypeAlias = Callable[[Octets, int, int], int]
+"""`allows(octets, start, end)` returns `_ALLOWED` for an inner packet that the selectors match."""
 
 _ECN_MASK, _NOT_ECT, _ECT_1, _ECT_0, _CE = 3, 0, 1, 2, 3
 
@@ -78,11 +84,12 @@ class DecapsulationResult:
     punted: tuple[memoryview, ...] = ()
 
 
-InnerPacket: TypeAlias = tuple[int, memoryview | bytes]
-"""(index in the batch, inner packet)."""
+InnerPackets: TypeAlias = tuple[list[Octets], list[int], list[int]]
+"""Inner packets, each after its headroom, as two octet strings; the length of each with headroom; and its index in
+the batch."""
 
 
-def merge_ecn(inner: memoryview, outer: int) -> bytes | None:
+def merge_ecn(inner: Octets, outer: int) -> bytes | None:
     """Return the inner packet with the outer ECN field merged in; None if it must be dropped (RFC 6040 figure 4).
 
     Call it for outer fields ECT(1) and CE: the other two change nothing.
@@ -126,16 +133,21 @@ class Decapsulator:
         "udp_source",
     )
 
-    def __init__(self, sa: InboundSa, slots: Sequence[WindowStore], caches: FlowCaches | None = None) -> None:
-        """`slots` keep the windows of the SA's protocols, outermost first. `caches` is shared by all SAs of the
-        ASP."""
+    def __init__(
+        self,
+        sa: InboundSa,
+        slots: Sequence[WindowStore],
+        caches: FlowCaches | None = None,
+        engine: CipherEngine = CRYPTOGRAPHY,
+    ) -> None:
+        """`slots` keep the windows of the SA's protocols, outermost first. `caches` and `engine` are shared by all
+        SAs of the ASP."""
         self._caches = caches
         self.sa = sa
         self._ah = AhReceiver(sa.ah, sa.window, slots[0], sa.esn) if sa.ah else None
         self._esp: EspReceiver | None = None
         if sa.esp is not None:
-            kind = GcmReceiver if sa.esp.cipher_algorithm.combined else EspReceiver
-            self._esp = kind(sa.esp, sa.window, slots[-1], sa.esn)
+            self._esp = EspReceiver(sa.esp, sa.window, slots[-1], sa.esn, engine)
         self.udp_source: tuple[int, int] | None = None
         self._selectors = (
             Classifier([(rule, _ALLOWED) for rule in sa.selectors], 1 - _ALLOWED, caches) if sa.selectors else None
@@ -168,64 +180,135 @@ class Decapsulator:
             return checks[0] if checks else None
         agreed, present = checks
 
-        def both(view: memoryview, start: int, end: int) -> int:
-            return agreed(view, start, end) & present(view, start, end)
+        def both(octets: Octets, start: int, end: int) -> int:
+            return agreed(octets, start, end) & present(octets, start, end)
 
         return both
 
-    def decapsulate(self, view: memoryview, items: list[Item], drops: Drops) -> list[InnerPacket]:
-        """Decapsulate packets of this SA; return (index, inner packet) of those that pass all checks.
-
-        Dropped packets are counted in `drops` and in `self.drops`.
-        """
+    def _dropper(self, view: memoryview, drops: Drops) -> DropItem:
+        """Return the function that counts a dropped packet of this SA."""
+        tunnel = self.sa.tunnel
 
         def drop(cause: IpsecDropCause, item: Item, spi: int) -> None:
             drops.add(cause, spi, _SOURCE(view, item[1] + 12)[0], item[5], tunnel)
             add_count(self.drops, cause)
 
-        clear, spans = view, []
-        spi, tunnel = self.sa.protocols[0][1], self.sa.tunnel
+        return drop
+
+    def begin(self, view: memoryview, items: list[Item], drops: Drops) -> list[Span] | Received | None:
+        """Begin to decapsulate packets of this SA; return what `finish` needs, or None if nothing is left of them.
+
+        Dropped packets are counted in `drops` and in `self.drops`.
+        """
+        drop = self._dropper(view, drops)
+        spans: list[Span] = []
         if self._ah is not None:
             spans = self._ah.verify_icv(view, items, drop)
-            if self._esp is not None:
-                items = self._esp_items(view, spans, drop)
-        if self._esp is not None:
-            clear, spans = self._esp.decrypt(view, items, drop)
-        self.packets += len(spans)
-        self.octets += sum([span[0][3] - span[0][1] for span in spans])
-        if self.sa.udp and spans:
-            self._update_udp_source(view, spans[-1][0])
+            if self._esp is None:
+                return spans or None
+            items = self._esp_items(view, spans, drop)
+        assert self._esp is not None
+        return self._esp.begin(view, items, drop)
+
+    def finish(self, view: memoryview, begun: list[Span] | Received, drops: Drops) -> InnerPackets:
+        """Return the inner packets that pass all checks, after the engine's `flush`.
+
+        Dropped packets are counted in `drops` and in `self.drops`.
+        """
+        drop = self._dropper(view, drops)
+        pieces: list[Octets] = []
+        sizes: list[int] = []
+        origins: list[int] = []
+        found: InnerPackets = (pieces, sizes, origins)
+        if isinstance(begun, list):
+            allows = self._selector_check()
+            for item, start, end, protocol in begun:
+                self._take(view, item, start, end, protocol, drops, found, drop, allows)
+            self._count([span[0] for span in begun], view)
+            self.decapsulated += len(sizes)
+            return found
+        assert self._esp is not None
+        clear, items, strides, lead = self._esp.finish(begun, drop)
         allows = self._selector_check()
-        result: list[InnerPacket] = []
-        add = result.append
-        for item, start, end, protocol in spans:
-            octets = clear
-            if protocol != PROTOCOL_IPIP:
-                decompressed = self._decompressed(clear[start:end], protocol, item, drop)
-                if decompressed is None:
-                    continue
-                octets, start, end = memoryview(decompressed), 0, len(decompressed)
-            first = octets[start] if end - start >= IPV4_HEADER_LENGTH else 0
-            total = octets[start + 2] << 8 | octets[start + 3] if first else 0
-            if first >> 4 != 4 or not IPV4_HEADER_LENGTH <= (first & 15) << 2 <= total <= end - start:
-                drop(IpsecDropCause.MALFORMED, item, spi)
+        authentic = items
+        padded: list[Item] | None = None
+        for item, after, stride in zip(items, accumulate(strides), strides, strict=True):
+            start = after - stride + lead
+            padding = clear[after - ESP_TRAILER_LENGTH]
+            if clear.endswith(TRAILERS[padding], start, after) and not item[4] & _ECT_1:
+                # Nearly every packet: an IPv4 packet without options, with right padding.
+                most = after - ESP_TRAILER_LENGTH - padding - start
+                if most >= IPV4_HEADER_LENGTH:
+                    first, total = _INNER(clear, start)
+                    if (
+                        first == _NO_OPTIONS
+                        and IPV4_HEADER_LENGTH <= total <= most
+                        and (allows is None or allows(clear, start, start + total) == _ALLOWED)
+                    ):
+                        pieces += (HEADROOM_FILL, clear[start : start + total])
+                        sizes.append(HEADROOM + total)
+                        origins.append(item[0])
+                        continue
+            stop = payload_end(clear, start, after)
+            if stop is None:
+                drop(IpsecDropCause.MALFORMED, item, self._esp.spi)
+                if padded is None:
+                    padded = list(items)
+                padded.remove(item)
                 continue
-            end = start + total
-            if allows is not None and allows(octets, start, end) != _ALLOWED:
-                # The peer is authentic, so the sample names the source of the inner packet (RFC 4301 5.2).
-                drops.add(IpsecDropCause.SELECTOR_MISMATCH, spi, _SOURCE(octets, start + 12)[0], item[5], tunnel)
-                add_count(self.drops, IpsecDropCause.SELECTOR_MISMATCH)
-                continue
-            if not item[4] & _ECT_1:
-                add((item[0], octets[start:end]))
-                continue
-            merged = merge_ecn(octets[start:end], item[4] & _ECN_MASK)  # ECT(1) or CE outside
+            self._take(clear, item, start, stop, clear[after - 1], drops, found, drop, allows)
+        self._count(authentic if padded is None else padded, view)
+        self.decapsulated += len(sizes)
+        return found
+
+    def _count(self, items: Sequence[Item], view: memoryview) -> None:
+        """Count authentic packets."""
+        self.packets += len(items)
+        self.octets += sum([item[3] - item[1] for item in items])
+        if self.sa.udp and items:
+            self._update_udp_source(view, items[-1])
+
+    def _take(
+        self,
+        octets: Octets,
+        item: Item,
+        start: int,
+        end: int,
+        protocol: int,
+        drops: Drops,
+        found: InnerPackets,
+        drop: DropItem,
+        allows: SelectorCheck | None,
+    ) -> None:
+        """Add the packet in an authentic payload to those found, if it passes all checks."""
+        spi = self.sa.protocols[0][1]
+        if protocol != PROTOCOL_IPIP:
+            decompressed = self._decompressed(octets[start:end], protocol, item, drop)
+            if decompressed is None:
+                return
+            octets, start, end = decompressed, 0, len(decompressed)
+        first, total = _INNER(octets, start) if end - start >= IPV4_HEADER_LENGTH else (0, 0)
+        if first >> 4 != 4 or not IPV4_HEADER_LENGTH <= (first & 15) << 2 <= total <= end - start:
+            drop(IpsecDropCause.MALFORMED, item, spi)
+            return
+        end = start + total
+        if allows is not None and allows(octets, start, end) != _ALLOWED:
+            # The peer is authentic, so the sample names the source of the inner packet (RFC 4301 5.2).
+            tunnel = self.sa.tunnel
+            drops.add(IpsecDropCause.SELECTOR_MISMATCH, spi, _SOURCE(octets, start + 12)[0], item[5], tunnel)
+            add_count(self.drops, IpsecDropCause.SELECTOR_MISMATCH)
+            return
+        packet: Octets = octets[start:end]
+        if item[4] & _ECT_1:  # ECT(1) or CE outside
+            merged = merge_ecn(packet, item[4] & _ECN_MASK)
             if merged is None:
                 drop(IpsecDropCause.ECN, item, spi)
-            else:
-                add((item[0], merged))
-        self.decapsulated += len(result)
-        return result
+                return
+            packet = merged
+        pieces, sizes, origins = found
+        pieces += (HEADROOM_FILL, packet)
+        sizes.append(HEADROOM + total)
+        origins.append(item[0])
 
     def _update_udp_source(self, view: memoryview, item: Item) -> None:
         """Remember the source of an authentic packet (RFC 7296 2.23).
@@ -239,7 +322,7 @@ class Decapsulator:
         if newest and view[item[1] + 9] == PROTOCOL_UDP:
             self.udp_source = (_SOURCE(view, item[1] + 12)[0], _PORT(view, item[2] - UDP_HEADER_LENGTH)[0])
 
-    def _decompressed(self, data: memoryview, protocol: int, item: Item, drop: DropItem) -> bytes | None:
+    def _decompressed(self, data: Octets, protocol: int, item: Item, drop: DropItem) -> bytes | None:
         """Return the decompressed packet (RFC 3173); None after counting a drop if `data` is not one."""
         packet: bytes | None = None
         if protocol == PROTOCOL_IPCOMP and self.sa.ip_comp:
@@ -276,43 +359,49 @@ InboundKey: TypeAlias = tuple[int, int, int]
 
 
 def decapsulate_batch(
-    inbound: Mapping[InboundKey, Decapsulator], body: bytes | bytearray | memoryview, lengths: Sequence[int]
+    inbound: Mapping[InboundKey, Decapsulator],
+    body: bytes | bytearray | memoryview,
+    lengths: Sequence[int],
+    engine: CipherEngine = CRYPTOGRAPHY,
 ) -> DecapsulationResult:
     """Decapsulate a batch with the inbound SAs of the context that received it.
 
     `lengths` are octets, headroom included. Nothing is raised for the content of packets: a packet that fails a
-    check is counted in `drops` of the result.
+    check is counted in `drops` of the result. `engine` is that of the SAs.
     """
     drops = Drops()
     view = memoryview(body)
     punted: list[memoryview] = []
-    pending = _items_by_sa(inbound, view, lengths, drops, punted)
+    begun = [
+        (decapsulator, work)
+        for decapsulator, items in _items_by_sa(inbound, view, lengths, drops, punted).items()
+        if (work := decapsulator.begin(view, items, drops)) is not None
+    ]
+    engine.flush()
     negotiated: list[Decapsulator] = []
-    by_tunnel: dict[int, list[InnerPacket]] = {}
+    by_tunnel: dict[int, InnerPackets] = {}
     mixed: set[int] = set()
-    for decapsulator, items in pending.items():
+    for decapsulator, work in begun:
         before = decapsulator.packets
-        clear = decapsulator.decapsulate(view, items, drops)
+        found = decapsulator.finish(view, work, drops)
         if decapsulator.sa.negotiated and decapsulator.packets != before:
             negotiated.append(decapsulator)
-        if not clear:
+        if not found[1]:
             continue
         tunnel = decapsulator.sa.tunnel
         if tunnel in by_tunnel:
-            by_tunnel[tunnel] += clear
             mixed.add(tunnel)
+            for whole, more in zip(by_tunnel[tunnel], found, strict=True):
+                whole += more  # type: ignore[operator]
         else:
-            by_tunnel[tunnel] = clear
+            by_tunnel[tunnel] = found
     groups: list[DecapsulatedGroup] = []
-    for tunnel, packets in by_tunnel.items():
+    for tunnel, (pieces, sizes, origins) in by_tunnel.items():
         if tunnel in mixed:
-            packets.sort(key=lambda packet: packet[0])
-        pieces: list[memoryview | bytes] = []
-        sizes: list[int] = []
-        for _, packet in packets:
-            pieces += (HEADROOM_FILL, packet)
-            sizes.append(HEADROOM + len(packet))
-        origins = [index for index, _ in packets]
+            order = sorted(range(len(origins)), key=origins.__getitem__)
+            pieces = [piece for index in order for piece in pieces[2 * index : 2 * index + 2]]
+            sizes = [sizes[index] for index in order]
+            origins = [origins[index] for index in order]
         groups.append(DecapsulatedGroup(tunnel, bytearray().join(pieces), array("H", sizes), origins))
     groups.sort(key=lambda group: group.origins[0])
     return DecapsulationResult(tuple(groups), drops, tuple(negotiated), tuple(punted))
@@ -345,52 +434,60 @@ def _items_by_sa(
         version_length, service, total, flags, protocol, source, destination, one, two, three = _OUTER(view, start)
         at = start + IPV4_HEADER_LENGTH
         end = start + total
-        if version_length != 0x45:
-            at = start + (version_length & 15) * 4
-            if version_length >> 4 != 4 or at < start + IPV4_HEADER_LENGTH or at + 12 > offset:
-                drops.add(IpsecDropCause.MALFORMED, 0, source)
-                continue
-            one, two, three = _THREE(view, at)
-        if end > offset or end < at + 12:
-            short = _short_packet(view, start, offset)
-            if short is None:
-                drops.add(IpsecDropCause.MALFORMED, 0, source)
-            else:
-                punted.append(short)
-            continue
-        if flags & FRAGMENT_MASK:
-            if protocol in IPSEC_PROTOCOLS:
-                punted.append(view[start:end])
-            else:
-                drops.add(IpsecDropCause.NOT_IPSEC, 0, source)
-            continue
-        if protocol == PROTOCOL_ESP:
+        if (
+            protocol == PROTOCOL_ESP
+            and version_length == _NO_OPTIONS
+            and not flags & FRAGMENT_MASK
+            and at + 12 <= end <= offset
+        ):
             spi, number = one, two
-        elif protocol == PROTOCOL_AH:
-            spi, number = two, three
-        elif protocol == PROTOCOL_UDP:
-            port = one & 0xFFFF
-            if port == IKE_PORT or (
-                port == NAT_PORT and (not three or end < at + UDP_HEADER_LENGTH + ESP_HEADER_LENGTH)
-            ):
-                # On port 4500 a zero SPI marks a message of IKE (RFC 3948 2.2).
+        else:
+            if version_length != 0x45:
+                at = start + (version_length & 15) * 4
+                if version_length >> 4 != 4 or at < start + IPV4_HEADER_LENGTH or at + 12 > offset:
+                    drops.add(IpsecDropCause.MALFORMED, 0, source)
+                    continue
+                one, two, three = _THREE(view, at)
+            if end > offset or end < at + 12:
+                short = _short_packet(view, start, offset)
+                if short is None:
+                    drops.add(IpsecDropCause.MALFORMED, 0, source)
+                else:
+                    punted.append(short)
+                continue
+            if flags & FRAGMENT_MASK:
+                if protocol in IPSEC_PROTOCOLS:
+                    punted.append(view[start:end])
+                else:
+                    drops.add(IpsecDropCause.NOT_IPSEC, 0, source)
+                continue
+            if protocol == PROTOCOL_ESP:
+                spi, number = one, two
+            elif protocol == PROTOCOL_AH:
+                spi, number = two, three
+            elif protocol == PROTOCOL_UDP:
+                port = one & 0xFFFF
+                if port == IKE_PORT or (
+                    port == NAT_PORT and (not three or end < at + UDP_HEADER_LENGTH + ESP_HEADER_LENGTH)
+                ):
+                    # On port 4500 a zero SPI marks a message of IKE (RFC 3948 2.2).
+                    punted.append(view[start:end])
+                    continue
+                if port != NAT_PORT:
+                    drops.add(IpsecDropCause.NOT_IPSEC, 0, source)
+                    continue
+                if two >> 16 != end - at:
+                    drops.add(IpsecDropCause.MALFORMED, 0, source)
+                    continue
+                at += UDP_HEADER_LENGTH
+                protocol = PROTOCOL_ESP
+                spi, number = _TWO(view, at)
+            elif protocol == PROTOCOL_ICMP and one >> 16 == FRAGMENTATION_NEEDED:
                 punted.append(view[start:end])
                 continue
-            if port != NAT_PORT:
+            else:
                 drops.add(IpsecDropCause.NOT_IPSEC, 0, source)
                 continue
-            if two >> 16 != end - at:
-                drops.add(IpsecDropCause.MALFORMED, 0, source)
-                continue
-            at += UDP_HEADER_LENGTH
-            protocol = PROTOCOL_ESP
-            spi, number = _TWO(view, at)
-        elif protocol == PROTOCOL_ICMP and one >> 16 == FRAGMENTATION_NEEDED:
-            punted.append(view[start:end])
-            continue
-        else:
-            drops.add(IpsecDropCause.NOT_IPSEC, 0, source)
-            continue
         key = (destination, protocol, spi)
         if key != last:
             decapsulator = inbound.get(key)

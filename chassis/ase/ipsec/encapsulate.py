@@ -12,20 +12,21 @@ import struct
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
 from chassis.ase.ipsec.ah import AhSender
 from chassis.ase.ipsec.causes import Drops, IpsecDropCause, Notice, NoticeKind, add_count
+from chassis.ase.ipsec.cipher_engine import CipherEngine
+from chassis.ase.ipsec.cryptography_engine import CRYPTOGRAPHY
 from chassis.ase.ipsec.esp import EspSender
-from chassis.ase.ipsec.gcm import GcmSender
 from chassis.ase.ipsec.ipcomp import Compressor
-from chassis.ase.ipsec.outer_header import Ipv4IdSequences, OuterHeaderWriter
+from chassis.ase.ipsec.outer_header import Ipv4IdSequences
 from chassis.ase.ipsec.sa import OutboundSa, SequenceLease
 from chassis.ase.ipsec.spd import Classifier, FlowCaches, Rule
 from chassis.ase.ipsec.state import SaSlot
 from chassis.net.ethernet import HEADROOM, MAX_BATCHED_IPV4_LENGTH
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_UDP
-from chassis.net.udp import UDP_HEADER_LENGTH
 
 _INNER: Final = struct.Struct("!BBHxxH").unpack_from
 _SOURCE: Final = struct.Struct("!I").unpack_from
@@ -71,10 +72,10 @@ class Encapsulator:
         "_max_inner",
         "_max_sequence",
         "_octets_threshold",
-        "_outer",
         "_selectors",
         "_slots",
         "drops",
+        "engine",
         "limit",
         "next_number",
         "octets",
@@ -89,10 +90,11 @@ class Encapsulator:
         slots: Sequence[SaSlot],
         id_sequences: Ipv4IdSequences,
         caches: FlowCaches | None = None,
+        engine: CipherEngine = CRYPTOGRAPHY,
     ) -> None:
         """`slots` store the next number of the SA's protocols, outermost first; a negotiated SA has none.
-        `id_sequences` and `caches` are shared by all SAs of the ASP."""
-        self._esp: EspSender | GcmSender | None
+        `id_sequences`, `caches` and `engine` are shared by all SAs of the ASP."""
+        self.engine = engine
         self._id_sequences = id_sequences
         self._max_sequence = sa.max_sequence
         self._slots = tuple(slots)
@@ -115,16 +117,10 @@ class Encapsulator:
         self.sa = sa
         esp, ah = sa.esp, sa.ah
         self._ah = AhSender(ah, sa.source, sa.destination, esp is not None, sa.esn) if ah else None
-        room = UDP_HEADER_LENGTH if sa.udp else ah.header_octets if ah else 0
-        self._outer = None
-        if esp is None:
-            self._esp = None
-        elif esp.cipher_algorithm.combined:
-            self._esp = GcmSender(esp, room, sa.esn)
-        else:
-            self._esp = EspSender(esp, sa.source, sa.destination, room, sa.esn)
-        if sa.udp is not None or (ah is None and isinstance(self._esp, GcmSender)):
-            self._outer = OuterHeaderWriter(sa.source, sa.destination, sa.udp)
+        self._esp: EspSender | None = None
+        if esp is not None:
+            ah_octets = ah.header_octets if ah else 0
+            self._esp = EspSender(esp, sa.source, sa.destination, ah_octets, sa.esn, sa.udp, self.engine)
         protocol, spi = sa.protocols[0]
         ends = (sa.source, sa.destination, PROTOCOL_UDP if sa.udp else protocol)
         self._ipv4_ids = self._id_sequences.get_or_create(ends)
@@ -203,7 +199,8 @@ class Encapsulator:
         random: Callable[[int], bytes],
         drops: Drops,
     ) -> tuple[bytearray, array[int], list[int], tuple[Notice, ...]]:
-        """Encapsulate packets given as (index, start, end); return (body, lengths, origins, notices).
+        """Encapsulate packets given as (index, start, end); return (body, lengths, origins, notices). The body is
+        complete after the engine's `flush`.
 
         `random(n)` returns n unpredictable octets; it is called at most twice. Dropped packets are counted in
         `drops` and in `self.drops`.
@@ -211,6 +208,7 @@ class Encapsulator:
         spans: list[tuple[int, int]] = []
         marks: list[int] = []
         origins: list[int] = []
+        add_span, add_mark, add_origin = spans.append, marks.append, origins.append
         mask, bits, longest = self._df_mask, self._df_bits, self._max_inner
         for index, start, end in packets:
             version_length, service, total, flags = _INNER(view, start)
@@ -221,9 +219,9 @@ class Encapsulator:
                 drops.add(IpsecDropCause.TOO_LONG, 0, _SOURCE(view, start + 12)[0])
                 add_count(self.drops, IpsecDropCause.TOO_LONG)
             else:
-                spans.append((start, start + total))
-                marks.append(service << 16 | flags & mask | bits)
-                origins.append(index)
+                add_span((start, start + total))
+                add_mark(service << 16 | flags & mask | bits)
+                add_origin(index)
         first, granted, notices = self.allocate(len(spans))
         if granted < len(spans):
             refused = len(spans) - granted
@@ -243,7 +241,9 @@ class Encapsulator:
             out, lengths = self._build(
                 view, spans[:low], marks[:low], first, next_headers and next_headers[:low], random
             )
+            self.engine.flush()
             others = self._build(view, spans[low:], marks[low:], first + low, rest, random)
+            self.engine.flush()
             out += others[0]
             lengths += others[1]
         self.packets += granted
@@ -269,10 +269,9 @@ class Encapsulator:
             assert self._ah is not None
             out, lengths = self._ah.make_room(view, spans)
         if self._ah is not None:
+            self.engine.flush()
             ah_next_headers = next_headers if self._esp is None else None
             self._ah.add_icv(out, lengths, marks, identifications, first, ah_next_headers)
-        elif self._outer is not None:
-            self._outer.write(out, lengths, marks, identifications)
         return out, lengths
 
     def _lifetime_notice(self) -> tuple[Notice, ...]:
@@ -294,9 +293,13 @@ def split_batch(
     Drop packets without a whole IPv4 header, and packets whose length reaches beyond the body.
     """
     view = memoryview(body)
+    size = len(view)
+    if lengths and min(lengths) >= _MIN_LENGTH and sum(lengths) <= size:
+        ends = list(accumulate(lengths))
+        starts = [end - length + HEADROOM for end, length in zip(ends, lengths, strict=True)]
+        return view, list(zip(range(len(ends)), starts, ends, strict=True))
     packets: list[tuple[int, int, int]] = []
     add = packets.append
-    size = len(view)
     offset = 0
     for index, length in enumerate(lengths):
         start = offset + HEADROOM
@@ -322,4 +325,5 @@ def encapsulate(
     drops = Drops()
     view, packets = split_batch(body, lengths, drops)
     out, out_lengths, origins, notices = sa.encapsulate(view, packets, random, drops)
+    sa.engine.flush()
     return EncapsulationResult(out, out_lengths, origins, drops, notices)

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Final
 
+from chassis.ase.ipsec.algorithms import Octets
 from chassis.net.ethernet import MAX_BATCHED_IPV4_LENGTH
 from chassis.net.ipv4 import PROTOCOL_IPCOMP, PROTOCOL_IPIP
 
@@ -86,7 +87,7 @@ class Compressor:
             self._pause = min(2 * self._pause, _MAX_PAUSE)
 
 
-def decompress(data: memoryview, cpi: int) -> bytes | None:
+def decompress(data: Octets, cpi: int) -> bytes | None:
     """Return the packet behind an IPComp header, or None if the data is not one whole packet under this CPI.
 
     The result is never longer than an IPv4 packet can be.

@@ -1,7 +1,6 @@
 """Outer IPv4 headers, their UDP headers (RFC 3948), and the sequences of their identifications (RFC 6864).
 
-ESP without UDP encapsulation writes its outer header itself (`esp`), and so does AH (`ah`); `OuterSender` writes
-those of UDP-encapsulated ESP and of AES-GCM.
+`EspHeads` makes the outer headers of ESP. AH writes its own (`ah`).
 
 A receiver reassembles fragments by source, destination, protocol and identification (RFC 791 3.2), not by SPI.
 All SAs between the same ends therefore share one sequence of identifications (RFC 6864 section 4): otherwise two
@@ -51,45 +50,81 @@ def header_base_sum(source: int, destination: int, protocol: int) -> int:
     )
 
 
-_IP: Final = struct.Struct("!HHHHHHII").pack_into
-_UDP: Final = struct.Struct("!HHHH").pack_into
+_LINK: Final = f"!{HEADROOM}x"
+_IPV4: Final = "HHHIH"
 
 
-class OuterHeaderWriter:
-    """Writes the outer headers of one outbound SA without AH."""
+class EspHeads:
+    """Makes the head of every packet of one outbound ESP: room for the link header, outer header, UDP header (RFC
+    3948), ESP header, IV.
 
-    __slots__ = ("_base_sum", "_destination", "_source", "_ttl_protocol", "_udp")
+    With AH before ESP, `ah_octets` of its header, the outer header is left zero too: AH authenticates and writes
+    it. `octets` is the length of a head.
+    """
 
-    def __init__(self, source: int, destination: int, udp: UdpPorts | None) -> None:
+    __slots__ = ("_base_sum", "_bundled", "_ends", "_pack", "_spi", "_ttl_protocol", "_udp", "octets")
+
+    def __init__(
+        self, spi: int, source: int, destination: int, udp: UdpPorts | None, ah_octets: int, iv_octets: int
+    ) -> None:
+        """`iv_octets` is the length of the IVs that `make` is given."""
         protocol = PROTOCOL_ESP if udp is None else PROTOCOL_UDP
-        self._source = source
-        self._destination = destination
-        self._udp = udp
+        self._bundled = ah_octets > 0
+        self._udp = udp is not None
         self._ttl_protocol = OUTER_TTL << 8 | protocol
         self._base_sum = header_base_sum(source, destination, protocol)
+        self._spi = struct.pack("!I", spi)
+        self._ends = struct.pack("!II", source, destination)
+        if self._bundled:
+            layout = f"!{HEADROOM + IPV4_HEADER_LENGTH + ah_octets}x4sI{iv_octets}s"
+        elif udp is None:
+            self._ends += self._spi
+            layout = f"{_LINK}{_IPV4}12sI{iv_octets}s"
+        else:
+            self._ends += struct.pack("!HH", udp.source, udp.destination)
+            layout = f"{_LINK}{_IPV4}12sHxx4sI{iv_octets}s"
+        head = struct.Struct(layout)
+        self._pack = head.pack
+        self.octets = head.size
 
-    def write(
-        self, out: bytearray, lengths: Sequence[int], marks: Sequence[int], identifications: Sequence[int]
-    ) -> None:
-        """Write the outer header of every packet of a batch into the room before its ESP header.
+    def make(
+        self,
+        lengths: Sequence[int],
+        marks: Sequence[int],
+        identifications: Sequence[int],
+        first: int,
+        ivs: Sequence[bytes],
+    ) -> list[bytes]:
+        """Return the heads of a batch of packets with sequence numbers (32 bits) from `first` on.
 
         `lengths` are octets, headroom included. `marks` holds the outer type of service << 16 | outer flags of
         each packet. The UDP checksum is zero, which a NAT need not change (RFC 3948 2.1).
         """
-        base_sum, ttl_protocol, udp = self._base_sum, self._ttl_protocol, self._udp
-        at = HEADROOM
-        for identification, length, mark in zip(identifications, lengths, marks, strict=True):
+        pack, base_sum, ends, udp = self._pack, self._base_sum, self._ends, self._udp
+        numbers = range(first, first + len(lengths))
+        if self._bundled:
+            spi = self._spi
+            return [pack(spi, number, iv) for number, iv in zip(numbers, ivs, strict=True)]
+        heads: list[bytes] = []
+        add = heads.append
+        known = -1
+        service = flags = base = 0
+        rows = zip(lengths, marks, identifications, numbers, ivs, strict=True)
+        for length, mark, identification, number, iv in rows:
+            if mark != known:
+                known = mark
+                service = 0x4500 | mark >> 16
+                flags = (mark & 0xFFFF) << 16 | self._ttl_protocol
+                base = base_sum + (mark >> 16) + (mark & 0xFFFF) - HEADROOM
+            # The complement of a sum in ones' complement arithmetic (RFC 1071) is its negative modulo 65535.
+            checksum = -(base + length + identification) % 0xFFFF
             octets = length - HEADROOM
-            flags = mark & 0xFFFF
-            total = base_sum + (mark >> 16) + octets + identification + flags
-            total = (total & 0xFFFF) + (total >> 16)
-            _IP(
-                out, at, 0x4500 | mark >> 16, octets, identification, flags, ttl_protocol,
-                ~(total + (total >> 16)) & 0xFFFF, self._source, self._destination,
-            )  # fmt: skip
-            if udp is not None:
-                _UDP(out, at + IPV4_HEADER_LENGTH, udp.source, udp.destination, octets - IPV4_HEADER_LENGTH, 0)
-            at += length
+            if udp:
+                payload = octets - IPV4_HEADER_LENGTH
+                add(pack(service, octets, identification, flags, checksum, ends, payload, self._spi, number, iv))
+            else:
+                add(pack(service, octets, identification, flags, checksum, ends, number, iv))
+        return heads
 
 
 Ends: TypeAlias = tuple[int, int, int]

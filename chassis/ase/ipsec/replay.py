@@ -95,6 +95,16 @@ def accept_batch(
     return edge, bitmap, accepted, refused
 
 
+def accept_run(edge: int, bitmap: int, window: int, numbers: Sequence[int]) -> tuple[int, int] | None:
+    """Return the state after authentic packets whose numbers rise by one, all above the edge; None for others."""
+    first, count = numbers[0], len(numbers)
+    if first <= edge or numbers[-1] - first != count - 1 or numbers != list(range(first, first + count)):
+        return None
+    ones = (1 << min(count, window)) - 1
+    ahead = first + count - 1 - edge
+    return first + count - 1, ones if ahead >= window else (bitmap << ahead | ones) & ((1 << window) - 1)
+
+
 def bits_behind(window: int) -> int:
     """Return the bits of a bitmap behind a window of this size. They are stored as received.
 

@@ -14,6 +14,8 @@ from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from chassis.ase.ipsec.causes import Drops, IpsecDropCause, Notice, add_count
+from chassis.ase.ipsec.cipher_engine import CipherEngine
+from chassis.ase.ipsec.cryptography_engine import CRYPTOGRAPHY
 from chassis.ase.ipsec.decapsulate import DecapsulationResult, Decapsulator, InboundKey, decapsulate_batch
 from chassis.ase.ipsec.encapsulate import EncapsulationResult, Encapsulator, split_batch
 from chassis.ase.ipsec.outer_header import Ipv4IdSequences
@@ -68,9 +70,15 @@ class RetiredTotals:
 class Sadb:
     """All SAs of one ASP, their stored state, and the SPD entries of their tunnels."""
 
-    def __init__(self, state: SaStateFile, on_evict: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self,
+        state: SaStateFile,
+        on_evict: Callable[[int], None] | None = None,
+        engine: CipherEngine = CRYPTOGRAPHY,
+    ) -> None:
         """`on_evict(n)` is called with the number of cached flows that were removed to make room."""
         self.state = state
+        self._engine = engine
         self._caches = FlowCaches(on_evict)
         self.spd = Spd(self._caches)
         self.ipv4_ids = Ipv4IdSequences()
@@ -106,7 +114,7 @@ class Sadb:
                 raise SaError(f"tunnel {sa.tunnel} already has another outbound SA {sa.serial}")
             # Peers choose these SPIs, and two peers behind one NAT may choose the same one.
             slots = () if sa.negotiated else self._claim_slots(sa)
-            encapsulator = Encapsulator(sa, lease, slots, self.ipv4_ids, self._caches)
+            encapsulator = Encapsulator(sa, lease, slots, self.ipv4_ids, self._caches, self._engine)
             self._outbound[name] = self._by_key[_outbound_key(sa)] = encapsulator
         else:
             encapsulator.renew_lease(lease)
@@ -150,7 +158,7 @@ class Sadb:
             for slot in slots:
                 if edge > slot.window()[0]:
                     slot.store_window(*all_received(edge))
-        decapsulator = Decapsulator(sa, slots, self._caches)
+        decapsulator = Decapsulator(sa, slots, self._caches, self._engine)
         self._inbound[name] = decapsulator
         protocol, spi = sa.protocols[0]
         self._by_inbound_key.setdefault(sa.context, {})[sa.destination, protocol, spi] = decapsulator
@@ -336,6 +344,7 @@ class Sadb:
                     if mine:
                         parts.append(each.encapsulate(view, mine, random, drops))
                 drops.add_many(IpsecDropCause.NO_OUTBOUND_SA, len(chosen))
+        self._engine.flush()
         if len(parts) == 1:
             out, out_lengths, origins, notices = parts[0]
             return EncapsulationResult(out, out_lengths, origins, drops, notices, tuple(missing))
@@ -404,7 +413,7 @@ class Sadb:
         self, body: bytes | bytearray | memoryview, lengths: Sequence[int], context: int = 0
     ) -> DecapsulationResult:
         """Decapsulate a batch of packets for local addresses of a context (RFC 4301 5.2); see `decapsulate`."""
-        return decapsulate_batch(self._by_inbound_key.get(context, _NO_SAS), body, lengths)
+        return decapsulate_batch(self._by_inbound_key.get(context, _NO_SAS), body, lengths, self._engine)
 
 
 def _retain_totals(past: RetiredTotals, work: Encapsulator | Decapsulator) -> None:

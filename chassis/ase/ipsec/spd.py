@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from chassis.ase.entry_numbers import entry_and_rule
+from chassis.ase.ipsec.algorithms import Octets
 from chassis.net.address import ANY
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_TCP, PROTOCOL_UDP
 from chassis.net.types import Prefix
@@ -40,7 +41,7 @@ def _mask(prefix: Prefix) -> int:
     return (0xFFFFFFFF << (32 - prefix[1])) & 0xFFFFFFFF
 
 
-def ports_of(view: memoryview, start: int, end: int) -> tuple[int, int] | None:
+def ports_of(view: Octets, start: int, end: int) -> tuple[int, int] | None:
     """Return (source, destination) port of the IPv4 packet at start:end, 20 octets or more; None if it has no
     ports."""
     at = start + (view[start] & 15) * 4
@@ -157,7 +158,7 @@ class Classifier:
         self.constant: int | None = rules[0][1] if rules and rules[0][0].matches_all else None
         """The value of every packet, where the first rule matches all; None otherwise."""
 
-    def value(self, view: memoryview, start: int, end: int) -> int:
+    def value(self, view: Octets, start: int, end: int) -> int:
         """Return the value of the IPv4 packet at start:end, 20 octets or more."""
         if self.constant is not None:
             return self.constant
@@ -179,7 +180,7 @@ class Classifier:
             found = self._remember(key, self._search(view, start, ports_of(view, start, end)))
         return found
 
-    def value_of_fragments(self, view: memoryview, start: int) -> int:
+    def value_of_fragments(self, view: Octets, start: int) -> int:
         """Return the value of the later fragments of the IPv4 packet at `start`: they have no ports."""
         if self.constant is not None:
             return self.constant
@@ -192,7 +193,7 @@ class Classifier:
         self._caches.remember(self._cache, key, value)
         return value
 
-    def _search(self, view: memoryview, start: int, ports: tuple[int, int] | None) -> int:
+    def _search(self, view: Octets, start: int, ports: tuple[int, int] | None) -> int:
         protocol, source, destination = _ADDRESSES(view, start + 9)
         for rule, value in self._rules:
             if rule.matches(protocol, source, destination, ports):

@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.hmac import HMAC
 from chassis.ase.ipsec.ah import AhReceiver, AhSender
 from chassis.ase.ipsec.algorithms import CIPHERS, INTEGRITY
 from chassis.ase.ipsec.causes import IpsecDropCause
-from chassis.ase.ipsec.esp import EspReceiver, EspSender, Item, Span
-from chassis.ase.ipsec.gcm import GcmReceiver, GcmSender
+from chassis.ase.ipsec.cipher_engine import Item
+from chassis.ase.ipsec.esp import EspReceiver, EspSender, Span, payload_end
 from chassis.ase.ipsec.outer_header import ipv4_checksum
 from chassis.ase.ipsec.sa import Ah, Esp, InboundSa, OutboundSa, SequenceLease, UdpPorts
 from chassis.ase.ipsec.spd import SpdEntry
@@ -98,14 +98,18 @@ def opened(receiver: EspReceiver, packet: bytes) -> tuple[list[bytes], list[int]
     """What an ESP packet without IP header carries, its protocol, and why it was dropped instead."""
     drops: list[IpsecDropCause] = []
     item: Item = (0, 0, 0, len(packet), 0, int.from_bytes(packet[4:8], "big"))
-    clear, spans = receiver.decrypt(memoryview(packet), [item], lambda cause, item, spi: drops.append(cause))
-    return [bytes(clear[start:end]) for _, start, end, _ in spans], [span[3] for span in spans], drops
+    begun = receiver.begin(memoryview(packet), [item], lambda cause, item, spi: drops.append(cause))
+    if begun is None:
+        return [], [], drops
+    clear, items, _, lead = receiver.finish(begun, lambda cause, item, spi: drops.append(cause))
+    if not items:
+        return [], [], drops
+    end = payload_end(clear, lead, len(clear))
+    return [bytes(clear[lead:end])], [clear[-1]], drops
 
 
-def esp_alone(
-    sender: EspSender | GcmSender, clear: bytes, number: int, following: int, block: bytes = b""
-) -> bytes:
-    """ESP of one payload, from its header on: `sender` leaves eight octets, or writes an outer header."""
+def esp_alone(sender: EspSender, clear: bytes, number: int, following: int, block: bytes = b"") -> bytes:
+    """ESP of one payload, from its header on."""
     body, lengths = sender.encrypt(
         memoryview(clear), [(0, len(clear))], [0], [0], number, [following], lambda _: block
     )
@@ -141,18 +145,18 @@ def test_gcm_packets_were_typed_in_rightly(vector: known.Gcm) -> None:
 def test_packets_of_the_gcm_draft_open(vector: known.Gcm) -> None:
     number, plain = int(vector.sequence, 16), octets(vector.plain)
     edge = Edge(max(number - 1, 0))
-    receiver = GcmReceiver(gcm_esp(vector), 64, edge, extended(vector))
+    receiver = EspReceiver(gcm_esp(vector), 64, edge, extended(vector))
     assert opened(receiver, gcm_packet(vector)) == ([plain[: -2 - plain[-2]]], [plain[-1]], [])
     assert edge.edge == number
     # Whether there is a high half is authenticated, even where it is zero.
     low = number & 0xFFFFFFFF
-    receiver = GcmReceiver(gcm_esp(vector), 64, Edge(max(low - 1, 0)), not extended(vector))
+    receiver = EspReceiver(gcm_esp(vector), 64, Edge(max(low - 1, 0)), not extended(vector))
     if low:
         assert opened(receiver, gcm_packet(vector))[2] == [IpsecDropCause.ESP_AUTHENTICATION]
     for place in (8, 16, len(gcm_packet(vector)) - 1):
         changed = bytearray(gcm_packet(vector))
         changed[place] ^= 1
-        receiver = GcmReceiver(gcm_esp(vector), 64, Edge(max(number - 1, 0)), extended(vector))
+        receiver = EspReceiver(gcm_esp(vector), 64, Edge(max(number - 1, 0)), extended(vector))
         assert opened(receiver, bytes(changed))[2] == [IpsecDropCause.ESP_AUTHENTICATION]
 
 
@@ -160,7 +164,7 @@ def test_packets_of_the_gcm_draft_open(vector: known.Gcm) -> None:
 def test_what_the_gcm_draft_sends_is_sent(vector: known.Gcm) -> None:
     """All but the IV: this engine's is the number of the packet, so what follows it is recomputed."""
     number, plain = int(vector.sequence, 16), octets(vector.plain)
-    sender = GcmSender(gcm_esp(vector), 0, extended(vector))
+    sender = EspSender(gcm_esp(vector), 1, 2, 0, extended(vector))
     sent = esp_alone(sender, plain[: -2 - plain[-2]], number, plain[-1])
     iv = number.to_bytes(8, "big")
     assert sent[:16] == gcm_packet(vector)[:8] + iv

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis.ase.ipsec.replay import Verdict, accept_batch, advance, check, valid_window
+from chassis.ase.ipsec.replay import Verdict, accept_batch, accept_run, advance, check, valid_window
 
 WINDOWS = (32, 64, 128, 1024)
 
@@ -71,6 +71,17 @@ def test_batches_agree_with_the_model(window: int, steps: list[tuple[int, bool]]
         assert {edge - bit for bit in range(window) if bitmap >> bit & 1} == {
             number for number in model.seen if number > edge - window
         }
+
+
+@given(st.sampled_from(WINDOWS), st.integers(0, 3000), st.integers(-3, 1200), st.integers(1, 1200))
+def test_a_run_is_taken_as_its_packets_are(window: int, edge: int, ahead: int, count: int) -> None:
+    bitmap = (1 << window) // 3
+    numbers = [*range(max(edge + ahead, 0), max(edge + ahead, 0) + count)]
+    one_by_one = accept_batch(edge, bitmap, window, numbers, lambda index: True)
+    run = accept_run(edge, bitmap, window, numbers)
+    assert run == (one_by_one[:2] if numbers[0] > edge else None)
+    assert accept_run(edge, bitmap, window, [*numbers, numbers[-1] + 2]) is None
+    assert accept_run(edge, bitmap, window, [*numbers, numbers[0], numbers[-1] + 2]) is None
 
 
 @pytest.mark.parametrize("window", WINDOWS)

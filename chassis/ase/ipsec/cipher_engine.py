@@ -1,0 +1,88 @@
+"""What encrypts and authenticates the packets of ESP, a batch at a time: one interface for every library.
+
+A sealer serves one outbound SA, an opener one inbound SA. Both are called once for the packets of their SA in a
+batch. An engine may gather the work of several SAs: what a sealer returns is complete, and a result of an opener
+may be asked for, only after `flush`. All engines make the same octets of the same initialization vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, TypeAlias
+
+from chassis.ase.ipsec.sa import Esp
+from chassis.net.ipv4 import PROTOCOL_IPIP
+
+Item: TypeAlias = tuple[int, int, int, int, int, int]
+"""A received packet: index in the batch, offset of its outer IPv4 header, offset of the ESP or AH header, end,
+outer type of service, sequence number. Offsets are octets in the body of the batch."""
+
+Opened: TypeAlias = tuple[Sequence[int] | None, bytes | bytearray]
+"""Which of the packets are authentic (None: all), and their decrypted payloads and trailers, end to end. Before
+each are `lead` octets without meaning."""
+
+Pending: TypeAlias = object
+"""Packets that are being opened, known to their opener only."""
+
+_PADDING: Final = bytes(range(1, 256))
+TRAILERS: Final = [_PADDING[:octets] + bytes((octets, PROTOCOL_IPIP)) for octets in range(256)]
+"""ESP trailers after an IPv4 packet, by the octets of padding (RFC 4303 2.4)."""
+
+
+class EspSealer(Protocol):
+    """Outbound ESP of one SA."""
+
+    iv_in_head: bool
+    """Whether the IVs of `ivs` go on the wire as they are, in the heads. Otherwise `seal` makes IVs of them."""
+
+    def ivs(self, first: int, count: int, random: Callable[[int], bytes]) -> Sequence[bytes]:
+        """Return what the IVs of packets from sequence number `first` on are made of; `random` is called at most
+        once."""
+
+    def suffix(self, first: int) -> bytes:
+        """Return the octets after the trailer that `seal` wants in each tail."""
+
+    def seal(
+        self,
+        view: memoryview,
+        spans: Sequence[tuple[int, int]],
+        heads: Sequence[bytes],
+        tails: Sequence[bytes],
+        sizes: Sequence[int],
+        ivs: Sequence[bytes],
+        first: int,
+    ) -> bytearray:
+        """Return the packets, end to end: head, ciphertext, ICV.
+
+        A packet's clear text is at its span of `view`, and its trailer begins its tail; `sizes` are the octets of
+        both. A head ends with the ESP header, and with the IV where `iv_in_head`. The numbers from `first` on have
+        the same high half.
+        """
+
+
+class EspOpener(Protocol):
+    """Inbound ESP of one SA."""
+
+    lead: int
+    """Octets before each payload in what is opened."""
+
+    def begin(self, view: memoryview, items: Sequence[Item], numbers: Sequence[int]) -> Pending:
+        """Begin to authenticate and decrypt packets, one or more, of whole blocks; `numbers` are extended ones."""
+
+    def finish(self, pending: Pending) -> Opened:
+        """Return the result."""
+
+
+class CipherEngine(Protocol):
+    """The cryptography of an ASP."""
+
+    name: str
+
+    def sealer(self, esp: Esp, esn: bool) -> EspSealer:
+        """Return a sealer with the keys of an SA. `esn`: its numbers have 64 bits."""
+
+    def opener(self, esp: Esp, esn: bool) -> EspOpener:
+        """Return an opener with the keys of an SA."""
+
+    def flush(self) -> None:
+        """Complete what sealers and openers were given."""

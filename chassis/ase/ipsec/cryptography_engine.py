@@ -1,0 +1,227 @@
+"""ESP with the library `cryptography`: the engine that every machine has (RFC 4303, RFC 3602, RFC 4106).
+
+CBC: one context lives as long as its SA. The sender begins every packet with a fresh random block, whose
+ciphertext is the IV of the packet; so one call encrypts the packets of a batch. The receiver decrypts the IVs and
+ciphertexts of a batch with one call, and the first block of each packet has no meaning.
+
+AES-GCM: the key of the SA ends in four octets of salt. The nonce of a packet is the salt and the eight octets of
+IV that travel with the packet. A repeated nonce under one key breaks secrecy and integrity. The IV is therefore
+the 64-bit sequence number (RFC 4106 3.1 allows a counter): it is allocated before encryption and never used twice.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from hmac import compare_digest
+from typing import Final, cast
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from chassis.ase.ipsec.cipher_engine import Item, Opened, EspOpener, Pending, EspSealer
+from chassis.ase.ipsec.sa import ESP_HEADER_LENGTH, Esp
+
+GCM_SALT: Final = 4
+GCM_IV: Final = 8
+
+_HIGH: Final = struct.Struct("!I").pack
+_GCM_IV: Final = struct.Struct("!Q").pack
+EXTENDED: Final = struct.Struct("!IQ").pack
+"""SPI and extended number: the additional authenticated data (RFC 4106 section 5)."""
+
+
+def gcm_ivs(first: int, count: int) -> list[bytes]:
+    """Return the IVs of packets from sequence number `first` on."""
+    return [_GCM_IV(number) for number in range(first, first + count)]
+
+
+class CbcSealer:
+    """A CBC cipher, or none, with or without an integrity algorithm."""
+
+    __slots__ = ("_encrypt", "_esn", "_icv", "_iv_octets", "iv_in_head")
+
+    def __init__(self, esp: Esp, esn: bool) -> None:
+        cipher, integrity = esp.cipher_algorithm, esp.integrity_algorithm
+        encryptor = cipher.encryptor(esp.cipher_key)
+        self.iv_in_head = False
+        self._encrypt = None if encryptor is None else encryptor.update
+        self._iv_octets = cipher.iv_octets
+        self._icv = integrity.keyed(esp.integrity_key) if integrity else None
+        self._esn = esn
+
+    def ivs(self, first: int, count: int, random: Callable[[int], bytes]) -> Sequence[bytes]:
+        octets = self._iv_octets
+        if not octets:
+            return [b""] * count
+        blocks = random(octets * count)
+        return [blocks[at : at + octets] for at in range(0, octets * count, octets)]
+
+    def suffix(self, first: int) -> bytes:
+        return b""
+
+    def seal(
+        self,
+        view: memoryview,
+        spans: Sequence[tuple[int, int]],
+        heads: Sequence[bytes],
+        tails: Sequence[bytes],
+        sizes: Sequence[int],
+        ivs: Sequence[bytes],
+        first: int,
+    ) -> bytearray:
+        pieces: list[bytes | memoryview] = []
+        for (start, end), tail, iv in zip(spans, tails, ivs, strict=True):
+            pieces += (iv, view[start:end], tail)
+        sealed = b"".join(pieces)
+        if self._encrypt is not None:
+            sealed = self._encrypt(sealed)
+        icv, iv_octets = self._icv, self._iv_octets
+        result: list[bytes] = []
+        at = 0
+        if icv is None:
+            for head, size in zip(heads, sizes, strict=True):
+                after = at + size + iv_octets
+                result += (head, sealed[at:after])
+                at = after
+            return bytearray().join(result)
+        # The high half is authenticated at the end of the packet but not sent (RFC 4303 2.2.1).
+        high = _HIGH(first >> 32) if self._esn else None
+        for head, size in zip(heads, sizes, strict=True):
+            after = at + size + iv_octets
+            octets = sealed[at:after]
+            at = after
+            if high is None:
+                result += (head, octets, icv(octets, head[-ESP_HEADER_LENGTH:]))
+            else:
+                result += (head, octets, icv(high, head[-ESP_HEADER_LENGTH:] + octets))
+        return bytearray().join(result)
+
+
+class CbcOpener:
+    """A CBC cipher, or none, with or without an integrity algorithm. What is not authentic is not decrypted."""
+
+    __slots__ = ("_decrypt", "_esn", "_icv", "_icv_octets", "lead")
+
+    def __init__(self, esp: Esp, esn: bool) -> None:
+        cipher, integrity = esp.cipher_algorithm, esp.integrity_algorithm
+        decryptor = cipher.decryptor(esp.cipher_key)
+        self.lead = cipher.iv_octets
+        self._decrypt = None if decryptor is None else decryptor.update
+        self._icv = integrity.keyed(esp.integrity_key) if integrity else None
+        self._icv_octets = esp.icv_octets
+        self._esn = esn
+
+    def begin(self, view: memoryview, items: Sequence[Item], numbers: Sequence[int]) -> Pending:
+        icv, icv_octets = self._icv, self._icv_octets
+        authentic: list[int] | None = None
+        if icv is not None:
+            same = compare_digest
+            good: list[bool] = []
+            add = good.append
+            if self._esn:
+                for item, number in zip(items, numbers, strict=True):
+                    edge = item[3] - icv_octets
+                    value = icv(_HIGH(number >> 32 & 0xFFFFFFFF), view[item[2] : edge])
+                    add(same(value, view[edge : item[3]]))
+            else:
+                for item in items:
+                    edge = item[3] - icv_octets
+                    add(same(icv(view[item[2] : edge]), view[edge : item[3]]))
+            if not all(good):
+                authentic = [index for index, right in enumerate(good) if right]
+                items = [items[index] for index in authentic]
+        joined = b"".join([view[item[2] + ESP_HEADER_LENGTH : item[3] - icv_octets] for item in items])
+        return authentic, joined if self._decrypt is None else self._decrypt(joined)
+
+    def finish(self, pending: Pending) -> Opened:
+        return cast(Opened, pending)
+
+
+class GcmSealer:
+    """AES-GCM."""
+
+    __slots__ = ("_encrypt", "_esn", "_salt", "_spi", "iv_in_head")
+
+    def __init__(self, esp: Esp, esn: bool) -> None:
+        self.iv_in_head = True
+        self._encrypt = AESGCM(esp.cipher_key[:-GCM_SALT]).encrypt
+        self._salt = esp.cipher_key[-GCM_SALT:]
+        self._spi = esp.spi
+        self._esn = esn
+
+    def ivs(self, first: int, count: int, random: Callable[[int], bytes]) -> Sequence[bytes]:
+        return gcm_ivs(first, count)
+
+    def suffix(self, first: int) -> bytes:
+        return b""
+
+    def seal(
+        self,
+        view: memoryview,
+        spans: Sequence[tuple[int, int]],
+        heads: Sequence[bytes],
+        tails: Sequence[bytes],
+        sizes: Sequence[int],
+        ivs: Sequence[bytes],
+        first: int,
+    ) -> bytearray:
+        encrypt, salt = self._encrypt, self._salt
+        known = (
+            [EXTENDED(self._spi, number) for number in range(first, first + len(spans))]
+            if self._esn
+            else [head[-ESP_HEADER_LENGTH - GCM_IV : -GCM_IV] for head in heads]
+        )
+        result: list[bytes] = []
+        for (start, end), head, tail, iv, data in zip(spans, heads, tails, ivs, known, strict=True):
+            result += (head, encrypt(salt + iv, b"".join((view[start:end], tail)), data))
+        return bytearray().join(result)
+
+
+class GcmOpener:
+    """AES-GCM. The payload of a packet that is not authentic is never read."""
+
+    __slots__ = ("_decrypt", "_esn", "_salt", "_spi", "lead")
+
+    def __init__(self, esp: Esp, esn: bool) -> None:
+        self.lead = 0
+        self._decrypt = AESGCM(esp.cipher_key[:-GCM_SALT]).decrypt
+        self._salt = esp.cipher_key[-GCM_SALT:]
+        self._spi = esp.spi
+        self._esn = esn
+
+    def begin(self, view: memoryview, items: Sequence[Item], numbers: Sequence[int]) -> Pending:
+        decrypt, salt, esn, spi = self._decrypt, self._salt, self._esn, self._spi
+        pieces: list[bytes] = []
+        authentic: list[int] = []
+        for index, item in enumerate(items):
+            at = item[2] + ESP_HEADER_LENGTH
+            start = at + GCM_IV
+            known = EXTENDED(spi, numbers[index]) if esn else view[item[2] : at]
+            try:
+                pieces.append(decrypt(b"".join((salt, view[at:start])), view[start : item[3]], known))
+            except InvalidTag:
+                continue
+            authentic.append(index)
+        return None if len(authentic) == len(items) else authentic, b"".join(pieces)
+
+    def finish(self, pending: Pending) -> Opened:
+        return cast(Opened, pending)
+
+
+class CryptographyEngine:
+    """Seals and opens with `cryptography`, each call at once."""
+
+    name = "cryptography"
+
+    def sealer(self, esp: Esp, esn: bool) -> EspSealer:
+        return GcmSealer(esp, esn) if esp.cipher_algorithm.combined else CbcSealer(esp, esn)
+
+    def opener(self, esp: Esp, esn: bool) -> EspOpener:
+        return GcmOpener(esp, esn) if esp.cipher_algorithm.combined else CbcOpener(esp, esn)
+
+    def flush(self) -> None:
+        """No-op: each call is complete when it returns."""
+
+
+CRYPTOGRAPHY: Final = CryptographyEngine()
