@@ -29,6 +29,7 @@ from chassis.net.ethernet import HEADROOM, header, padded
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_ESP, PROTOCOL_UDP, Ipv4
 from chassis.net.udp import IKE_PORT, NAT_PORT, UDP_HEADER_LENGTH, Udp
 from chassis.peers.measurements import SetupMeasurements
+from chassis.peers.nat import Nat
 from chassis.peers.spec import OUTER, PeersSpec, read_spec
 from chassis.peers.traffic import SampleTraffic
 from chassis.tester.host import TesterHost, frames_batch
@@ -77,6 +78,7 @@ class PeersEngine:
         self._settings = dict(settings or {})
         ((self._port, values),) = ports.items()
         self._host = TesterHost(node, self._port, values)
+        self._nat = Nat(spec.first, spec.count, spec.nat) if spec.nat else None
         self._ike = IkeEngine(node, random=random)
         self.setups = SetupMeasurements(spec.count)
         self.traffic = None if spec.traffic is None else SampleTraffic(spec, spec.traffic, "", random)
@@ -130,10 +132,17 @@ class PeersEngine:
                 or len(frame) < HEADROOM + IPV4_HEADER_LENGTH
             ):
                 self.counters.add("unexpected frames")
-            elif self.traffic is not None and self._is_protected(frame):
-                protected.append(frame)
             else:
-                outputs += self._receive_ipv4(frame, now)
+                if self._nat is not None:
+                    packet = self._nat.inward(frame[HEADROOM:])
+                    if packet is None:
+                        outputs += self._receive_other(frame)
+                        continue
+                    frame = frame[:HEADROOM] + packet
+                if self.traffic is not None and self._is_protected(frame):
+                    protected.append(frame)
+                else:
+                    outputs += self._receive_ipv4(frame, now)
         if self.traffic is not None and protected:
             body, lengths = b"".join(protected), array("H", map(len, protected))
             outputs += self._carry_out_traffic(self.traffic.receive(body, lengths, now), now)
@@ -273,13 +282,9 @@ class PeersEngine:
     def _carry_out_traffic(self, made: tuple[list[bytes], list[ToIke]], now: float) -> list[Output]:
         packets, messages = made
         frames: list[bytes] = []
-        mac = self._gateway
-        if mac:
-            head = header(mac, self._host.mac)
-            frames = [padded(head + packet) for packet in packets]
-            self.counters.add("protected packets sent", len(frames))
-        elif packets:
-            self.counters.add("datagrams without a next hop", len(packets))
+        for packet in packets:
+            frames += self._to_frame(packet, self._gateway)
+        self.counters.add("protected packets sent", len(frames))
         outputs = self._to_wire(frames)
         for message in messages:
             outputs += self._carry_out(self._ike.receive(message, now, WALL), now)
@@ -300,9 +305,6 @@ class PeersEngine:
 
     def _frame(self, message: IkePacket) -> list[bytes]:
         mac = self._mac(message.remote)
-        if not mac:
-            self.counters.add("datagrams without a next hop")
-            return []
         data = message.data
         if message.local_port == NAT_PORT:
             data = NON_ESP_MARKER + data if data else KEEPALIVE
@@ -315,11 +317,18 @@ class PeersEngine:
             tos=NETWORK_CONTROL,
             identification=self._identification,
         ).emit()
-        if HEADROOM + len(packet) > MAX_FRAME:
-            self.counters.add("datagrams too long")
+        frame = self._to_frame(packet, mac)
+        self.counters.add("datagrams sent", len(frame))
+        return frame
+
+    def _to_frame(self, packet: bytes, mac: bytes) -> list[bytes]:
+        """Return the frame of a packet on the wire, outside the NAT if any; none for one that cannot go."""
+        outside = packet if self._nat is None else self._nat.outward(packet)
+        if not mac or outside is None or HEADROOM + len(outside) > MAX_FRAME:
+            what = "without a next hop" if not mac else "refused by the nat" if outside is None else "too long"
+            self.counters.add(f"datagrams {what}")
             return []
-        self.counters.add("datagrams sent")
-        return [padded(header(mac, self._host.mac) + packet)]
+        return [padded(header(mac, self._host.mac) + outside)]
 
     def _receive_ipv4(self, frame: bytes, now: float) -> list[Output]:
         try:

@@ -42,7 +42,13 @@ class GatewayConfig:
             raise ValueError(f"{self.path!r} is not one of {', '.join(PATHS)}")
 
     def lines(self, spec: PeersSpec, first: int = 1) -> Iterator[str]:
-        """Return the lines of all peers of a node. The interface of the first has number `first` of all nodes."""
+        """Return the lines of all peers of a node. The interface of the first has number `first` of all nodes.
+
+        Raises:
+            ValueError: the peers are behind NAT.
+        """
+        if spec.nat:
+            raise ValueError(f"the peers of {self.name} are behind NAT: no static tunnel has their addresses")
         yield f"! {spec.count} static tunnels for the peers of {self.name}"
         yield from self._shared(spec)
         for number in range(1, spec.count + 1):

@@ -20,6 +20,7 @@ from chassis.model.ipsec import IpsecPolicy, IpsecProposal, TunnelEntry
 from chassis.model.router import Tunnel
 from chassis.net.address import ANY, MASKS, parse_address
 from chassis.net.types import Prefix
+from chassis.peers.nat import FIRST_INSIDE, MAX_PER_ADDRESS
 
 MAX_PEERS: Final = 32_000
 """Most peers of one node (count): as many as a router has tunnels."""
@@ -36,6 +37,7 @@ KEYS: Final = (
     "first-network",
     "remote-network",
     "traffic",
+    "nat",
     "rate",
     "at-once",
     "start",
@@ -108,14 +110,16 @@ class PeersSpec:
     ike: Mapping[str, Any] = field(default_factory=dict)
     ipsec: Mapping[str, Any] = field(default_factory=dict)
     at_once: int = MAX_PEERS
+    nat: int = 0
+    """Peers that share an outer address behind a NAT (count); 0 without NAT."""
 
     def address(self, number: int) -> int:
-        """Return the outer address of a peer."""
-        return self.first + number - 1
+        """Return the address that a peer has itself: behind a NAT an inner one."""
+        return (FIRST_INSIDE if self.nat else self.first) + number - 1
 
     def number(self, address: int) -> int:
-        """Return the number of the peer with this outer address; 0 without one."""
-        number = address - self.first + 1
+        """Return the number of the peer that has this address itself; 0 without one."""
+        number = address - self.address(1) + 1
         return number if 1 <= number <= self.count else 0
 
     def version(self, number: int) -> Literal[1, 2]:
@@ -240,9 +244,11 @@ class _SpecReader:
         if version not in VERSIONS or isinstance(version, bool):
             self._wrong("version", version, "is 1, 2 or both")
             version = 2
-        if first + count > 1 << 32:
-            self._wrong("first-address", self._values.get("first-address"), f"has no {count} addresses after it")
-        elif any(first <= address < first + count for address in gateways):
+        nat = self._integer("nat", self._values.get("nat", 0), 0, MAX_PER_ADDRESS)
+        outer = -(-count // nat) if nat else count
+        if first + outer > 1 << 32:
+            self._wrong("first-address", self._values.get("first-address"), f"has no {outer} addresses after it")
+        elif any(first <= address < first + outer for address in gateways):
             self._wrong("towards", self._values.get("towards"), "is the address of a peer")
         identity = self._text("identity", 255)
         if identity and count > 1 and NUMBER not in identity:
@@ -274,6 +280,7 @@ class _SpecReader:
             self._proposal("ike-proposal", IKE_KEYS),
             self._proposal("ipsec-proposal", IPSEC_KEYS),
             self._integer("at-once", self._values.get("at-once", MAX_PEERS), 1, MAX_PEERS),
+            nat,
         )
 
     def _wrong(self, key: str, value: Any, what: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from chassis.bus.requests import MAX_SETUP_RATE
 from chassis.net import units
-from chassis.peers import spec
+from chassis.peers import nat, spec
 from chassis.xcrp.settings import CAPACITIES, EXTENSIONS, IKE, SYSTEMS, IkeSetting
 from launch.lab import parser, scenario, scenario_syntax, ssh
 
@@ -335,6 +335,7 @@ def _peers() -> dict[str, Schema]:
             },
             ("to",),
         ),
+        "nat": _whole(0, nat.MAX_PER_ADDRESS, "Peers behind NAT that share an outer address; 0 without NAT."),
         "rate": _per_second(MAX_SETUP_RATE, "Peers that begin, or go, in a second; default 100/s."),
         "at-once": _whole(1, spec.MAX_PEERS, "Most peers that are on their way up at a time; default all."),
         "start": {"enum": ["auto", "manual"], "description": "auto: as soon as the lab is up."},

@@ -25,8 +25,12 @@ class LoadShell(SimShell):
     The simulator knows no peers: a lab with testers in their places is read, and they are put back.
     """
 
-    def __init__(self, file: Path, folder: Path, **changes: Any) -> None:
-        """`changes` are of the keys of every node of peers, with `_` for `-`. `folder` takes a file."""
+    def __init__(
+        self, file: Path, folder: Path, *, of: Mapping[str, Mapping[str, Any]] | None = None, **changes: Any
+    ) -> None:
+        """`changes` are of the keys of every node of peers, with `_` for `-`; `of` has those of single nodes.
+        `folder` takes a file."""
+        self._of = of or {}
         self.engines: dict[str, PeersEngine] = {}
         self._nodes = load(file)[0].peers()
         self._changes = {name.replace("_", "-"): value for name, value in changes.items()}
@@ -41,7 +45,7 @@ class LoadShell(SimShell):
         ports = {name: port.plain() for name, port in node.ports.items()}
 
         def make() -> PeersEngine:
-            values = {**node.values, **self._changes}
+            values = {**node.values, **self._changes, **self._of.get(node.name, {})}
             settings = {**node.settings.to_json()}
             made = PeersEngine(
                 node.name, ports=ports, peers=values, random=Random(node.name).randbytes, settings=settings

@@ -62,6 +62,9 @@ def test_a_right_one_has_no_error(tmp_path: Path) -> None:
     ("towards: 10.3.0.1", "towards: [10.3.0.1, here]", "9:16", "IPv4 address"),
     ("towards: 10.3.0.1", "towards: []", "9:16", "a list of 1 to 64"),
     ("version: both", "mode: quick", "10:13", "main or aggressive"),
+    ("rate: 100/s", "nat: 99999", "16:12", "0 to 27768"),
+    ("rate: 100/s", "traffic: {peers: 2}", "16:16", "needs 'to'"),
+    ("rate: 100/s", "traffic: {to: 10.0.0.1, size: 9}", "16:38", "64 to 1400"),
     ("rate: 100/s", "rate: fast", "16:13", "peers a second"),
     ("at-once: 20", "at-once: 0", "17:16", "1 to 32000"),
     ("      towards: 10.3.0.1\n", "", "4:5", "need 'towards:'"),
@@ -84,6 +87,11 @@ def test_a_gateway_has_a_tunnel_for_each_peer(tmp_path: Path) -> None:
     found = parse(f"context isp\ncontext private\n{told.stdout}").diagnostics
     # Only what the rest of the configuration has is missing: the gateway's address and the ASPs.
     assert {one.code for one in found} == {"S-105", "S-106"}
+
+    path.write_text(NODE.replace("peers: 500", "peers: 6\n      nat: 3"))
+    told = CliRunner().invoke(main, ["gateway-config", str(path)])
+    assert told.exit_code == 1
+    assert "behind NAT" in told.output
 
     path.write_text("name: none\ntopology: {nodes: {t: {kind: tester, ports: {'1': {address: 10.0.0.1/24}}}}}\n")
     told = CliRunner().invoke(main, ["gateway-config", str(path)])

@@ -1,0 +1,37 @@
+"""Peers behind NAT: many share one outer address, and their ESP is in UDP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.support import CONFIGS
+from tests.support.load_lab import LoadShell
+
+CHANGES = {"peers": 6, "nat": 4, "start": "auto", "rate": 50}
+TRAFFIC = {"to": "10.100.0.2", "rate": 4}
+
+
+def test_peers_of_both_versions_share_outer_addresses(tmp_path: Path) -> None:
+    shell = LoadShell(CONFIGS / "load" / "lab.yaml", tmp_path, **CHANGES, of={"branches": {"traffic": TRAFFIC}})
+    shell.wait_until(lambda: all(shell.status(node)["up"] == 6 for node in shell.engines), 30.0)
+    assert len(shell.instances()) == 12
+    rows = shell.ask("hub", "tunnels", {"kind": "on-demand", "detail": True})["tunnels"]
+    remotes = [row["remote"] for row in rows if row.get("identity")]
+    assert {remote: remotes.count(remote) for remote in remotes} == {
+        "10.9.0.1": 4, "10.9.0.2": 2, "10.10.0.1": 4, "10.10.0.2": 2,
+    }  # fmt: skip
+    shell.pass_time(25.0)
+    for node in shell.engines.values():
+        sessions = node._ike.ike_sa_manager.table.by_spi.values()
+        assert {session.path.local_port for session in sessions} == {4500}
+    traffic = shell.status("branches")["traffic"]
+    assert traffic["received"] == traffic["sent"] > 500
+    assert (traffic["lost"], traffic["drops"]) == (0, {})
+    sadb = shell.engines["branches"].traffic._sadb
+    assert all(sa.sa.udp is not None for sa in sadb.outbound.values())
+    # The other node's peers send nothing but keepalives, which keep their mappings alive (RFC 3948 4).
+    cards = [dict(shell.routers["hub"]._counters_of(f"asp 2/{place}").items()) for place in (1, 2)]
+    assert sum(card["nat keepalives received"] for card in cards) >= 6
+    for name in shell.engines:
+        shell.command(name, "down")
+    shell.wait_until(lambda: not shell.instances(), 5.0)
