@@ -64,7 +64,7 @@ def _udp_start(packet: bytes) -> int:
 
 
 def _rewritten(packet: bytes, address_at: int, address: int, port_at: int, port: int) -> bytes:
-    """Return a packet with another address and port, its checksums updated; a UDP checksum of 0 stays (RFC 1624)."""
+    """Return a packet with another address and port, checksums updated (RFC 1624); one of UDP that is 0 stays."""
     made = bytearray(packet)
     udp_sum_at = 4 * (packet[0] & 15) + 6
     before, after = packet[address_at : address_at + 4], address.to_bytes(4, "big")

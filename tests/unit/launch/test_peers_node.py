@@ -64,7 +64,7 @@ def test_a_right_one_has_no_error(tmp_path: Path) -> None:
     ("version: both", "mode: quick", "10:13", "main or aggressive"),
     ("rate: 100/s", "nat: 99999", "16:12", "0 to 27768"),
     ("rate: 100/s", "traffic: {peers: 2}", "16:16", "needs 'to'"),
-    ("rate: 100/s", "traffic: {to: 10.0.0.1, size: 9}", "16:38", "64 to 1400"),
+    ("rate: 100/s", "traffic: {to: 10.0.0.1, size: 9}", "16:37", "64 to 1400"),
     ("rate: 100/s", "rate: fast", "16:13", "peers a second"),
     ("at-once: 20", "at-once: 0", "17:16", "1 to 32000"),
     ("      towards: 10.3.0.1\n", "", "4:5", "need 'towards:'"),
