@@ -9,8 +9,9 @@ from math import inf
 from typing import Final
 
 from chassis.bus.engine import Output, Persist
-from chassis.xcrp import hardware_alarms, tunnel_alarms
+from chassis.xcrp import capacity_alarms, hardware_alarms, tunnel_alarms
 from chassis.xcrp.alarms import ALARMS_FILE, Alarm, AlarmKey, AlarmTable, read_file
+from chassis.xcrp.capacity_alarms import CapacityAlarms
 from chassis.xcrp.certificate_alarms import CertificateAlarms
 from chassis.xcrp.hardware_alarms import HardwareAlarms
 from chassis.xcrp.log import LogEntry
@@ -37,6 +38,7 @@ class AlarmWatch:
         self.table = AlarmTable()
         self._hardware = HardwareAlarms(node)
         self._tunnels = TunnelAlarms(node, self._hardware)
+        self.capacity = CapacityAlarms(node)
         self._certificates = CertificateAlarms(node, wall_offset)
         self._plan: Plan | None = None
         """The plan when tunnels were looked at last; None before the first time."""
@@ -60,7 +62,8 @@ class AlarmWatch:
     def next_timer(self) -> float:
         if self._plan is None or self._node.changes:
             return -inf
-        return min(self._hardware.due, self._tunnels.due, self._certificates.due, self._write_at)
+        parts = (self._hardware, self._tunnels, self.capacity, self._certificates)
+        return min(self._write_at, *(part.due for part in parts))
 
     def check(self, now: float) -> list[Alarm]:
         """Return the alarms that are new, and those that are over with the severity `CLEARED`, in order."""
@@ -77,6 +80,8 @@ class AlarmWatch:
             told += self._replace(hardware_alarms.KINDS, found, now)
             touched |= self._tunnels.excused
         told += self._check_tunnels(touched, now)
+        if now >= self.capacity.due:
+            told += self._replace(capacity_alarms.KINDS, self.capacity.find(self.table.standing, now), now)
         if now >= self._certificates.due:
             told += self._replace(CERTIFICATE_KINDS, self._certificates.find(now), now)
         if told or self._tunnels.been_up_changed:

@@ -28,7 +28,7 @@ _LOGGED_AS: Final = {MAJOR: "error", MINOR: "warning", WARNING: "warning", CLEAR
 """Severity of the log record by that of the alarm."""
 
 _SEVERITIES: Final = ("critical", MAJOR, MINOR, WARNING)
-_KINDS: Final = ("lc", "asp", "port", "tunnel", "context", "certificate")
+_KINDS: Final = ("router", "lc", "ase", "asp", "port", "tunnel", "context", "certificate")
 """Kinds of places in the order in which they are listed."""
 
 _DIGITS: Final = re.compile(r"(\d+)")
@@ -126,7 +126,7 @@ class AlarmTable:
 
     def part(self, after: str, limit: int) -> tuple[list[StandingAlarm], str]:
         """Return at most `limit` alarms after the one that `after` names, and the name of the last one if more
-        follow: the worst first, then cards, ports, tunnels, contexts and certificates, each by name.
+        follow: the worst first, then the router, cards, ports, tunnels, contexts and certificates, each by name.
 
         Raises:
             ValueError: `after` names no alarm that can be.

@@ -20,6 +20,9 @@ CAPACITY: Final = "capacity"
 """Begins the reason of what finds no room."""
 
 
+ROUTER: Final = "router"
+"""The router among the places that hold sessions; the others are its ASE cards, such as `ase 2`."""
+
 CARD_CAPACITY: Final = 8_000
 ROUTER_CAPACITY: Final = 32_000
 
@@ -40,14 +43,31 @@ class SessionCount:
     by_card: Counter[str] = field(default_factory=Counter)
     total: int = 0
 
+    @classmethod
+    def of(cls, sessions: Mapping[str, int], most: Capacity) -> SessionCount:
+        """Return the count of the sessions of each ASP."""
+        count = cls(most)
+        for asp, number in sessions.items():
+            count.add(asp, number)
+        return count
+
     def lacking(self, asp: str) -> str:
         """Return why an ASP has no room for one more session, or empty."""
-        card = card_of(asp)
-        if self.by_card[card] >= self.most.card:
-            return f"{CAPACITY}: card {card} holds {self.most.card} tunnels"
-        if self.total >= self.most.router:
+        place = self.full_at(asp)
+        if place == ROUTER:
             return f"{CAPACITY}: the router holds {self.most.router} tunnels"
-        return ""
+        return f"{CAPACITY}: card {card_of(asp)} holds {self.most.card} tunnels" if place else ""
+
+    def full_at(self, asp: str) -> str:
+        """Return what has no room for one more session of an ASP: its card, else the router; or empty."""
+        card = f"ase {card_of(asp)}"
+        return next((place for place in (card, ROUTER) if self.is_full(place)), "")
+
+    def is_full(self, place: str) -> bool:
+        """Return whether an ASE card, such as `ase 2`, or the router has no room for one more session."""
+        if place == ROUTER:
+            return self.total >= self.most.router
+        return self.by_card[card_of(place)] >= self.most.card
 
     def add(self, asp: str, count: int = 1) -> None:
         self.by_card[card_of(asp)] += count
@@ -55,7 +75,7 @@ class SessionCount:
 
 
 def card_of(asp: str) -> str:
-    """Return the slot of the card of an ASP, such as `asp 2/1`."""
+    """Return the slot of an ASE card or of one of its ASPs, such as `ase 2` or `asp 2/1`."""
     return asp.rpartition(" ")[2].partition("/")[0]
 
 

@@ -16,6 +16,7 @@ from chassis.bus.messages import Datagrams, Goodbye, Heartbeat, HeldInstances, H
 from chassis.xcrp import (
     access_commands,
     boot_file,
+    capacity_alarms,
     card_commands,
     cli_commands,
     file_commands,
@@ -286,7 +287,7 @@ class ControllerEngine:
         outputs: list[Output] = []
         for alarm in state.alarms.check(now):
             state.log(alarm.logged_as, FACILITY, alarm.line, now, **alarm.values)
-            if alarm.kind in CERTIFICATE_KINDS:
+            if alarm.kind in (*CERTIFICATE_KINDS, *capacity_alarms.KINDS):
                 # Of cards, ports and tunnels the history tells itself.
                 outputs += state.event(alarm.line, now)
         return outputs + state.alarms.write(state.history.log.number, now)

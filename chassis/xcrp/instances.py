@@ -62,9 +62,7 @@ def refusal(
     limit = template.config.max_tunnels
     if limit is not None and table.active(template.number, profile) - own >= limit:
         return f"max-tunnels: {limit} of profile {profile} are active"
-    room = SessionCount(capacity)
-    for asp, count in plan.sessions.items():
-        room.add(asp, count)
+    room = SessionCount.of(plan.sessions, capacity)
     if before is not None:
         room.add(before.asp, -1)
     return room.lacking(template.asp)

@@ -18,6 +18,7 @@ from chassis.bus.records import Instance
 from chassis.net.address import MASKS, format_address, parse_address
 from chassis.xcrp import ike_config, instance_plans, instances
 from chassis.xcrp.aaa import Result
+from chassis.xcrp.capacity import CAPACITY
 from chassis.xcrp.cards import CardEntry
 from chassis.xcrp.id_allocator import TUNNEL
 from chassis.xcrp.kept_answers import KeptAnswers
@@ -221,6 +222,8 @@ class OnDemand:
         self, entry: CardEntry, question: PeerQuestion, template: TunnelPlan, why: str, now: float
     ) -> list[Output]:
         """Refuse a peer: the log says why. Who is not authenticated can cause few lines."""
+        if why.startswith(CAPACITY):
+            self._state.alarms.capacity.on_refused(entry.card)
         if question.step == "key" and not self._services.may_log(now):
             return [_refuse(entry, question, why)]
         peer, name = format_address(question.peer), template.config.name

@@ -180,17 +180,19 @@ def _rollback(operators: Operators, number: int, given: dict[str, Any], now: flo
     if waiting is not None and waiting.user != user:
         return [ToOperator(number, {}, _lock(waiting))]
     try:
-        checked = commits.earlier(target)
+        earlier = commits.earlier(target)
     except LookupError as error:
         raise ArgumentError(str(error)) from None
-    checked = CheckedConfig(checked.config, (), checked.all_diagnostics)
-    found = difference(state.config, checked.config)
+    checked = state.with_room(CheckedConfig(earlier.config, (), earlier.all_diagnostics), f"commit {target}")
+    found = () if checked.refused else difference(state.config, checked.config)
     result: Attributes = {
-        "applied": True,
+        "applied": not checked.refused,
         "version": journal.version,
-        "diagnostics": [],
+        "diagnostics": configuration.diagnostics_of(checked),
         "changes": configuration.changes_of(found),
     }
+    if checked.refused:
+        return [ToOperator(number, result)]
     answer = _answer(operators, number, "rollback", result)
     if waiting is None and configuration.identical(state.config, checked.config):
         return answer("")

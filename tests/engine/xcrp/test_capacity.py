@@ -9,10 +9,11 @@ import pytest
 
 from chassis.model.router import Tunnel
 from chassis.xcrp.capacity import Capacity, surplus
+from chassis.xcrp.capacity_alarms import NAME
 from chassis.xcrp.configuration import check
 from chassis.xcrp.placement import place
 from chassis.xcrp.settings import ControllerSettings
-from tests.support.on_demand import hub
+from tests.support.on_demand import HUB, hub
 from tests.support.xcrp import Node
 
 SHARED = """\
@@ -196,3 +197,82 @@ def test_room_that_a_peer_leaves_is_for_a_tunnel_that_found_none() -> None:
     made.run(1.1)
     assert made.tunnel("t-3")["reason"].startswith("IKE")
     assert made.refused("3.example", "50.0.0.3") == "capacity: card 2 holds 2 tunnels"
+
+
+def told(made: Node) -> list[str]:
+    """What the log says of alarms of capacity, in order."""
+    records: list[Any] = made.ask("log", facility="alarm")["records"]
+    values = [row["values"] for row in records]
+    return [f"{one['object']} {one['state']}" for one in values if one["alarm"] == NAME]
+
+
+def standing(made: Node) -> list[dict[str, Any]]:
+    return [row for row in made.ask("alarms")["alarms"] if row["alarm"] == NAME]
+
+
+@pytest.mark.behaviour("B-173")
+@pytest.mark.parametrize(("setting", "place"), [("card-capacity", "ase 2"), ("router-capacity", "router")])
+def test_a_peer_that_finds_no_room_raises_one_alarm_until_there_is_room(setting: str, place: str) -> None:
+    made = hub(**{setting: 2})
+    numbers = [made.admit(f"{at}.example", f"50.0.0.{at}") for at in (1, 2)]
+    made.run(2.0)
+    assert told(made) == []
+    for at in (3, 4, 5):
+        made.refused(f"{at}.example", f"50.0.0.{at}")
+    made.run(2.0)
+    assert told(made) == [f"{place} minor"]
+    (row,) = standing(made)
+    assert (row["object"], row["severity"]) == (place, "minor")
+    assert row["text"] == "holds 2 tunnels: peers are refused"
+    assert [text for text in made.events() if NAME in text] == [f"{place}: alarm {NAME} (minor): {row['text']}"]
+    # The next controller finds it standing, and does not tell of it again.
+    made.kill_controller()
+    made.start()
+    made.run(4.0)
+    assert standing(made) == [row]
+    assert told(made) == [f"{place} minor"]
+    made.goes(numbers[0])
+    made.run(1.1)
+    assert standing(made) == []
+    assert told(made) == [f"{place} minor", f"{place} cleared"]
+    made.admit("3.example", "50.0.0.3")
+    made.run(1.1)
+    assert len(told(made)) == 2
+    made.refused("4.example", "50.0.0.4")
+    made.run(0.1)
+    assert told(made)[2:] == [f"{place} minor"]
+
+
+@pytest.mark.behaviour("B-173", "B-180")
+def test_max_tunnels_takes_no_room_and_raises_no_alarm() -> None:
+    made = hub(HUB.replace("tunnel ipsec T on-demand\n", "tunnel ipsec T on-demand\n  max-tunnels 8000\n"),
+               **{"card-capacity": 2})  # fmt: skip
+    more = "tunnel ipsec U on-demand\n peer-end-point local 40.0.0.1 context outer\n max-tunnels 8000\n"
+    assert made.ask("commit", lines=more, user="me", base=-1)["applied"]
+    assert made.ask("commit", lines="tunnel ipsec T\n max-tunnels 1\n", user="me", base=-1)["applied"]
+    made.admit("1.example", "50.0.0.1")
+    assert made.refused("2.example", "50.0.0.2").startswith("max-tunnels")
+    made.run(1.1)
+    assert told(made) == []
+
+
+def test_a_rollback_to_tunnels_without_room_is_refused() -> None:
+    full = node(FULL, **{"card-capacity": 3})
+    for change in ("no tunnel ipsec t-4\n", tunnel(5)):
+        assert full.ask("commit", lines=change, user="me", base=-1)["applied"]
+    assert full.ask("rollback", number=1, user="me")["applied"]
+    # The lab is started again with less.
+    full.settings["card-capacity"] = 2
+    full.kill_controller()
+    full.start()
+    full.run(3.0)
+    assert len(reasons(full)) == 1
+    assert full.ask("commit", lines="no tunnel ipsec t-4\n", user="me", base=-1)["applied"]
+    before = full.ask("identity")["version"]
+    answer = full.ask("rollback", number=1, user="me")
+    assert not answer["applied"]
+    messages = [one["message"] for one in answer["diagnostics"]]
+    assert messages == ["tunnel t-4 finds no room: capacity: card 2 holds 2 tunnels"]
+    assert full.ask("identity")["version"] == before
+    assert reasons(full) == {}
+    assert full.ask("rollback", number=before, user="me")["applied"]
