@@ -22,6 +22,9 @@ from chassis.ase.ike_messages import IkeTunnelState, SaActivateOutbound
 from chassis.net.address import format_address
 from chassis.net.udp import IKE_PORT
 
+Report = tuple[bool, str, str, tuple[int, ...]]
+"""What the data engine knows of a tunnel: whether it is up, why not, the peer's identity and networks."""
+
 Initiate = Callable[[IkeHost, Connection, NetworkPath], Session]
 """Makes the initiator's session of a connection; the caller then calls `start`, which sends its first message."""
 
@@ -575,15 +578,41 @@ class ConnectionManager:
 
     def report(self, state: ConnectionState) -> None:
         """Report the state of a tunnel to the data engine, if it changed."""
-        connection = state.connection
-        up = state.all_entries_up
-        reason = self.reason(state)
-        identity = str(connection.expected) if up else ""
-        networks = state.networks if up else ()
-        told = (up, reason, identity, networks)
+        told = self._present_report(state)
         if told != state.last_report:
             state.last_report = told
-            self._manager.send_to_dataplane(IkeTunnelState(connection.tunnel, up, reason, identity, networks))
+            self._manager.send_to_dataplane(IkeTunnelState(state.connection.tunnel, *told))
+
+    def _present_report(self, state: ConnectionState) -> Report:
+        up = state.all_entries_up
+        identity = str(state.connection.expected) if up else ""
+        return up, self.reason(state), identity, state.networks if up else ()
+
+    # tunnels at rest (`chassis.ase.ike.parking`)
+
+    def is_at_rest(self, state: ConnectionState) -> bool:
+        """Return whether a static tunnel is up, and nothing is to be done about it."""
+        connection = state.connection
+        return (
+            state.session is not None
+            and state.pending_session is None
+            and not state.redundant_sessions
+            and state.due == inf
+            and not state.entry_failures
+            and not state.ike_cleared
+            and not state.children_cleared
+            and not connection.on_demand
+            and connection.enabled
+            and not connection.config_error
+            and connection.tunnel not in self._waiting_tunnels
+            and state.all_entries_up
+            and state.last_report == self._present_report(state)
+        )
+
+    def put_back(self, state: ConnectionState) -> None:
+        """Take a tunnel that was at rest, and of which everything was reported."""
+        self.by_tunnel[state.connection.tunnel] = state
+        state.last_report = self._present_report(state)
 
     @staticmethod
     def reason(state: ConnectionState) -> str:

@@ -18,6 +18,7 @@ from chassis.ase.ike.connection_state import ConnectionState
 from chassis.ase.ike.connections import Connections
 from chassis.ase.ike.host import IkeSettings, NetworkPath, Session, read_settings
 from chassis.ase.ike.ike_sa_manager import IkeSaManager
+from chassis.ase.ike.parking import Parking
 from chassis.ase.ike.receiver import IkeReceiver, Respond
 from chassis.ase.ike.unknown_spi import UnknownSpis
 from chassis.ase.ike.v1.session import SessionV1
@@ -75,6 +76,7 @@ class IkeEngine:
         self.ike_sa_manager.reports = self.connection_manager
         self._receiver = IkeReceiver(self.ike_sa_manager, RESPOND, random, self.connection_manager.on_invalid_spi)
         self._unknown_spis = UnknownSpis(self.ike_sa_manager)
+        self.parking = Parking(self._connections, self.ike_sa_manager, self.connection_manager)
         self._parts: list[Configure] = []
         """Messages of a change whose last message has not been received yet."""
         self._alive_at = -inf

@@ -122,6 +122,27 @@ class IkeSaTable:
         if len(self._timers) > MAX_STALE_TIMERS + 4 * len(self._timer_of):
             self._remove_stale_timers()
 
+    def take_out(self, session: Session) -> tuple[float, InitKey | None]:
+        """Remove an established session that goes on elsewhere; return when it was added (s), and the key of its
+        first message if it is a responder's."""
+        spi = session.spi
+        del self.by_spi[spi]
+        self._timer_of.pop(spi, None)
+        first = self._init_keys.pop(spi, None)
+        if first is not None:
+            del self._by_init[first]
+        if len(self._timers) > MAX_STALE_TIMERS + 4 * len(self._timer_of):
+            self._remove_stale_timers()
+        return self.started_at.pop(spi), first
+
+    def put_back(self, session: Session, started_at: float, first: InitKey | None) -> None:
+        """Add a session that was taken out."""
+        self.by_spi[session.spi] = session
+        self.started_at[session.spi] = started_at
+        if first is not None:
+            self._by_init[first], self._init_keys[session.spi] = session, first
+        self.update_timer(session)
+
     def _remove_stale_timers(self) -> None:
         """Remove stale timers. Without this a peer that creates and deletes IKE SAs quickly fills the heap with
         day-long timers."""
@@ -401,6 +422,24 @@ class IkeSaManager:
         self.reports.on_initial_contact(session, now)
 
     # for the parts of the engine
+
+    def forget_tunnel(self, connection: Connection) -> tuple[int, bool, dict[str, int]]:
+        """Forget what is kept of a tunnel beside its SAs, and return it: its last serial, whether
+        `may_send_initial_contact` said no, its counters. Its SPIs stay in use."""
+        contact = _contact_key(connection)
+        contacted = contact in self._contacts
+        self._contacts.discard(contact)
+        serial = self._serials.pop(connection.tunnel, 0)
+        return serial, contacted, self.statistics.tunnels.pop(connection.tunnel, {})
+
+    def remember_tunnel(
+        self, connection: Connection, serial: int, contacted: bool, counts: Mapping[str, int]
+    ) -> None:
+        """Take what `forget_tunnel` returned."""
+        self._serials[connection.tunnel] = serial
+        if contacted:
+            self._contacts.add(_contact_key(connection))
+        self.statistics.tunnels[connection.tunnel] = {intern(name): number for name, number in counts.items()}
 
     def run(self, session: Session, call: Callable[..., None], *arguments: Any) -> None:
         """Call a method of a session: count for its tunnel meanwhile, and update its timer afterwards."""

@@ -189,6 +189,15 @@ class UsedMessageIds:
         self.evicted = False
         """There were more: not every used one is remembered."""
 
+    @property
+    def values(self) -> tuple[bytes, bytes, bool]:
+        """All of it, for `restore`."""
+        return self.quick.tobytes(), self.others.tobytes(), self.evicted
+
+    def restore(self, values: tuple[bytes, bytes, bool]) -> None:
+        """Take what another one gave."""
+        self.quick, self.others, self.evicted = array("I", values[0]), array("I", values[1]), values[2]
+
     def __contains__(self, message_id: int) -> bool:
         return message_id in self.others or message_id in self.quick
 
@@ -239,6 +248,16 @@ class Exchanges:
             done = next((key for key, old in self._all.items() if not old.pending), None)
             if done is not None:
                 del self._all[done]
+
+    @property
+    def finished(self) -> list[Exchange]:
+        """Those that are kept to answer messages that come again."""
+        return [one for one in self._all.values() if not one.pending]
+
+    def add_finished(self, one: Exchange) -> None:
+        """Keep an exchange that is finished."""
+        self._all[one.message_id] = one
+        self._remove_at = min(self._remove_at, one.remove_at)
 
     def abort_all(self, now: float) -> None:
         """Abort the pending ones without a report, and forget all."""
@@ -363,6 +382,23 @@ class IsakmpSa(Session):
         settings = self.host.settings
         share = int.from_bytes(self.host.random(2), "big") / 65_536
         return lifetime * settings.rekey_margin_factor * (1 - settings.rekey_jitter_factor * share)
+
+    @property
+    def kept(self) -> tuple[float, ...]:
+        """The points in time of an established SA (s), and its notifications of this second, to be kept apart."""
+        return (
+            self.last_received, self.created_at, self.established_at, self.soft, self.hard, self.first_soft,
+            self._nat_keepalive_at, self.invalid_spi_until, *self._notify_count,
+        )  # fmt: skip
+
+    def restore(self, kept: tuple[Any, ...]) -> None:
+        """Establish a new object as the SA of which another one gave `kept`; the caller sets the rest."""
+        (
+            self.last_received, self.created_at, self.established_at, self.soft, self.hard, self.first_soft,
+            self._nat_keepalive_at, self.invalid_spi_until, *count,
+        ) = kept  # fmt: skip
+        self._notify_count = (count[0], count[1])
+        self.state, self.established = Phase1State.ESTABLISHED, True
 
     # --- phase 1 ---
 

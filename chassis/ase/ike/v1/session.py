@@ -242,6 +242,17 @@ class SessionV1(IsakmpSa):
         else:
             self.fail_after_grace(error.failure, now)
 
+    @property
+    def known_messages(self) -> tuple[Any, ...]:
+        """By what messages of phase 1 that come again are known, and the reply, for `restore_messages`."""
+        cache = self._reply_cache
+        return cache.handled, cache.reply, cache.resends, self._rejected
+
+    def restore_messages(self, known: tuple[Any, ...]) -> None:
+        """Take what another object of this SA gave."""
+        handled, reply, resends, rejected = known
+        self._reply_cache, self._rejected = ReplyCacheV1(list(handled), reply, resends), list(rejected)
+
     # --- time ---
 
     def next_timer(self) -> float:

@@ -58,8 +58,13 @@ class IkeSaKeymat:
         cipher: CipherSpec = choice.cipher
         integrity: IntegritySpec | None = choice.integrity
         keys = ike_keys(choice.prf, cipher, integrity, seed, ni, nr, spi_i, spi_r)
-        ours = SkCipher(cipher, integrity, keys.ei, keys.ai)
-        theirs = SkCipher(cipher, integrity, keys.er, keys.ar)
+        return cls.of(choice, keys, initiator=initiator)
+
+    @classmethod
+    def of(cls, choice: ChoiceV2, keys: IkeKeys, *, initiator: bool) -> IkeSaKeymat:
+        """Return what these keys are used for. `initiator`: we are the IKE SA's initiator."""
+        ours = SkCipher(choice.cipher, choice.integrity, keys.ei, keys.ai)
+        theirs = SkCipher(choice.cipher, choice.integrity, keys.er, keys.ar)
         return cls(choice, keys, *((ours, theirs) if initiator else (theirs, ours)))
 
     def settle(self) -> None:

@@ -1,0 +1,148 @@
+"""An ISAKMP SA of version 1 at rest, as plain values in a few hundred octets, and back.
+
+At rest it is established and has no successor, no exchange waits for the peer, and the peer is known to have each
+CHILD SA. What the configuration has is left out: the caller has the same `Connection` when it restores the SA.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple
+from math import inf
+from typing import Any
+
+from chassis.ase.ike.child_sa import ChildSa
+from chassis.ase.ike.connections import Connection
+from chassis.ase.ike.crypto.ikev1 import IvChain, SkeyId, encryption_key
+from chassis.ase.ike.host import IkeHost, NetworkPath
+from chassis.ase.ike.identity import IkeIdentity
+from chassis.ase.ike.ike_proposals import settled_v1
+from chassis.ase.ike.retransmit import DpdState, ReplyCacheV1
+from chassis.ase.ike.v1.child_sas import ChildSaV1
+from chassis.ase.ike.v1.isakmp_sa import Phase1State
+from chassis.ase.ike.v1.keymat import Phase1Negotiation
+from chassis.ase.ike.v1.quick_mode import QuickMode, QuickModeState
+from chassis.ase.ike.v1.session import SessionV1
+
+_FINISHED = (QuickModeState.DONE, QuickModeState.FAILED)
+
+
+def pack_v1(sa: SessionV1) -> tuple[Any, ...] | None:
+    """Return the values of an ISAKMP SA; None if it is not at rest, or differs from what is configured."""
+    phase1, connection = sa.phase1, sa.connection
+    keys, chain = phase1.keys, phase1.chain
+    if (
+        sa.state is not Phase1State.ESTABLISHED
+        or connection is None
+        or keys is None
+        or chain is None
+        or sa.successor is not None
+        or sa.pending_successor is not None
+        or sa.peer_lost_state
+        or sa.wanted
+        or sa.exchanges.pending
+        or sa.delete_at != inf
+        or phase1.chosen.proposal not in connection.proposals
+    ):
+        return None
+    children = [_pack_child(child, connection) for child in sa.child_sas.all]
+    quick_modes = [_pack_quick_mode(one) for one in sa.exchanges.finished if isinstance(one, QuickMode)]
+    if None in children:
+        return None
+    peer, detector = sa.peer_identity, sa.detector
+    return (
+        astuple(sa.path),
+        sa.initiator,
+        (phase1.mode, phase1.cky_i, phase1.cky_r),
+        (connection.proposals.index(phase1.chosen.proposal), phase1.chosen.lifetime),
+        (keys.skeyid, keys.d, keys.a, keys.e),
+        chain.iv,
+        (phase1.nat_t, phase1.dpd, phase1.behind_nat, phase1.peer_behind_nat, phase1.peer_initial_contact),
+        None if peer is None else (peer.id_type, peer.data),
+        None if detector is None else astuple(detector),
+        sa.peer_dpd_sequence,
+        sa.kept,
+        sa.known_messages,
+        sa.used_ids.values,
+        children,
+        quick_modes,
+    )
+
+
+def unpack_v1(host: IkeHost, connection: Connection, values: Sequence[Any]) -> SessionV1:
+    """Return the ISAKMP SA that `pack_v1` has packed. Nothing is sent or reported."""
+    (
+        path, initiator, mode_and_cookies, choice, keys, iv, learnt, peer, detector, peer_dpd_sequence, kept,
+        known_messages, used_ids, children, quick_modes,
+    ) = values  # fmt: skip
+    phase1 = Phase1Negotiation(*mode_and_cookies)
+    proposal, lifetime = choice
+    phase1.choice = settled_v1(connection.proposals[proposal], lifetime)
+    phase1.keys = SkeyId(phase1.prf, *keys)
+    cipher = phase1.chosen.cipher
+    phase1.chain = IvChain(cipher, encryption_key(phase1.keys, cipher), iv)
+    phase1.nat_t, phase1.dpd, phase1.behind_nat, phase1.peer_behind_nat, phase1.peer_initial_contact = learnt
+    sa = SessionV1(host, NetworkPath(*path), phase1, phase1.cky_i if initiator else phase1.cky_r, initiator)
+    sa.connection = connection
+    sa.restore(kept)
+    sa.peer_identity = None if peer is None else IkeIdentity(*peer)
+    sa.detector = None if detector is None else DpdState(*detector)
+    sa.peer_dpd_sequence = peer_dpd_sequence
+    sa.restore_messages(known_messages)
+    sa.used_ids.restore(used_ids)
+    sa.child_sas.all = [_unpack_child(connection, one) for one in children]
+    for one in quick_modes:
+        sa.exchanges.add_finished(_unpack_quick_mode(sa, phase1.chain, one))
+    return sa
+
+
+def _pack_child(child_sa: ChildSaV1, connection: Connection) -> tuple[Any, ...] | None:
+    child = child_sa.child
+    entry = connection.entry(child.entry)
+    if not child_sa.confirmed or child_sa.delete_at != inf or child_sa.remove_at != inf or entry is None:
+        return None
+    return (
+        child.serial,
+        child.entry,
+        None if child.remote_networks == entry.remote_networks else child.remote_networks,
+        child.replaces,
+        child_sa.initiator,
+        child_sa.encapsulated,
+        tuple(child_sa.spis_in.items()),
+        tuple(child_sa.spis_out.items()),
+        child_sa.suite,
+        (child_sa.created_at, child_sa.soft, child_sa.hard),
+        child_sa.sending,
+    )
+
+
+def _unpack_child(connection: Connection, values: Sequence[Any]) -> ChildSaV1:
+    serial, number, networks, replaces, initiator, encapsulated, spis_in, spis_out, suite, times, sending = values
+    created_at, soft, hard = times
+    entry = connection.entry(number)
+    assert entry is not None
+    networks = entry.remote_networks if networks is None else networks
+    child = ChildSa(connection.tunnel, serial, number, networks, replaces)
+    return ChildSaV1(
+        child, initiator, encapsulated, dict(spis_in), dict(spis_out), suite, True, created_at, soft, hard, sending
+    )
+
+
+def _pack_quick_mode(one: QuickMode) -> tuple[Any, ...]:
+    cache = one.reply_cache
+    return (
+        one.message_id,
+        one.initiator,
+        _FINISHED.index(one.state),
+        one.remove_at,
+        (cache.handled, cache.reply, cache.resends),
+    )
+
+
+def _unpack_quick_mode(sa: SessionV1, chain: IvChain, values: Sequence[Any]) -> QuickMode:
+    message_id, initiator, state, remove_at, cache = values
+    handled, reply, resends = cache
+    return QuickMode(
+        sa, message_id, initiator, chain, state=_FINISHED[state], remove_at=remove_at,
+        reply_cache=ReplyCacheV1(list(handled), reply, resends),
+    )  # fmt: skip
