@@ -19,7 +19,7 @@ from typing import Final, cast
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from chassis.ase.ipsec.cipher_engine import Item, Opened, EspOpener, Pending, EspSealer
+from chassis.ase.ipsec.cipher_engine import EspOpener, EspSealer, Item, Opened, Pending
 from chassis.ase.ipsec.sa import ESP_HEADER_LENGTH, Esp
 
 GCM_SALT: Final = 4

@@ -11,7 +11,7 @@ import pytest
 from chassis.ase.ike.payloads.header import HEADER_LENGTH, Header
 from chassis.ase.ike.payloads.numbers import ExchangeType, PayloadTypeV1
 from chassis.ase.ike.payloads.v1 import Hash
-from chassis.ase.ike.v1 import isakmp_sa
+from chassis.ase.ike.v1 import exchanges
 from chassis.ase.ike_messages import IkePacket, PeerUsesSa
 from tests.support.ike.pair import (
     TUNNEL,
@@ -221,7 +221,7 @@ def test_replayed_messages_of_version_1_change_nothing() -> None:
 
 
 def test_what_was_recorded_long_ago_is_no_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(isakmp_sa, "MAX_MESSAGE_IDS", 8)
+    monkeypatch.setattr(exchanges, "MAX_MESSAGE_IDS", 8)
     two = established(1, keepalive=True)
     two.run(400)
     recorded = [one.data for one in two.b.sent][:-12]

@@ -37,7 +37,8 @@ from chassis.ase.ike.payloads.v1 import Hash, IdV1, KeV1, NonceV1, NotifyV1, Pay
 from chassis.ase.ike.payloads.v1_sa import AttributeV1, SaV1
 from chassis.ase.ike.retransmit import ReplyCacheV1, Retransmission
 from chassis.ase.ike.v1.child_sas import ChildSaV1, max_child_sas
-from chassis.ase.ike.v1.isakmp_sa import Exchange, IsakmpSa
+from chassis.ase.ike.v1.exchanges import Exchange
+from chassis.ase.ike.v1.isakmp_sa import IsakmpSa
 from chassis.ase.ike.v1.keymat import NONCE_OCTETS, exactly_one
 from chassis.ase.ike_messages import UdpEncapsulation
 from chassis.model.ipsec import SaKeys

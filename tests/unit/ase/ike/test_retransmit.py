@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chassis.ase.ike import retransmit
-from chassis.ase.ike.v1.isakmp_sa import MAX_MESSAGE_IDS, MAX_QUICK_MODE_IDS, UsedMessageIds
+from chassis.ase.ike.v1.exchanges import MAX_MESSAGE_IDS, MAX_QUICK_MODE_IDS, UsedMessageIds
 
 
 def test_an_answer_to_no_question_is_no_sign_of_life() -> None:
