@@ -27,7 +27,7 @@ help:
 	@echo "make coverage what the tests run, in a lab's processes too but not in killed ones; build/coverage/html"
 	@echo "make gates    what the simulator and IKE do, compared with what was recorded; gates-renew records it anew"
 	@echo "make flake    tests with real processes on a crowded machine for $(FLAKE_MINUTES) minutes; build/flake.log"
-	@echo "make bench    benchmarks; results in build/bench.json"
+	@echo "make bench    benchmarks; results in build/bench.json; BASE=COMMIT: this commit beside another and strongSwan"
 	@echo "make profile  flame graphs of a lab's processes at a load (LAB=FILE RATE=25000); build/profile/speedscope.json"
 	@echo "make profile-engines  where the time of a benchmark of engines goes (BENCHMARKS=line_card); build/profile.txt"
 	@echo "make lint     ruff and mypy"
@@ -62,8 +62,9 @@ gates: install
 gates-renew: install
 	$(BIN)/python tests/golden/gates.py --renew
 
+# BASE=COMMIT compares with that commit, each side in a worktree and an environment of its own, and with strongSwan.
 bench: install
-	$(BIN)/python -m bench $(BENCHMARKS)
+	$(BIN)/python -m bench $(if $(BASE),--base $(BASE)) $(BENCH_ARGS) $(BENCHMARKS)
 
 # Needs ptrace: root, or kernel.yama.ptrace_scope=0.
 profile: .venv/profiler

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -18,13 +20,16 @@ from typing import Any
 import yaml
 
 from bench.report import Report
-from bench.stream import IMIX, Carried, booted, flows
+from bench.search import STRIDE
+from bench.stream import GUESS, IMIX, LOSS, Carried, Stream, booted, flows, sized
 
 SITE = Path("configs/site-to-site")
 NAME = "forward"
+MAX, SLOW, HALF = "max", "slow", "half"
+NAMES = (NAME, MAX, SLOW, HALF)
+"""Flows by use: a tester counts latency by flow, and sends a flow of `rate: max` in other batches."""
 SIZES = (64, 512, 1400)
-TOP = 250_000.0
-"""First offered load (packets/s)."""
+MIXES = (*map(str, SIZES), "IMIX")
 
 SUITES: dict[str, tuple[str, str, bool]] = {
     "AES-128-CBC/SHA1": ("aes-128-cbc", "hmac-sha1-96", False),
@@ -37,24 +42,36 @@ PEER_LOSS = 0.01
 BAR = 75_000
 """Rate (packets/s) that the lab must carry over its own wire at `BAR_AT` with a loss below `stream.LOSS`."""
 BAR_AT = ("AES-128-CBC/SHA1", "1400")
-PEER_BAR = 1.5
-"""Factor of strongSwan's rate over devices that the lab must carry over them."""
+PEER_BARS = {"64": 2.0, "512": 1.7, "1400": 2.0, "IMIX": 1.7}
+"""Factor of strongSwan's rate over devices that the lab must carry over them with `BAR_AT`'s cipher, by size."""
+_BESIDE = {False: "two strongSwans", True: "site to site over veth, economical"}
+Boot = Callable[[Path], AbstractContextManager[Stream]]
+"""Boots a lab file."""
 CHARON = Path("/usr/lib/ipsec/charon")
 
 
 def site(
-    folder: Path, suite: str, *, economical: bool, veth: bool, settings: dict[str, Any] | None = None
+    folder: Path,
+    suite: str,
+    *,
+    economical: bool,
+    veth: bool,
+    settings: dict[str, Any] | None = None,
+    root: Path = Path(),
 ) -> Path:
-    """Write the lab with another cipher, economical tunnels or not, and a device pair or a wire as the routers'
-    link."""
+    """Write the lab of the source tree `root` with another cipher, economical tunnels or not, and a device pair or
+    a wire as the routers' link.
+
+    It has a flow of each name in `NAMES` and size; those named `MAX` have no rate.
+    """
     cipher, integrity, modern = SUITES[suite]
     for end in "ab":
-        text = (SITE / f"{end}.cfg").read_text()
+        text = (root / SITE / f"{end}.cfg").read_text()
         text = re.sub(r"esp encryption .*", f"esp encryption {cipher}", text)
         text = re.sub(r"\n *esp authentication .*", f"\n  esp authentication {integrity}" * bool(integrity), text)
         text = re.sub(r"(?m)^tunnel ipsec (\S+)$", r"tunnel ipsec \1 economical" if economical else r"\g<0>", text)
         (folder / f"{end}.cfg").write_text(text)
-    document: dict[str, Any] = yaml.safe_load((SITE / "lab.yaml").read_text())
+    document: dict[str, Any] = yaml.safe_load((root / SITE / "lab.yaml").read_text())
     del document["scenario"], document["expect"]
     document["settings"] = settings or {}
     for end in "ab":
@@ -62,7 +79,11 @@ def site(
     for link in document["topology"]["links"]:
         if {name.partition(":")[0] for name in link["endpoints"]} == {"a", "b"}:
             link["veth"] = veth
-    document["flows"] |= flows(NAME, {"from": "t1:1", "to": "t2:1"}, sorted({*SIZES, *IMIX}))
+    for kind in NAMES:
+        made = flows(kind, {"from": "t1:1", "to": "t2:1"}, sorted({*SIZES, *IMIX}))
+        document["flows"] |= {
+            name: values | ({"rate": "max"} if kind == MAX else {}) for name, values in made.items()
+        }
     (folder / "lab.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
     return folder / "lab.yaml"
 
@@ -161,10 +182,6 @@ secrets {{
 """
 
 
-def _parts(size: str) -> dict[int, float]:
-    return dict(IMIX) if size == "IMIX" else {int(size): 1}
-
-
 def _report_runs(
     report: Report,
     what: str,
@@ -212,35 +229,54 @@ def arithmetic(suite: str, size: int) -> float | None:
 
 def run(report: Report) -> None:
     """Measure both kinds of tunnels, every cipher, every size; then over devices, compared with strongSwan."""
-    sizes = [*map(str, SIZES), "IMIX"]
     for suite in SUITES:
         for mode in ("economical", "circuit"):
             what = f"site to site, {mode}, {suite}"
             with report.row(what), TemporaryDirectory() as name:
                 file = site(Path(name), suite, economical=mode == "economical", veth=False)
                 with booted(file) as stream:
-                    for size in sizes:
-                        bar = BAR if (suite, size) == BAR_AT else None
+                    for size in MIXES:
                         known = None if size == "IMIX" else arithmetic(suite, int(size))
-                        runs = stream.highest(NAME, _parts(size), TOP)
+                        bar = BAR if (suite, size) == BAR_AT else None
+                        runs = stream.best(sized(NAME, size))
                         _report_runs(report, f"{what}, {size}", runs, "openssl speed", known, bar)
     for suite in SUITES:
-        found: dict[str, float] = {}
-        if CHARON.exists():
-            what = f"two strongSwans, {suite}"
-            with report.row(what), TemporaryDirectory() as name, booted(peers(Path(name), suite)) as stream:
-                for size in sizes:
-                    runs = stream.highest(NAME, _parts(size), TOP, PEER_LOSS)
-                    found[size] = _report_runs(report, f"{what}, {size}", runs)
-        else:
-            print(f"strongSwan is not measured: {CHARON} does not exist")
-        what = f"site to site over veth, economical, {suite}"
-        with (
-            report.row(what),
-            TemporaryDirectory() as name,
-            booted(site(Path(name), suite, economical=True, veth=True)) as stream,
-        ):
-            for size in sizes:
-                runs = stream.highest(NAME, _parts(size), TOP)
-                ratio = PEER_BAR if (suite, size) == BAR_AT else None
-                _report_runs(report, f"{what}, {size}", runs, "strongSwan", found.get(size), ratio, "ratio")
+        beside(report, suite, 1)
+
+
+def beside(report: Report, suite: str, rounds: int, boot: Boot = booted) -> None:
+    """Compare the lab over a device pair with two strongSwans, which take turns; a lab that fails is a row."""
+    found: dict[tuple[bool, str], list[Carried]] = {}
+    with_peer = CHARON.exists()
+    if not with_peer:
+        print(f"strongSwan is not measured: {CHARON} does not exist")
+    for number in range(rounds):
+        for ours in (False, True) if number % 2 == 0 else (True, False):
+            if not ours and not with_peer:
+                continue
+            what = f"{_BESIDE[ours]}, {suite}" + (f", round {number + 1}" if number else "")
+            with report.row(what), TemporaryDirectory() as name:
+                folder = Path(name)
+                file = site(folder, suite, economical=True, veth=True) if ours else peers(folder, suite)
+                with boot(file) as stream:
+                    for size in MIXES:
+                        before = found.get((ours, size))
+                        guess = median(run.rate for run in before) if before else GUESS
+                        runs = stream.best(
+                            sized(NAME, size),
+                            loss=LOSS if ours else PEER_LOSS,
+                            guess=guess,
+                            stride=2 if before else STRIDE,
+                        )
+                        found.setdefault((ours, size), []).extend(runs)
+    for size in MIXES:
+        peer = None
+        for ours in (False, True):
+            runs = found.get((ours, size), [])
+            if not runs:
+                continue
+            bar = PEER_BARS.get(size) if ours and suite == BAR_AT[0] else None
+            what = f"{_BESIDE[ours]}, {suite}, {size}"
+            rate = _report_runs(report, what, runs, "strongSwan", peer if ours else None, bar, "ratio")
+            peer = peer if ours else rate
+            print(f"  the testers' share of the CPU: {median(run.testers() for run in runs):.0%}")

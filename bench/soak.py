@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from bench.report import Report
-from bench.site import NAME, TOP, site
-from bench.stream import booted
+from bench.site import NAME, site
+from bench.stream import booted, sized
 from chassis.bus.batch import MAX_PACKETS
 from chassis.bus.fabric import MAX_BACKLOG_PACKETS, MAX_QUEUED_BATCHES
 from launch.client.lab_client import LabTimeout
@@ -287,7 +287,7 @@ def run(report: Report) -> None:
     """
     with TemporaryDirectory() as name:
         with booted(site(Path(name), SUITE, economical=False, veth=False)) as stream:
-            highest = median(run.rate for run in stream.highest(NAME, {SIZE: 1}, TOP))
+            highest = median(run.rate for run in stream.best(sized(NAME, str(SIZE))))
         settings = yaml.safe_load(LAB.read_text())["settings"]
         file = site(Path(name), SUITE, economical=False, veth=False, settings=settings)
         flows = {way: {"size": SIZE, "rate": 1000, "start": "manual", "trace": "0s"} for way in FLOWS}

@@ -80,7 +80,7 @@ def test_a_lab_that_does_not_boot_is_a_row_with_its_reason_and_all_others_run(
     assert status == 1
     rows = json.loads((tmp_path / "build/bench.json").read_text())
     failed = [row for row in rows if row["failed"]]
-    # A row for every lab: four loads of one, then each cipher with both kinds of tunnels, beside its peer.
+    # A row for every lab: four of one, then each cipher with both kinds of tunnels, beside its peer.
     assert len(failed) == 4 + 2 * 3 + 2 * 3
     assert len({row["name"] for row in failed}) == len(failed)
     assert {row["failed"] for row in failed} == {"BootError: a lc 3 does not come up\nits log"}

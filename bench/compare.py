@@ -1,0 +1,138 @@
+"""This commit beside another one: `make bench BASE=COMMIT`.
+
+Each side has a worktree and an environment of its own and boots its own `configs/site-to-site`; they take turns.
+Every figure has the ratio to the other side of the same run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+from bench.report import Report
+from bench.search import STRIDE
+from bench.side import Side, here, side_of
+from bench.site import BAR_AT, HALF, MAX, NAME, SLOW, arithmetic, beside, site
+from bench.stream import GUESS, Carried, Stream, sized
+
+SUITE = BAR_AT[0]
+PATHS = ("economical", "circuit")
+SIZES = ("1400", "64")
+ROUNDS = 3
+PEER_ROUNDS = 2
+WINDOW = 1.5
+"""Time (s) for which goodput and latency are measured."""
+BARS: Mapping[str, float] = {"1400": 1.7, "64": 2.0}
+"""Factor of the other commit's load, by size."""
+GOODPUT_BAR = 0.9
+"""Share of the best load that must arrive when more is offered."""
+LATENCY_RATE = 1000.0
+LATENCY_BAR = 1.1
+"""Largest factor of the other commit's latency: no worse, with 10 % for the machine."""
+HALF_BAR = 5.0
+"""Largest 99th percentile (ms) of the latency at half the best load."""
+
+
+@dataclass(slots=True)
+class Found:
+    """Figures of one side at one kind of tunnel and size, one or more each round."""
+
+    best: list[Carried] = field(default_factory=list)
+    goodput: dict[str, list[float]] = field(default_factory=dict)
+    """Rates (packets/s) that arrived, by what was offered: `twice the best`, `rate: max`."""
+    latency: dict[str, list[Mapping[str, float]]] = field(default_factory=dict)
+    """By load: `1,000/s`, `half the best`."""
+
+    def rate(self) -> float:
+        return median(run.rate for run in self.best)
+
+
+def run(report: Report, base: str, *, worktree: bool = True, rounds: int = ROUNDS) -> None:
+    """Compare this commit (or this tree as it is, without `worktree`) with `base`, then with strongSwan."""
+    began = time.monotonic()
+    with ExitStack() as stack:
+        old = stack.enter_context(side_of(base))
+        new = stack.enter_context(side_of("HEAD")) if worktree else here()
+        print(f"{new.name} beside {old.name}: environments made in {time.monotonic() - began:.0f} s", flush=True)
+        for path in PATHS:
+            _path(report, path, (old, new), rounds)
+            print(f"  after {time.monotonic() - began:.0f} s", flush=True)
+        beside(report, SUITE, min(rounds, PEER_ROUNDS), boot=new.booted)
+        print(f"  after {time.monotonic() - began:.0f} s", flush=True)
+
+
+def _path(report: Report, path: str, sides: Sequence[Side], rounds: int) -> None:
+    """Measure and report one kind of tunnel; a boot or a measurement that fails is a failed row of its own."""
+    found = {(side.name, size): Found() for side in sides for size in SIZES}
+    for number in range(rounds):
+        for side in sides if number % 2 == 0 else sides[::-1]:
+            what = f"{side.name}, {path}, round {number + 1}"
+            with report.row(what), TemporaryDirectory() as name:
+                file = site(Path(name), SUITE, economical=path == "economical", veth=False, root=side.root)
+                with side.booted(file) as stream:
+                    for size in SIZES:
+                        with report.row(f"{what}, {size}"):
+                            _measure(stream, size, found[side.name, size])
+    for size in SIZES:
+        old, new = (found[side.name, size] for side in sides)
+        _report(report, f"site to site, {path}, {size}", size, old, new, sides[0].name)
+
+
+def _measure(stream: Stream, size: str, found: Found) -> None:
+    """Measure the best load of a booted lab, then more than that, and the latency of less."""
+    guess, stride = (found.rate(), 2) if found.best else (GUESS, STRIDE)
+    runs = stream.best(sized(NAME, size), guess=guess, stride=stride)
+    found.best += runs
+    best = median(run.rate for run in runs)
+    for what, name, rate in (("twice the best", NAME, 2 * best), ("rate: max", MAX, "max")):
+        carried = stream.offer(sized(name, size), rate, WINDOW)
+        found.goodput.setdefault(what, []).append(carried.rate)
+    for what, name, load in (("1,000/s", SLOW, LATENCY_RATE), ("half the best", HALF, best / 2)):
+        (latency,) = stream.offer(sized(name, size), load, WINDOW, latency=True).latency.values()
+        found.latency.setdefault(what, []).append(latency)
+
+
+def _report(report: Report, what: str, size: str, old: Found, new: Found, peer: str) -> None:
+    sides = ((peer, old), ("this", new))
+    known = arithmetic(SUITE, int(size))
+    against: float | None = None
+    for name, found in sides:
+        if not found.best:
+            continue
+        lost = median(run.lost for run in found.best)
+        rates = [run.rate for run in found.best]
+        rate = report.add(f"{what}, {name}: best, loss {lost:.3%}", rates, "packets/s", peer, against)
+        if found is new:
+            report.bar(BARS[size], "ratio")
+        against = rate
+        parts = f"{rate / known:.0%} of openssl speed on one core, " if known else ""
+        print(f"  {parts}the testers' share of the CPU {median(run.testers() for run in found.best):.0%}")
+    for load in new.goodput:
+        for name, found in sides:
+            if found.goodput.get(load):
+                goodput = found.goodput[load]
+                report.add(f"{what}, {name}: goodput at {load}", goodput, "packets/s", "its best", found.rate())
+                if found is new:
+                    report.bar(GOODPUT_BAR, "ratio")
+    for load in new.latency:
+        for key, text in (("p50_ms", "median"), ("p99_ms", "99 %")):
+            _report_latency(report, f"{what}, latency at {load}, {text}", load, key, old, new, peer)
+
+
+def _report_latency(report: Report, what: str, load: str, key: str, old: Found, new: Found, peer: str) -> None:
+    before = [latency[key] for latency in old.latency.get(load, []) if key in latency]
+    after = [latency[key] for latency in new.latency[load] if key in latency]
+    if not after:
+        return
+    against = report.add(f"{what}, {peer}", before, "ms") if before else None
+    value = report.add(f"{what}, this", after, "ms", peer, against)
+    if load == "1,000/s" and against:
+        text = f"{what}: {value / against:.2f} x {peer}, bar {LATENCY_BAR:g} at most"
+        report.judge([(text, value <= LATENCY_BAR * against)])
+    elif load != "1,000/s" and key == "p99_ms":
+        report.judge([(f"{what}: {value:.2f} ms, bar {HALF_BAR:g} ms at most", value < HALF_BAR)])
