@@ -14,6 +14,8 @@ from bench.site import arithmetic
 from bench.stream import IMIX
 from chassis.ase.engine import AspEngine
 from chassis.ase.ike_messages import IkeTunnelState, SaInstall
+from chassis.ase.ipsec.cipher_engine import CipherEngine
+from chassis.ase.ipsec.cryptography_engine import CRYPTOGRAPHY
 from chassis.ase.ipsec.state import octets_for
 from chassis.bus.batch import Batch, Step
 from chassis.bus.engine import Output, ToFabric
@@ -58,10 +60,16 @@ BAR_AT = ("AES-128-CBC/SHA1", "1400")
 LEFT, RIGHT = parse_address("30.0.0.1"), parse_address("20.1.0.2")
 
 
-def _asp(keys: SaKeys, local: int, remote: int) -> AspEngine:
+def _asp(keys: SaKeys, local: int, remote: int, engine: CipherEngine = CRYPTOGRAPHY) -> AspEngine:
     """Create an ASP with one circuit-based tunnel, an SA pair as from IKE, and a line card as neighbour."""
     asp = AspEngine(
-        "asp 1/1", pid=1, boot=1, state=memoryview(bytearray(octets_for(64))), fresh=True, random=os.urandom
+        "asp 1/1",
+        pid=1,
+        boot=1,
+        state=memoryview(bytearray(octets_for(64))),
+        fresh=True,
+        random=os.urandom,
+        engine=engine,
     )
     asp.on_connected(0.0)
     asp.receive(Welcome(1, 1, 0.1, 5, {}), 0.0)

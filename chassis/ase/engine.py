@@ -33,6 +33,8 @@ from chassis.ase.ike_messages import (
     UnknownSpi,
 )
 from chassis.ase.ipsec.causes import Drops, Notice, NoticeKind, UnknownSa
+from chassis.ase.ipsec.cipher_engine import CipherEngine
+from chassis.ase.ipsec.cryptography_engine import CRYPTOGRAPHY
 from chassis.ase.ipsec.decapsulate import Decapsulator
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.state import OtherStateFiles, SaStateFile, StateError, octets_for
@@ -108,6 +110,7 @@ class AspEngine(CardBase):
         random: Callable[[int], bytes],
         counters: Counters | None = None,
         others: OtherStateFiles = tuple,
+        engine: CipherEngine = CRYPTOGRAPHY,
     ) -> None:
         """`state` keeps the SAs' numbers and windows and outlives the process; `fresh` says that it is new.
 
@@ -126,7 +129,7 @@ class AspEngine(CardBase):
             held = SaStateFile(state, salt, others)
         # A state of a process that died before it was in service counts as new.
         self.fresh = fresh or held.is_fresh or not (held.was_in_service or not _is_empty(state))
-        self.sadb = Sadb(held, partial(self.counters.add, EVICTED))
+        self.sadb = Sadb(held, partial(self.counters.add, EVICTED), engine)
         self.tunnels = TunnelTable(card, self.sadb)
         self.tables = ForwardingTables(card, self.up, _no_port, self.counters)
         self._counts = AspCounters(self.counters)
