@@ -11,9 +11,10 @@ from tempfile import TemporaryDirectory
 import zmq
 
 from bench.report import Report
-from chassis.bus import endpoints, fabric
+from chassis.bus import connection, endpoints
 from chassis.bus.batch import Batch, Step
 from chassis.bus.counters import Counters
+from chassis.bus.fabric import MAX_QUEUED_BATCHES
 from chassis.bus.hops import SentBatches
 from chassis.net.ethernet import HEADROOM
 
@@ -25,12 +26,12 @@ RUNS = 5
 def _send(run: Path, size: int) -> None:
     """Send as fast as the hop accepts, until killed."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    sender, _ = fabric.connect(context, zmq.PUSH, endpoints.fabric(run, "a", "lc 3", 1), fabric.MAX_QUEUED_BATCHES)
+    sender, _ = connection.connect(context, zmq.PUSH, endpoints.fabric(run, "a", "lc 3", 1), MAX_QUEUED_BATCHES)
     lengths = array("H", [size + HEADROOM] * BATCH)
     batch = Batch(Step.ENCAPSULATE, bytearray(sum(lengths)), lengths, card="asp 1/1", epoch=1)
     hop = SentBatches(Counters(), "fabric to lc 3")
     while True:
-        if not fabric.send(sender, batch, hop):
+        if not connection.send_batch(sender, batch, hop):
             sender.poll(1, zmq.POLLOUT)
 
 
@@ -41,12 +42,12 @@ def _hop(size: int) -> float:
         if not child:
             _send(Path(folder), size)
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        pull = fabric.receiver(context, endpoints.fabric(Path(folder), "a", "lc 3", 1), fabric.MAX_QUEUED_BATCHES)
+        pull = connection.receiver(context, endpoints.fabric(Path(folder), "a", "lc 3", 1), MAX_QUEUED_BATCHES)
         try:
             pull.poll(5000)
             packets, begin = 0, time.perf_counter()
             while time.perf_counter() - begin < SECONDS:
-                batch = fabric.receive(pull)
+                batch = connection.receive(pull)
                 if batch is None:
                     pull.poll(10)
                 else:

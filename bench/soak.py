@@ -23,7 +23,8 @@ from bench.report import Report
 from bench.site import NAME, site
 from bench.stream import booted, sized
 from chassis.bus.batch import MAX_PACKETS
-from chassis.bus.fabric import MAX_BACKLOG_PACKETS, MAX_QUEUED_BATCHES
+from chassis.bus.fabric import MAX_QUEUED_BATCHES
+from chassis.bus.sender import MAX_BACKLOG_PACKETS
 from launch.client.lab_client import LabTimeout
 from launch.scenario.boot import boot
 from tests.support import capture as wire

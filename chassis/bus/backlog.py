@@ -15,10 +15,10 @@ from itertools import compress
 
 from chassis.bus.batch import Batch
 from chassis.bus.coalesce import coalesce
-from chassis.bus.priority import CLASS_COUNT, LOWEST_CLASS, classes_of
+from chassis.bus.priority import CLASS_COUNT, LOWEST_CLASS, classes_of_batch
 
-Classify = Callable[[bytearray | memoryview, "array[int]", bytes], bytes]
-"""Returns the class of each packet of a batch, from its body, lengths and descriptors."""
+Classify = Callable[[Batch], bytes]
+"""Returns the class of each packet of a batch."""
 
 
 def selected(batch: Batch, keep: Sequence[int]) -> Batch:
@@ -39,7 +39,7 @@ class Backlog:
 
     __slots__ = ("_batches", "_classes", "_classify", "_counts", "_most", "packets")
 
-    def __init__(self, most: int, classify: Classify = classes_of) -> None:
+    def __init__(self, most: int, classify: Classify = classes_of_batch) -> None:
         self._most = most
         self._classify = classify
         self._batches: deque[Batch] = deque()
@@ -67,7 +67,7 @@ class Backlog:
 
         If there are too many packets, drop packets of the lowest class first, and of a class the latest first.
         """
-        classes = self._classify(batch.body, batch.lengths, batch.descriptors)
+        classes = self._classify(batch)
         excess = self.packets + len(classes) - self._most
         dropped = [0] * CLASS_COUNT
         if excess > 0:

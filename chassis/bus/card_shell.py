@@ -17,6 +17,7 @@ import zmq
 from chassis.bus import codec, endpoints
 from chassis.bus.arguments import fault
 from chassis.bus.capture import Capture, Captures
+from chassis.bus.connection import connect, connection_events
 from chassis.bus.counters import Counters
 from chassis.bus.engine import (
     CardEngine,
@@ -29,10 +30,11 @@ from chassis.bus.engine import (
     ToFabric,
 )
 from chassis.bus.environment import Environment
-from chassis.bus.fabric import Fabric, connect, connection_events
+from chassis.bus.fabric import Fabric
 from chassis.bus.loop import Loop
 from chassis.bus.messages import Attributes, FromCard, Reply, Request, ToCardMessage
 from chassis.bus.scheduling import PACKET_SLICE, Contention, ask_for_slice
+from chassis.bus.sender import Congestion
 from chassis.net.errors import DecodeError
 from chassis.net.ethernet import HEADROOM
 
@@ -57,6 +59,7 @@ class CardShell:
         # Set this before threads start, because they inherit it.
         ask_for_slice(PACKET_SLICE)
         self.context: zmq.Context[Any] = zmq.Context()
+        self.congestion = Congestion()
         self.fabric = Fabric(
             self.context,
             self.loop,
@@ -67,6 +70,7 @@ class CardShell:
             counters,
             lambda batch, now: self.perform(engine.receive_batch(batch, now)),
             lambda card, boot, up, now: self.perform(engine.on_fabric_peer(card, boot, up, now)),
+            self.congestion,
         )
         self.captures = Captures(self.tap, self.headroom)
         self.handlers: dict[type, Callable[[Any], None]] = {

@@ -149,6 +149,21 @@ def used(path: Path) -> bytes:
         return header + file.read(count * SLOT_SIZE)
 
 
+def find_slot(path: Path, name: str) -> int | None:
+    """Return the slot of a name in a counters file: the index of its 64-bit word. None without one.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    data = used(path)
+    sought = name.encode()[:NAME_SIZE].ljust(NAME_SIZE, b"\0")
+    for index in range((len(data) - HEADER_SIZE) // SLOT_SIZE):
+        at = HEADER_SIZE + index * SLOT_SIZE
+        if data.startswith(sought, at):
+            return _word(index)
+    return None
+
+
 def read(path: Path) -> dict[str, int]:
     """Return the counters in a file; empty if it is not a counters file. Reads only the part in use.
 

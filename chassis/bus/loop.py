@@ -23,6 +23,9 @@ MAX_BURST_INTERVAL = 0.01
 """CPU time (s) for which all sources of packets together are read before the loop looks at its timer and at
 control messages. It is CPU time so that a process on a crowded machine reads no less, and answers in time."""
 
+RETRY_INTERVAL = 0.001
+"""Longest time (s) between two calls of what is to be called again."""
+
 Callback = Callable[[float], None]
 
 
@@ -38,6 +41,7 @@ class Loop:
         self._wakeups = 0 if counters is None else counters.slot(WAKEUPS)
         self._poller = zmq.Poller()
         self._callbacks: dict[Any, Callback] = {}
+        self._again: list[Callable[[float], bool]] = []
         self._stopped = False
         self._until = 0.0
         self.on_stall: Callable[[float, float], None] = lambda seconds, now: None
@@ -62,6 +66,11 @@ class Loop:
             self._poller.unregister(source)
             self._resting[source] = until, flags
 
+    def call_again(self, callback: Callable[[float], bool]) -> None:
+        """Call `callback` with the time at the end of each turn, and `RETRY_INTERVAL` later at the latest, as long
+        as it returns True."""
+        self._again.append(callback)
+
     def stop(self) -> None:
         self._stopped = True
 
@@ -78,6 +87,8 @@ class Loop:
         turn = 0
         while not self._stopped:
             wait = min(max(next_timer() - since, 0.0), MAX_POLL_TIMEOUT)
+            if self._again:
+                wait = min(wait, RETRY_INTERVAL)
             if resting:
                 wait = min(wait, max(min(resting.values())[0] - since, 0.0))
             ready = poll(ceil(max(since + wait - monotonic(), 0.0) * 1000))
@@ -95,6 +106,9 @@ class Loop:
                     callback(now)
             if resting:
                 self._wake_rested(now)
+            if self._again:
+                again, self._again = self._again, []
+                self._again += [callback for callback in again if callback(now)]
             if contention is not None and contention.due <= now:
                 contention.look(now)
             since, now = now, monotonic()

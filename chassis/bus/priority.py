@@ -7,10 +7,14 @@ packet comes from its DSCP, or from the priority descriptor (PD) that the ingres
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 from itertools import accumulate
 from typing import Final
 
-from chassis.net.ethernet import HEADROOM
+from chassis.bus.batch import Batch, Step
+from chassis.net.ethernet import ETHERTYPE_ARP, ETHERTYPE_IPV4, HEADROOM
+from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_UDP
+from chassis.net.udp import IKE_PORT, NAT_PORT, UDP_HEADER_LENGTH
 
 CLASS_COUNT: Final = 4
 
@@ -18,6 +22,13 @@ LOWEST_CLASS: Final = CLASS_COUNT - 1
 
 _SERVICE: Final = HEADROOM + 1
 """Offset (octets) of a packet's type of service (DSCP and ECN) from the beginning of its headroom."""
+
+_PROTOCOL: Final = HEADROOM + 9
+_UDP_END: Final = HEADROOM + IPV4_HEADER_LENGTH + UDP_HEADER_LENGTH
+_IKE: Final = IKE_PORT.to_bytes(2, "big")
+_NAT: Final = NAT_PORT.to_bytes(2, "big")
+_ARP: Final = ETHERTYPE_ARP.to_bytes(2, "big")
+_IPV4: Final = ETHERTYPE_IPV4.to_bytes(2, "big")
 
 
 def class_of(value: int) -> int:
@@ -47,6 +58,39 @@ def classes_of(body: bytearray | memoryview, lengths: array[int], descriptors: b
     return bytes([_OF_SERVICE[body[min(at, last)]] for at, _ in zip(starts, lengths, strict=False)])
 
 
-def alike(body: bytearray | memoryview, lengths: array[int], descriptors: bytes = b"") -> bytes:
-    """Return one class for all packets: for a queue that drops the latest packets first."""
-    return bytes([LOWEST_CLASS]) * len(lengths)
+def classes_of_batch(batch: Batch) -> bytes:
+    """Return the class of each packet of a batch on its way between cards.
+
+    What the router itself made, and IKE for one of its ASPs, is of the highest class whatever its DSCP is.
+    """
+    if not batch.ingress:
+        return bytes(len(batch.lengths))
+    classes = classes_of(batch.body, batch.lengths, batch.descriptors)
+    return _raised(classes, batch, _is_ike) if batch.step is Step.DECAPSULATE else classes
+
+
+def classes_of_frames(batch: Batch) -> bytes:
+    """Return one class for all frames of a wire, which loses the latest first, but the highest for ARP and IKE."""
+    return _raised(bytes([LOWEST_CLASS]) * len(batch.lengths), batch, _is_control)
+
+
+def _raised(classes: bytes, batch: Batch, wanted: Callable[[memoryview], bool]) -> bytes:
+    """Return the classes with the highest one for the packets that are wanted."""
+    return bytes([0 if wanted(packet) else one for packet, one in zip(batch.packets(), classes, strict=True)])
+
+
+def _is_ike(packet: memoryview) -> bool:
+    """Return whether a packet behind its headroom is one of IKE (RFC 7296 2, RFC 3948 2.2)."""
+    if len(packet) < _UDP_END or packet[_PROTOCOL] != PROTOCOL_UDP:
+        return False
+    udp = HEADROOM + (packet[HEADROOM] & 15) * 4
+    ports = bytes(packet[udp : udp + 4])
+    if _IKE in (ports[:2], ports[2:]):
+        return True
+    return _NAT in (ports[:2], ports[2:]) and bytes(packet[udp + 8 : udp + 12]) == bytes(4)
+
+
+def _is_control(packet: memoryview) -> bool:
+    """Return whether a frame is one of ARP or IKE."""
+    kind = bytes(packet[HEADROOM - 2 : HEADROOM])
+    return kind == _ARP or (kind == _IPV4 and _is_ike(packet))

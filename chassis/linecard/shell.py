@@ -32,6 +32,7 @@ class LineCardShell(CardShell):
             lambda port, batch, now: self.perform(engine.receive_frames(port, batch, now)),
             lambda port, up, now: self.perform(engine.on_carrier(port, up, now)),
             may_send=self._may_send,
+            congestion=self.congestion,
             hold=float(env.settings.get("ingress-hold", 0.0)),
         )
         self.handlers[ToWire] = self._to_wire

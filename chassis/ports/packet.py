@@ -13,7 +13,8 @@ from chassis.bus.batch import Batch, Step
 from chassis.bus.counters import Counters
 from chassis.bus.environment import WireSpec
 from chassis.bus.hops import ReceivedBatches, SentBatches
-from chassis.bus.loop import Loop
+from chassis.bus.loop import RETRY_INTERVAL, Loop
+from chassis.bus.sender import Congestion
 from chassis.net.ethernet import HEADROOM
 from chassis.ports.driver import OnCarrier, OnFrames, PortDriver
 
@@ -37,9 +38,11 @@ class PacketPort(PortDriver):
         on_frames: OnFrames,
         on_carrier: OnCarrier,
         hold: float = 0.0,
+        congestion: Congestion | None = None,
     ) -> None:
         super().__init__(port, counters, on_frames, on_carrier, far.seed, far.far_seed)
         self._loop, self._hold = loop, hold
+        self._congestion = Congestion() if congestion is None else congestion
         self._sent_hop = SentBatches(counters, f"port {port}")
         self._received_hop = ReceivedBatches(counters, f"port {port}")
         self._socket = socket.socket(fileno=far.fd)
@@ -71,6 +74,10 @@ class PacketPort(PortDriver):
         return
 
     def _on_readable(self, now: float) -> None:
+        if self._congestion.holds(now):
+            # What is read now would be dropped further on; the kernel's queue holds it.
+            self._loop.rest(self._socket.fileno(), now + RETRY_INTERVAL)
+            return
         self._received_hop.woken()
         lengths = array("H")
         take, room = self._socket.recv_into, self._room

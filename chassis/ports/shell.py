@@ -19,6 +19,7 @@ from chassis.bus.counters import Counters
 from chassis.bus.environment import WireSpec
 from chassis.bus.loop import Loop
 from chassis.bus.messages import Attributes
+from chassis.bus.sender import Congestion
 from chassis.net.errors import DecodeError
 from chassis.ports.driver import OnCarrier, OnCongestion, OnFrames, PortDriver, next_timer
 from chassis.ports.packet import PacketPort
@@ -50,18 +51,21 @@ class PortDrivers:
         on_congestion: OnCongestion = lambda port, full, now: None,
         may_send: Callable[[], bool] = lambda: True,
         hold: float = 0.0,
+        congestion: Congestion | None = None,
     ) -> None:
         """`on_congestion` and `may_send`: see `chassis.ports.wire`. Other ports use a queue of the kernel.
 
-        `hold` is the time (s) for which frames are held at a port on a crowded machine.
+        `hold` is the time (s) for which frames are held at a port on a crowded machine. `congestion` is the
+        process's: it holds all ports back.
         """
+        congestion = Congestion() if congestion is None else congestion
         self.drivers: dict[str, PortDriver] = {}
         self._node = node
         self._replays: deque[tuple[Iterator[int], Done]] = deque()
         self._injected = 0
         for port, far in wires.items():
             if far.kind == "packet":
-                self.drivers[port] = PacketPort(loop, port, far, counters, on_frames, on_carrier, hold)
+                self.drivers[port] = PacketPort(loop, port, far, counters, on_frames, on_carrier, hold, congestion)
             else:
                 self.drivers[port] = Wire(
                     context,
@@ -76,6 +80,7 @@ class PortDrivers:
                     on_congestion,
                     may_send,
                     hold,
+                    congestion,
                 )
 
     def report_carrier(self, now: float) -> None:

@@ -16,28 +16,29 @@ from typing import Any
 
 import zmq
 
-from chassis.bus import endpoints, fabric
-from chassis.bus.backlog import Backlog
+from chassis.bus import endpoints
 from chassis.bus.batch import Batch, Step
+from chassis.bus.connection import connect, connection_events, receive_waiting, receiver
 from chassis.bus.counters import Counters
+from chassis.bus.credit import Credit
 from chassis.bus.environment import WireSpec
 from chassis.bus.hops import ReceivedBatches, SentBatches
-from chassis.bus.loop import Loop
-from chassis.bus.priority import alike
+from chassis.bus.loop import RETRY_INTERVAL, Loop
+from chassis.bus.priority import classes_of_frames
+from chassis.bus.sender import Congestion, Sender
 from chassis.ports.driver import OnCarrier, OnCongestion, OnFrames, PortDriver
 
 MAX_WIRE_BATCHES = 128
 """Batches (count) that a wire holds at either end, at most."""
-
-MAX_BACKLOG_PACKETS = 2048
-"""Packets (count) that wait at a port whose wire is full, at most."""
 
 
 class Wire(PortDriver):
     """A wire to a port of another process of the lab.
 
     `may_send` is called before packets that waited are sent: a process that may have been replaced sends nothing.
-    `on_congestion` is called when packets begin to wait at the port, and when none waits any longer.
+    `on_congestion` is called when packets begin to wait at the port, and when none waits any longer. While
+    `congestion`, the process's, holds the port back, nothing is read, so that the far end's frames wait there: as
+    with a pause frame (IEEE 802.3 annex 31B), but for milliseconds at most.
     """
 
     def __init__(
@@ -54,24 +55,39 @@ class Wire(PortDriver):
         on_congestion: OnCongestion = lambda port, full, now: None,
         may_send: Callable[[], bool] = lambda: True,
         hold: float = 0.0,
+        congestion: Congestion | None = None,
     ) -> None:
         super().__init__(port, counters, on_frames, on_carrier, far.seed)
         self._loop, self._hold = loop, hold
         self._on_congestion, self._may_send = on_congestion, may_send
-        self._backlog = Backlog(MAX_BACKLOG_PACKETS, alike)
-        self._sent_hop = SentBatches(counters, f"port {port}")
+        self._congestion = Congestion() if congestion is None else congestion
         self._received_hop = ReceivedBatches(counters, f"port {port}")
-        self._pull = fabric.receiver(context, endpoints.wire(run, node, port), MAX_WIRE_BATCHES)
-        self._push, self._monitor = fabric.connect(
+        self._pull = receiver(context, endpoints.wire(run, node, port), MAX_WIRE_BATCHES)
+        self._push, self._monitor = connect(
             context, zmq.PUSH, endpoints.wire(run, far.node, far.port), MAX_WIRE_BATCHES
+        )
+        # The far end counts the frames that it takes from the wire, whatever it then does with them.
+        cards = [f"lc {far.port.partition('/')[0]}"] if "/" in far.port else ["tester", "peers"]
+        files = [run / f"{far.node}.{endpoints.compact(card)}.counters" for card in cards]
+        self._sender = Sender(
+            loop,
+            self._push,
+            SentBatches(counters, f"port {port}"),
+            Credit(files if far.pause else (), f"port {far.port} frames received"),
+            self._congestion,
+            lambda batch: self._count_sent(batch, len(batch.lengths)),
+            lambda now: on_congestion(port, False, now),
+            self._may_send_waiting,
+            classes_of_frames,
         )
         loop.add(self._pull, self._on_readable)
         loop.add(self._monitor, self._on_connection_event)
 
     def close(self) -> None:
-        self._loop.remove(self._push)
         self._loop.remove(self._pull)
         self._loop.remove(self._monitor)
+        self._sender.drop()
+        self._sender.credit.close()
         self._push.disable_monitor()
         for socket in (self._monitor, self._push, self._pull):
             socket.close(0)
@@ -79,49 +95,41 @@ class Wire(PortDriver):
     def _write(self, batch: Batch) -> None:
         # A frame carries nothing of what its node knew about it, so frames of all kinds can share a batch.
         batch = Batch(Step.INGRESS, batch.body, batch.lengths, marks=batch.marks)
-        if not self._backlog:
-            if fabric.send(self._push, batch, self._sent_hop):
-                self._count_sent(batch, len(batch.lengths))
-                return
-            self._loop.add(self._push, self._send_backlog, zmq.POLLOUT)
-            self._on_congestion(self.port, True, time.monotonic())
-        self._count_not_sent(sum(self._backlog.enqueue(batch)))
+        free, now = not self._sender.waiting, time.monotonic()
+        dropped = self._sender.send(batch, now)
+        if free and self._sender.waiting:
+            self._on_congestion(self.port, True, now)
+        if dropped:
+            self._count_not_sent(sum(dropped))
 
-    def _send_backlog(self, now: float) -> None:
-        while self._backlog:
-            if not self._may_send():
-                self._drop_backlog(f"port {self.port} drop fenced", now)
-                return
-            batch = self._backlog.first
-            if not fabric.send(self._push, batch, self._sent_hop):
-                return
-            self._backlog.dequeue()
-            self._count_sent(batch, len(batch.lengths))
-        self._on_backlog_empty(now)
+    def _may_send_waiting(self, now: float) -> bool:
+        if self._may_send():
+            return True
+        self._drop_backlog(f"port {self.port} drop fenced", now)
+        return False
 
     def _drop_waiting(self, now: float) -> None:
         self._drop_backlog(f"port {self.port} drop not sent", now)
 
     def _drop_backlog(self, cause: str, now: float) -> None:
         """Drop what waits."""
-        if self._backlog:
-            self._counters.add(cause, self._backlog.packets)
-            self._backlog = Backlog(MAX_BACKLOG_PACKETS, alike)
-            self._on_backlog_empty(now)
-
-    def _on_backlog_empty(self, now: float) -> None:
-        self._loop.remove(self._push)
-        self._on_congestion(self.port, False, now)
+        if dropped := self._sender.drop():
+            self._counters.add(cause, dropped)
+            self._on_congestion(self.port, False, now)
 
     def _on_readable(self, now: float) -> None:
         self._received_hop.woken()
-        while self._read_batches() and self._loop.may_continue():
-            pass
-        if self._hold and self._loop.crowded:
+        held = self._congestion.holds(now, self._sender)
+        while not held and self._read_batches() and self._loop.may_continue():
+            held = self._congestion.holds(now, self._sender)
+        if held:
+            # What is read now would be dropped further on.
+            self._loop.rest(self._pull, now + RETRY_INTERVAL)
+        elif self._hold and self._loop.crowded:
             self._loop.rest(self._pull, now + self._hold)
 
     def _read_batches(self) -> int:
-        messages, batches = fabric.receive_waiting(
+        messages, batches = receive_waiting(
             self._pull, lambda: self._counters.add(f"port {self.port} drop undecodable"), self._received_hop
         )
         for batch in batches:
@@ -130,9 +138,11 @@ class Wire(PortDriver):
 
     def _on_connection_event(self, now: float) -> None:
         before = self.carrier
-        for connected in fabric.connection_events(self._monitor):
+        for connected in connection_events(self._monitor):
             self._connected = connected
-            if not connected:
+            if connected:
+                self._sender.credit.connected()
+            else:
                 # A far end that returns receives nothing from before.
                 self._drop_waiting(now)
             if self.carrier != before:

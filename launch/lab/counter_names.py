@@ -9,6 +9,7 @@ from functools import cache
 
 from chassis.ase import counters as asp
 from chassis.bus.counters import OVERFLOW_NAME
+from chassis.bus.fabric import TAKEN_FROM
 from chassis.bus.hops import COUNTS, PREFIX, WAKEUPS
 from chassis.fwd import decision, icmp_errors
 from chassis.fwd.drop_causes import DropCause
@@ -20,6 +21,7 @@ from chassis.ports import impairment
 COMMON = (
     "fabric sent",
     "fabric received",
+    f"{TAKEN_FROM}{{card}}",
     "fabric full class {number}",
     "drop fabric full to {card}",
     "drop no connection to {card}",

@@ -176,10 +176,11 @@ class Endpoint:
 @dataclass(frozen=True, slots=True)
 class Link:
     """A wire between two ports; with `veth` a pair of Linux devices with raw packet sockets, also between ports
-    that do not need them."""
+    that do not need them. With `pause` an end of a wire that takes nothing holds the other one back."""
 
     ends: tuple[Endpoint, Endpoint]
     veth: bool = False
+    pause: bool = True
     at: YamlPosition = field(default=NOWHERE, compare=False)
 
     def __str__(self) -> str:

@@ -437,10 +437,12 @@ class _Parser:
         links: list[Link] = []
         used: dict[Endpoint, YamlPosition] = {}
         for node in self._list(value, "links"):
-            fields = self._fields(node, "key of a link", ("endpoints", "veth")) or {}
-            veth = fields.get("veth")
+            fields = self._fields(node, "key of a link", ("endpoints", "veth", "pause")) or {}
+            veth, pause = fields.get("veth"), fields.get("pause")
             if veth is not None and not isinstance(veth.value, bool):
                 self._report.error(veth.at, "lab-value", "veth is true or false", "veth")
+            if pause is not None and pause.value not in ("on", "off"):
+                self._report.error(pause.at, "lab-value", "pause is on or off", "pause")
             ends = fields.get("endpoints")
             if ends is None or not ends.is_list or len(ends.value) != 2:
                 at = ends.at if ends is not None else node.at
@@ -451,7 +453,12 @@ class _Parser:
                 pair = [self._endpoint(end, number, nodes) for end in ends.value]
                 if pair[0] is None or pair[1] is None:
                     continue
-                link = Link((pair[0], pair[1]), veth is not None and veth.value is True, node.at)
+                link = Link(
+                    (pair[0], pair[1]),
+                    veth is not None and veth.value is True,
+                    pause is None or pause.value != "off",
+                    node.at,
+                )
                 for end, mark in zip(link.ends, ends.value, strict=True):
                     if end in used:
                         message = f"{end} has a link already, in line {used[end].line}"

@@ -23,7 +23,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 TOPOLOGY_KEYS = ("nodes", "links")
 PORT_KEYS = ("address", "gateway")
-LINK_KEYS = ("endpoints", "veth")
+LINK_KEYS = ("endpoints", "veth", "pause")
 CONDITION_KEYS = ("condition", "within")
 """Keys without a table in the parser; a test compares them with its messages about unknown keys."""
 
@@ -279,6 +279,10 @@ def _nodes() -> dict[str, Schema]:
         "type": "boolean",
         "description": "A pair of Linux devices in place of the wire; a port of a Linux node always has one.",
     }
+    pause = {
+        "enum": ["on", "off"],
+        "description": "Whether an end of the wire that takes nothing holds the other one back; default: on.",
+    }
     return {
         "topology": _mapping(TOPOLOGY_KEYS, topology, ("nodes",)),
         "node": {
@@ -290,7 +294,7 @@ def _nodes() -> dict[str, Schema]:
         **kinds,
         "settings": _mapping(parser._SETTINGS_KEYS, settings),
         "ssh": _mapping(ssh.KEYS, access),
-        "link": _mapping(LINK_KEYS, {"endpoints": ends, "veth": veth}, ("endpoints",)),
+        "link": _mapping(LINK_KEYS, {"endpoints": ends, "veth": veth, "pause": pause}, ("endpoints",)),
     }
 
 

@@ -315,7 +315,7 @@ class Supervisor:
                             far_seed=far_seed if linux else None,
                         )
                     else:
-                        wires[end.port] = WireSpec("wire", far.node, far.port, seed=seed)
+                        wires[end.port] = WireSpec("wire", far.node, far.port, pause=link.pause, seed=seed)
         return wires
 
     def _inherited(self, node: Node, card: str) -> list[int]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from chassis.bus.backlog import Backlog
 from chassis.bus.batch import MAX_PACKETS, Batch, Step, pack
 from chassis.bus.coalesce import coalesce
-from chassis.bus.priority import class_of, classes_of
+from chassis.bus.priority import class_of, classes_of, classes_of_batch, classes_of_frames
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import Ipv4
 
@@ -25,6 +25,8 @@ def packet(dscp: int, number: int = 0, size: int = 40) -> bytes:
 
 def batch(*packets: bytes, tunnel: int = 1, **fields: object) -> Batch:
     body, lengths = pack(packets, HEADROOM)
+    # Packets that came in by a port; the router's own have a class of their own.
+    fields = {"ingress": "3/1", **fields}
     return Batch(Step.ENCAPSULATE, body, lengths, tunnel=tunnel, **fields)  # type: ignore[arg-type]
 
 
@@ -143,3 +145,40 @@ def test_a_trace_mark_follows_its_packet_or_goes_with_it() -> None:
     backlog.enqueue(batch(packet(0, 1), packet(48, 2), marks=((0, 7), (1, 8))))
     assert backlog.enqueue(batch(packet(56, 3), tunnel=2)) == [0, 0, 0, 1]
     assert backlog.first.marks == ((0, 8),)
+
+
+def udp(source: int, destination: int, payload: bytes = b"", dscp: int = 0) -> bytes:
+    head = source.to_bytes(2, "big") + destination.to_bytes(2, "big") + (8 + len(payload)).to_bytes(2, "big")
+    return Ipv4(1, 2, 17, head + bytes(2) + payload, tos=dscp << 2).emit()
+
+
+IKE_AND_OTHERS = [
+    (udp(500, 500, b"ike"), True),
+    (udp(1025, 500, b"ike"), True),
+    (udp(500, 1025, b"ike"), True),
+    (udp(4500, 4500, bytes(4) + b"ike"), True),
+    (udp(4500, 4500, b"esp in udp"), False),
+    (udp(4500, 4500), False),
+    (udp(1812, 1813, bytes(8)), False),
+    (packet(0), False),
+    (packet(0, size=24), False),
+]
+"""Packets, and whether they are IKE."""
+
+
+def test_ike_for_an_asp_and_what_the_router_made_are_of_the_highest_class() -> None:
+    packets = [one for one, _ in IKE_AND_OTHERS]
+    body, lengths = pack(packets, HEADROOM)
+    inward = Batch(Step.DECAPSULATE, body, lengths, ingress="3/1")
+    assert classes_of_batch(inward) == bytes([0 if is_ike else 3 for _, is_ike in IKE_AND_OTHERS])
+    # In transit it is a packet like any other.
+    assert classes_of_batch(Batch(Step.ENCAPSULATE, body, lengths, ingress="3/1")) == bytes([3] * len(packets))
+    assert classes_of_batch(Batch(Step.EGRESS, body, lengths)) == bytes(len(packets))
+
+
+def test_a_wire_keeps_arp_and_ike() -> None:
+    frames = [bytes(12) + b"\x08\0" + one for one, _ in IKE_AND_OTHERS]
+    frames += [bytes(12) + b"\x08\x06" + bytes(46), bytes(12) + b"\x86\xdd" + udp(500, 500), bytes(14)]
+    body, lengths = pack(frames)
+    expected = [0 if is_ike else 3 for _, is_ike in IKE_AND_OTHERS] + [0, 3, 3]
+    assert classes_of_frames(Batch(Step.INGRESS, body, lengths)) == bytes(expected)

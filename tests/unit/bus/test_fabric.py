@@ -12,10 +12,12 @@ from pathlib import Path
 import zmq
 
 from chassis.bus.batch import MAX_PACKETS, Batch, Step, pack
+from chassis.bus.connection import receive_waiting, send_batch
 from chassis.bus.counters import Counters
-from chassis.bus.fabric import MAX_BACKLOG_PACKETS, Fabric, receive_waiting, send
+from chassis.bus.fabric import Fabric
 from chassis.bus.hops import MAX_SENDERS, MAX_WAIT, PREFIX, ReceivedBatches, SentBatches, stamp_now
 from chassis.bus.loop import Loop
+from chassis.bus.sender import MAX_BACKLOG_PACKETS
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import Ipv4
 
@@ -33,7 +35,7 @@ def batch(number: int) -> Batch:
         for at in range(SIZE)
     ]
     body, lengths = pack(packets, HEADROOM)
-    return Batch(Step.ENCAPSULATE, body, lengths, card="lc 3", epoch=1, tunnel=1)
+    return Batch(Step.ENCAPSULATE, body, lengths, card="lc 3", epoch=1, ingress="3/1", tunnel=1)
 
 
 def tell(loop: Loop, story: Iterator[None]) -> None:
@@ -153,8 +155,8 @@ def test_what_is_no_batch_is_told_and_ends_no_reading_before_what_waits_behind_i
         push.connect("inproc://here")
         for _ in range(MAX_PACKETS + 1):
             push.send(b"none", zmq.DONTWAIT)
-        assert send(push, batch(0), sent)
-        assert send(push, batch(1), sent)
+        assert send_batch(push, batch(0), sent)
+        assert send_batch(push, batch(1), sent)
         while (taken := receive_waiting(pull, lambda: told.append(True), received))[0]:
             found.append(taken)
         pull.close(0)

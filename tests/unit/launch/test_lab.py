@@ -173,11 +173,25 @@ topology:
   nodes:
     t: {{kind: tester, count: 2, ports: {{"1": {{address: "10.0.0.{{i}}/24"}}}}}}
   links:
-    - {{endpoints: ["t-1:1", "t-2:1"], veth: {}}}
+    - {{endpoints: ["t-1:1", "t-2:1"], veth: {}, pause: true}}
 """
     assert [link.veth for link in parse(tmp_path, text.format("true")).links] == [True]
     assert [link.veth for link in parse(tmp_path, text.format("false")).links] == [False]
     assert errors(tmp_path, text.format("maybe")) == [(6, 45, "veth is true or false")]
+
+
+def test_a_wire_may_be_without_pauses(tmp_path: Path) -> None:
+    text = """\
+name: x
+topology:
+  nodes:
+    t: {{kind: tester, count: 2, ports: {{"1": {{address: "10.0.0.{{i}}/24"}}}}}}
+  links:
+    - {{endpoints: ["t-1:1", "t-2:1"]{}}}
+"""
+    assert [link.pause for link in parse(tmp_path, text.format("")).links] == [True]
+    assert [link.pause for link in parse(tmp_path, text.format(", pause: off")).links] == [False]
+    assert errors(tmp_path, text.format(", pause: 5")) == [(6, 46, "pause is on or off")]
 
 
 def test_counts_of_a_links_ends_must_agree(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from chassis.bus.batch import Batch, Step, pack
 from chassis.bus.counters import Counters
 from chassis.bus.environment import WireSpec
 from chassis.bus.loop import Loop
-from chassis.ports.wire import MAX_BACKLOG_PACKETS, Wire
+from chassis.bus.sender import MAX_BACKLOG_PACKETS
+from chassis.ports.wire import Wire
 
 DEADLINE = 20.0
 SIZE = 8

@@ -1,0 +1,140 @@
+"""Connections of the fabric and of wires: sockets, their events, and batches in and out of them.
+
+Sends never block. A connection leads to one process and exists only while that process runs (ZeroMQ option
+IMMEDIATE), so that no packets wait for a dead one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+from zmq.backend import Socket as BackendSocket
+from zmq.utils.monitor import parse_monitor_message
+
+from chassis.bus.batch import MAX_PACKETS, Batch, decode, encode_header
+from chassis.bus.coalesce import coalesced
+from chassis.bus.hops import ReceivedBatches, SentBatches
+from chassis.net.errors import DecodeError
+
+RECONNECT_INTERVAL_MS = 20
+
+MAX_ONE_FRAME_OCTETS = 16 * 1024
+"""Octets of a body that is copied behind its header. A second frame costs more than the copy of a smaller one."""
+
+_send, _receive, _events = BackendSocket.send, BackendSocket.recv, BackendSocket.get
+"""Of `zmq.Socket`, without the layer above, whose options for other kinds of sockets cost time at each message."""
+_DONTWAIT, _SNDMORE = int(zmq.DONTWAIT), int(zmq.SNDMORE)
+_EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
+
+EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+
+
+def connect(
+    context: zmq.Context[Any], kind: int, endpoint: str, queue: int
+) -> tuple[zmq.Socket[bytes], zmq.Socket[bytes]]:
+    """A sending socket that holds nothing for an absent peer, and the socket of its monitor."""
+    sender: zmq.Socket[bytes] = context.socket(kind)
+    sender.setsockopt(zmq.IMMEDIATE, 1)
+    sender.setsockopt(zmq.LINGER, 0)
+    sender.setsockopt(zmq.SNDHWM, queue)
+    sender.setsockopt(zmq.RECONNECT_IVL, RECONNECT_INTERVAL_MS)
+    monitor = sender.get_monitor_socket(EVENTS)
+    sender.connect(endpoint)
+    return sender, monitor
+
+
+def receiver(context: zmq.Context[Any], endpoint: str, queue: int) -> zmq.Socket[bytes]:
+    """Return a bound socket that receives the batches of all connected cards."""
+    pull: zmq.Socket[bytes] = context.socket(zmq.PULL)
+    pull.setsockopt(zmq.LINGER, 0)
+    pull.setsockopt(zmq.RCVHWM, queue)
+    pull.bind(endpoint)
+    return pull
+
+
+def receive(socket: zmq.Socket[bytes]) -> Batch | None:
+    """Return the next batch of a socket's queue, in a writable buffer; None if the queue is empty.
+
+    Raises:
+        DecodeError: the next message is not a batch. It is removed from the queue.
+    """
+    if not int(_events(socket, _EVENTS)) & _POLLIN:
+        # Cheaper than the exception of a receive without a message.
+        return None
+    frame = _receive(socket, _DONTWAIT, False)
+    if not frame.more:
+        return decode(frame.buffer)
+    frames = [frame]
+    while frames[-1].more:
+        frames.append(_receive(socket, _DONTWAIT, False))
+    if len(frames) != 2:
+        raise DecodeError("batch", f"{len(frames)} frames")
+    return decode(frame.buffer, frames[1].buffer)
+
+
+def receive_waiting(
+    socket: zmq.Socket[bytes],
+    undecodable: Callable[[], None],
+    hop: ReceivedBatches,
+    taken: Callable[[str, int], None] | None = None,
+) -> tuple[int, list[Batch]]:
+    """Receive up to one large batch. Return the number of messages, and their batches, small ones coalesced.
+
+    `undecodable` is called for each message that is not a batch. 0 messages: the queue is empty. `hop` counts.
+    `taken(card, packets)` is called for each batch.
+    """
+    batches: list[Batch] = []
+    messages = packets = 0
+    while packets < MAX_PACKETS:
+        try:
+            batch = receive(socket)
+        except DecodeError:
+            undecodable()
+            packets += 1
+        else:
+            if batch is None:
+                break
+            batches.append(batch)
+            packets += len(batch.lengths)
+            if taken is not None:
+                taken(batch.card, len(batch.lengths))
+            if batch.stamp:
+                hop.waited(batch.stamp, batch.card)
+        messages += 1
+    if not batches:
+        return messages, batches
+    received = len(batches)
+    if received > 1:
+        batches = coalesced(batches)
+    # What was no batch counted as a packet.
+    hop.count(received, len(batches), packets - (messages - received))
+    return messages, batches
+
+
+def send_batch(socket: zmq.Socket[bytes], batch: Batch, hop: SentBatches) -> bool:
+    """Send a batch, counted by `hop`; return False if the queue is full or there is no peer."""
+    header, body = encode_header(batch, hop.stamp()), batch.body
+    try:
+        if len(body) <= MAX_ONE_FRAME_OCTETS:
+            _send(socket, b"".join((header, body)), _DONTWAIT)
+        else:
+            _send(socket, header, _DONTWAIT | _SNDMORE)
+            _send(socket, body, _DONTWAIT)
+    except zmq.Again:
+        return False
+    hop.count(len(batch.lengths))
+    return True
+
+
+def connection_events(monitor: zmq.Socket[bytes]) -> list[bool]:
+    """Return the events of a monitor since the last call: True for a new connection, False for a lost one."""
+    seen: list[bool] = []
+    while True:
+        try:
+            event = parse_monitor_message(monitor.recv_multipart(zmq.DONTWAIT))
+        except zmq.Again:
+            return seen
+        if event["event"] in (zmq.EVENT_HANDSHAKE_SUCCEEDED, zmq.EVENT_DISCONNECTED):
+            seen.append(event["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED)
