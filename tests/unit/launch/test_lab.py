@@ -173,7 +173,7 @@ topology:
   nodes:
     t: {{kind: tester, count: 2, ports: {{"1": {{address: "10.0.0.{{i}}/24"}}}}}}
   links:
-    - {{endpoints: ["t-1:1", "t-2:1"], veth: {}, pause: true}}
+    - {{endpoints: ["t-1:1", "t-2:1"], veth: {}, pause: on}}
 """
     assert [link.veth for link in parse(tmp_path, text.format("true")).links] == [True]
     assert [link.veth for link in parse(tmp_path, text.format("false")).links] == [False]
