@@ -30,6 +30,7 @@ from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_ESP, PROTOCOL_UDP, Ipv
 from chassis.net.udp import IKE_PORT, NAT_PORT, UDP_HEADER_LENGTH, Udp
 from chassis.peers.measurements import SetupMeasurements
 from chassis.peers.nat import Nat
+from chassis.peers.parking import ParkedPeers
 from chassis.peers.spec import OUTER, PeersSpec, read_spec
 from chassis.peers.traffic import SampleTraffic
 from chassis.tester.host import TesterHost, frames_batch
@@ -80,6 +81,7 @@ class PeersEngine:
         self._host = TesterHost(node, self._port, values)
         self._nat = Nat(spec.first, spec.count, spec.nat) if spec.nat else None
         self._ike = IkeEngine(node, random=random)
+        self._parked = ParkedPeers(spec, self._ike.parking)
         self.setups = SetupMeasurements(spec.count)
         self.traffic = None if spec.traffic is None else SampleTraffic(spec, spec.traffic, "", random)
         self._work: deque[int] = deque()
@@ -167,10 +169,12 @@ class PeersEngine:
         outputs: list[Output] = []
         if self._host.next_timer() <= now:
             outputs += self._to_wire(self._host.on_timer(now))
+        self._parked.unpark_due(now)
         if self._ike.next_timer() <= now:
             outputs += self._carry_out(self._ike.on_timer(now), now)
         if self._next_due() <= now:
             outputs += self._change_due(now)
+        self._parked.park_resting(now)
         if self.traffic is not None and self.traffic.next_timer() <= now:
             outputs += self._carry_out_traffic(self.traffic.on_timer(now), now)
         return outputs
@@ -178,7 +182,8 @@ class PeersEngine:
     def next_timer(self) -> float:
         """Return the time of the next `on_timer`."""
         traffic = inf if self.traffic is None else self.traffic.next_timer()
-        return min(self._host.next_timer(), self._ike.next_timer(), self._next_due(), traffic)
+        ike = min(self._ike.next_timer(), self._parked.next_timer())
+        return min(self._host.next_timer(), ike, self._next_due(), traffic)
 
     def report(self, now: float) -> dict[str, Any]:
         """Return how many peers are up, the set-ups a second, their latencies, and failures by cause."""
@@ -187,7 +192,8 @@ class PeersEngine:
             "state": self._state(),
             "towards": ", ".join([format_address(address) for address in self.spec.gateways]),
             "waiting": len(self._work),
-            "ike_sas": len(self._ike.ike_sa_manager.table.by_spi),
+            "ike_sas": len(self._ike.ike_sa_manager.table.by_spi) + len(self._parked),
+            "parked": len(self._parked),
             **self.setups.report(),
             **({} if self.traffic is None else {"traffic": self.traffic.report(now)}),
             "ike": dict(self._ike.ike_sa_manager.statistics.total),
@@ -254,6 +260,8 @@ class PeersEngine:
                 if self.traffic is not None:
                     self.traffic.begin(number)
             else:
+                self._parked.unpark(number, now)
+                self._parked.on_down(number)
                 delete += self.spec.keys(number)
                 if self.traffic is not None:
                     self.traffic.end(number)
@@ -275,6 +283,10 @@ class PeersEngine:
                 frames += self._frame(message)
             elif isinstance(message, IkeTunnelState):
                 self.setups.on_state(message.tunnel, message.up, message.reason, now)
+                if not message.up:
+                    self._parked.on_down(message.tunnel)
+                elif traffic is None or not traffic.has(message.tunnel):
+                    self._parked.on_up(message.tunnel, now)
             elif isinstance(message, IkeLog):
                 self._log.append(message.record.text)
         return self._to_wire(frames)
@@ -344,13 +356,11 @@ class PeersEngine:
             if not data.startswith(NON_ESP_MARKER):
                 return self._receive_other(frame)
             data = data[len(NON_ESP_MARKER) :]
-        if (
-            not data
-            or udp.destination_port not in (IKE_PORT, NAT_PORT)
-            or not self.spec.number(packet.destination)
-        ):
+        number = self.spec.number(packet.destination)
+        if not data or udp.destination_port not in (IKE_PORT, NAT_PORT) or not number:
             return self._receive_other(frame)
         self.counters.add("datagrams received")
+        self._parked.unpark(number, now)
         message = IkePacket(OUTER, packet.destination, udp.destination_port, packet.source, udp.source_port, data)
         return self._carry_out(self._ike.receive(message, now, WALL), now)
 

@@ -22,6 +22,8 @@ def test_peers_of_both_versions_share_outer_addresses(tmp_path: Path) -> None:
     }  # fmt: skip
     shell.pass_time(25.0)
     for node in shell.engines.values():
+        for number in range(1, 7):
+            node._parked.unpark(number, shell.run.world.now)
         sessions = node._ike.ike_sa_manager.table.by_spi.values()
         assert {session.path.local_port for session in sessions} == {4500}
     traffic = shell.status("branches")["traffic"]
