@@ -10,8 +10,6 @@ import contextlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -28,6 +26,7 @@ from launch.lab.model import Lab
 from launch.lab.scenario import Scenario, read_scenario
 from launch.lab.yaml_source import LabError, Reporter
 from launch.run_folders import LAUNCHER_SOCKET
+from launch.scenario.launcher_run import LauncherRun
 
 BOOT_TIMEOUT = 30.0
 """Time (s) in which every card must be up."""
@@ -48,8 +47,6 @@ PLACE = Path("/tmp")
 
 SCENARIO = "scenario"
 """Kind of these folders, see `launch.folder_ownership`."""
-
-_LAUNCHER = (sys.executable, "-c", "from launch.main import main; main()")
 
 
 class BootError(Exception):
@@ -126,31 +123,33 @@ class _Launching:
 
     def __init__(self, arguments: tuple[str, ...], environment: Mapping[str, str]) -> None:
         self._name = f"chassis-launch {' '.join(arguments)}"
-        self._process = subprocess.Popen(
-            (*_LAUNCHER, *arguments),
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
+        self._run: LauncherRun | None = LauncherRun(arguments, environment)
 
     def ended(self) -> bool:
         """Return whether the run has ended. Raise BootError if it failed."""
-        if self._process.poll() is None:
+        if self._run is None:
+            return True
+        status = self._run.wait(0.0)
+        if status is None:
             return False
-        self.wait(1.0)
+        self._finish(self._run, status)
         return True
 
     def wait(self, within: float) -> None:
-        try:
-            output, _ = self._process.communicate(timeout=within)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.communicate()
-            raise BootError(f"{self._name}: not done within {within:g} s") from None
-        if self._process.returncode:
-            said = output.decode(errors="replace").strip()
-            raise BootError(f"{self._name}: status {self._process.returncode}: {said}")
+        if self._run is None:
+            return
+        status = self._run.wait(within)
+        if status is None:
+            self._run.close()
+            raise BootError(f"{self._name}: not done within {within:g} s")
+        self._finish(self._run, status)
+
+    def _finish(self, run: LauncherRun, status: int) -> None:
+        said = run.output().strip()
+        run.close()
+        self._run = None
+        if status:
+            raise BootError(f"{self._name}: status {status}: {said}")
 
 
 def boot(
