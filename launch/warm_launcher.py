@@ -1,6 +1,6 @@
 """A process that has imported all of `chassis-launch` and forks a child for each run of it.
 
-Input: a socket with requests. Output: runs, whose ends it tells. `launch.scenario.launcher_run` starts and asks it.
+Input: a socket with requests. Output: runs, and their ends to who asked (`launch.scenario.launcher_run`).
 """
 
 from __future__ import annotations
