@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from launch.client.status_view import peers_view
 from launch.ctl.base import print_answer
 from launch.lab.model import Lab
 from launch.lab.parser import load
-from launch.lab.yaml_source import LabError
+from launch.lab.yaml_source import LabError, Reporter, read
 from launch.scenario.boot import BootError, boot
 
 PATIENCE = 60.0
@@ -30,19 +31,34 @@ PROGRESS_INTERVAL = 1.0
 Reports = Mapping[str, Mapping[str, Any]]
 
 
-def run_file(path: Path, *, as_json: bool, rate: float | None, within: float | None, hold: float) -> int:
-    """Bring up the peers of a lab, keep them up for `hold` (s), take them down; print what it took.
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is asked of the peers. `rate` (peers/s) and `processes` replace those of each node; None: its own.
 
-    `rate` (peers/s) replaces that of each node. `within` (s) is the time that they have to come up, and again to
-    go. Return 0 if all came up, none was lost, and all went; 1 if not; 2 if the file is wrong or has no peers, or
-    the lab did not start.
+    `within` (s) is the time that they have to come up, and again to go. They are kept up for `hold` (s); meanwhile
+    `churn` peers of each node go in a second and come again, 0 for none.
+    """
+
+    rate: float | None = None
+    within: float | None = None
+    hold: float = 0.0
+    churn: float = 0.0
+    processes: int | None = None
+
+
+def run_file(path: Path, asked: Load, *, as_json: bool) -> int:
+    """Bring up the peers of a lab, keep them up for a time, take them down; print what it took.
+
+    Return 0 if all came up, none was lost, and all went; 1 if not; 2 if the file is wrong or has no peers, or the
+    lab did not start.
     """
     try:
         lab = load(path)[0]
         if not lab.peers():
             click.echo(f"{path}: no node is of kind peers", err=True)
             return 2
-        booted = boot(path)
+        nodes = {} if asked.processes is None else _shared(path, asked.processes)
+        booted = boot(path, nodes=nodes)
     except LabError as error:
         click.echo(str(error), err=True)
         return 2
@@ -50,7 +66,7 @@ def run_file(path: Path, *, as_json: bool, rate: float | None, within: float | N
         click.echo(f"{path}: the lab did not start: {error}", err=True)
         return 2
     try:
-        result = _load(booted.client, lab, rate, within or _time_for(lab, rate), hold)
+        result = _load(booted.client, lab, asked)
     except OperatorError as error:
         click.echo(f"{path}: {error}", err=True)
         return 1
@@ -79,18 +95,25 @@ def gateway_config(path: Path, outer: str, inner: str, forwarding: str) -> str:
     return "".join(f"{line}\n" for line in gateway_lines(made))
 
 
+def _shared(path: Path, processes: int) -> dict[str, dict[str, int]]:
+    """Return the changes of the nodes of peers, by their names in the file: one may stand for several nodes."""
+    nodes = read(path, Reporter(str(path))).plain()["topology"]["nodes"]
+    return {name: {"processes": processes} for name, values in nodes.items() if values["kind"] == "peers"}
+
+
 def _time_for(lab: Lab, rate: float | None) -> float:
     specs = [read_spec(node.values)[0] for node in lab.peers()]
     return PATIENCE + max(spec.count / (rate or spec.rate) for spec in specs if spec is not None)
 
 
-def _load(client: LabClient, lab: Lab, rate: float | None, within: float, hold: float) -> dict[str, Any]:
+def _load(client: LabClient, lab: Lab, asked: Load) -> dict[str, Any]:
+    within = asked.within or _time_for(lab, asked.rate)
     names = [node.name for node in lab.peers()]
-    arguments = {} if rate is None else {"rate": rate}
+    arguments = {} if asked.rate is None else {"rate": asked.rate}
     reports: dict[str, dict[str, Any]] = {name: client.ask(name, "start", arguments) for name in names}
     problems: list[str] = []
 
-    def wait(done: Callable[[Mapping[str, Any]], bool]) -> bool:
+    def wait(done: Callable[[Mapping[str, Any]], bool], longest: float = within) -> bool:
         """Return whether all nodes came to hold what `done` says; `reports` are the last ones."""
         shown = time.monotonic()
 
@@ -103,15 +126,25 @@ def _load(client: LabClient, lab: Lab, rate: float | None, within: float, hold: 
             return all(done(report) for report in reports.values())
 
         try:
-            client.wait_until(holds, within)
+            client.wait_until(holds, longest)
         except LabTimeout:
             return False
         return True
 
-    if not wait(lambda report: report["up"] == report["peers"]):
-        problems.append(f"not all peers are up after {within:g} s: {_progress(reports)}")
-    if hold:
-        client.wait(hold)
+    def come_up() -> None:
+        if not wait(lambda report: report["up"] == report["peers"]):
+            problems.append(f"not all peers are up after {within:g} s: {_progress(reports)}")
+
+    come_up()
+    if asked.hold:
+        if asked.churn:
+            for name in names:
+                client.ask(name, "churn", {"rate": asked.churn})
+        wait(lambda report: False, asked.hold)
+        if asked.churn:
+            for name in names:
+                client.ask(name, "start", arguments)
+            come_up()
     reports.update({name: client.ask(name, "status", {}) for name in names})
     problems += [
         f"{name}: {report['lost']} times a peer was lost" for name, report in reports.items() if report["lost"]
@@ -137,6 +170,17 @@ def _load(client: LabClient, lab: Lab, rate: float | None, within: float, hold: 
 
 
 def _progress(reports: Reports) -> str:
-    return ", ".join(
-        f"{name}: {report['up']} of {report['peers']} up ({report['state']})" for name, report in reports.items()
-    )
+    return ", ".join(f"{name}: {_of_node(report)}" for name, report in reports.items())
+
+
+def _of_node(report: Mapping[str, Any]) -> str:
+    parts = [f"{report['up']} of {report['peers']} up ({report['state']})"]
+    if report["latency"]:
+        parts.append(f"{report['setups_per_second']:g}/s, p99 {report['latency']['p99_ms']:.0f} ms")
+    failures = sum(report["failures"].values())
+    if failures:
+        parts.append(f"{failures} failures")
+    traffic = report.get("traffic")
+    if traffic and traffic["sent"]:
+        parts.append(f"{traffic['received']} of {traffic['sent']} packets")
+    return ", ".join(parts)

@@ -281,19 +281,36 @@ def test(lab: Path, as_json: bool, junit: Path | None) -> None:
     "--within", metavar="TIME", help="Time that the peers have to come up; default: 60s and what the rate takes."
 )
 @click.option("--hold", metavar="TIME", default="0s", help="Keep them up for this time; none may be lost.")
-def load_peers(lab: Path, as_json: bool, rate: float | None, within: str | None, hold: str) -> None:
+@click.option(
+    "--churn",
+    type=click.FloatRange(min=0, min_open=True, max=10_000),
+    help="Meanwhile so many peers of each node go in a second, and come again.",
+)
+@click.option("--processes", type=click.IntRange(1, 64), help="Processes that share the peers of each node.")
+def load_peers(
+    lab: Path,
+    as_json: bool,
+    rate: float | None,
+    within: str | None,
+    hold: str,
+    churn: float | None,
+    processes: int | None,
+) -> None:
     """Boot LAB, bring up all its remote peers, print what it took, and take them down.
 
     Exit with status 0 only if all came up, none was lost, and all went.
     """
     from chassis.net.units import parse_duration
-    from launch.load import run_file
+    from launch.load import Load, run_file
 
     try:
         times = [parse_duration(text) for text in (within or "0s", hold)]
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    raise SystemExit(run_file(lab, as_json=as_json, rate=rate, within=times[0] or None, hold=times[1]))
+    if churn is not None and not times[1]:
+        raise click.UsageError("--churn needs --hold, the time of the coming and going")
+    asked = Load(rate, times[0] or None, times[1], churn or 0.0, processes)
+    raise SystemExit(run_file(lab, asked, as_json=as_json))
 
 
 @main.command("gateway-config")

@@ -72,13 +72,19 @@ class PipeClosed(Exception):
 
 
 class Pipe:
-    """One end of the socket pair."""
+    """One end of the socket pair. `lossy`: messages that are dropped while too many octets wait."""
 
-    def __init__(self, end: socket.socket, encode: Callable[[Any], bytes], decode: Callable[[bytes], Any]) -> None:
+    def __init__(
+        self,
+        end: socket.socket,
+        encode: Callable[[Any], bytes],
+        decode: Callable[[bytes], Any],
+        lossy: type = IkePacket,
+    ) -> None:
         end.setblocking(False)
         self.socket = end
         self.dropped = 0
-        self._encode, self._decode = encode, decode
+        self._encode, self._decode, self._lossy = encode, decode, lossy
         self._out: deque[memoryview] = deque()
         self._waiting = 0
         self._in = bytearray()
@@ -94,7 +100,7 @@ class Pipe:
         Raises:
             PipeClosed: the other process has ended, or the states would differ without this message.
         """
-        if self._waiting > MAX_PENDING_OCTETS and isinstance(message, IkePacket):
+        if self._waiting > MAX_PENDING_OCTETS and isinstance(message, self._lossy):
             self.dropped += 1
             return None
         try:

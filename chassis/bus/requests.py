@@ -519,6 +519,13 @@ PEERS: Final[Mapping[str, Spec]] = {
         "Have the peers that are down begin, at the node's rate.",
         {"rate": Argument(NumberType(1e-3, MAX_SETUP_RATE), "peers a second instead of the node's rate")},
     ),
+    "churn": Spec(
+        "Have peers that are up go, one after the other, and come again.",
+        {
+            "rate": Argument(NumberType(1e-3, MAX_SETUP_RATE), "peers that go in a second", required=True),
+            "away": Argument(NumberType(1e-3, 3600, "seconds"), "time until a peer comes again", 1.0),
+        },
+    ),
     "stop": Spec("Let no more peers begin, or go; those that are up stay."),
     "down": Spec("Have all peers that are up delete their SAs and go, at the rate of the last start."),
     "status": Spec("How many peers are up, set-ups a second, their latencies, and failures by cause."),

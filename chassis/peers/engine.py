@@ -28,15 +28,14 @@ from chassis.net.errors import DecodeError
 from chassis.net.ethernet import HEADROOM, header, padded
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_ESP, PROTOCOL_UDP, Ipv4
 from chassis.net.udp import IKE_PORT, NAT_PORT, UDP_HEADER_LENGTH, Udp
+from chassis.peers.churn import Churn
 from chassis.peers.measurements import SetupMeasurements
 from chassis.peers.nat import Nat
 from chassis.peers.parking import ParkedPeers
+from chassis.peers.report import MAX_LOG, report
 from chassis.peers.spec import OUTER, PeersSpec, read_spec
 from chassis.peers.traffic import SampleTraffic
 from chassis.tester.host import TesterHost, frames_batch
-
-MAX_LOG = 50
-"""Last texts of IKE's log that are kept (count)."""
 
 MAX_FRAME = 1514
 """Longest frame (octets): a peer sends no fragments."""
@@ -68,18 +67,23 @@ class PeersEngine:
         random: Callable[[int], bytes],
         settings: Mapping[str, Any] | None = None,
         counters: Counters | None = None,
+        part: int | None = None,
     ) -> None:
-        """`ports` has the one port, `peers` the keys of `chassis.peers.spec`; `random(n)` returns n octets."""
+        """`ports` has the one port, `peers` the keys of `chassis.peers.spec`; `random(n)` returns n octets.
+
+        `part` is the index of a process of the node, whose peers these are; None: these are all peers.
+        """
         self.node = node
         self.counters = Counters() if counters is None else counters
         spec, problems = read_spec(peers)
         if spec is None or len(ports) != 1:
             raise PeersError("; ".join(text for _, text in problems) or f"{node} has {len(ports)} ports, not one")
-        self.spec: PeersSpec = spec
+        self.spec: PeersSpec = spec if part is None else spec.split()[part]
+        spec = self.spec
         self._settings = dict(settings or {})
         ((self._port, values),) = ports.items()
         self._host = TesterHost(node, self._port, values)
-        self._nat = Nat(spec.first, spec.count, spec.nat) if spec.nat else None
+        self._nat = Nat(spec.outer_addresses()[0], spec.count, spec.nat, spec.address(1)) if spec.nat else None
         self._ike = IkeEngine(node, random=random)
         self._parked = ParkedPeers(spec, self._ike.parking)
         self.setups = SetupMeasurements(spec.count)
@@ -90,11 +94,13 @@ class PeersEngine:
         """Whether `_work` is of those to begin."""
         self._due = inf
         self._rate = spec.rate
+        self._churn = Churn()
         self._started = spec.auto
         self._identification = int.from_bytes(random(2), "big")
         self._log: deque[str] = deque(maxlen=MAX_LOG)
         self._commands: dict[str, Callable[[dict[str, Any], float], list[Output]]] = {
             "start": self._start,
+            "churn": self._come_and_go,
             "stop": self._stop,
             "down": self._down,
             "status": lambda arguments, now: [],
@@ -174,6 +180,8 @@ class PeersEngine:
             outputs += self._carry_out(self._ike.on_timer(now), now)
         if self._next_due() <= now:
             outputs += self._change_due(now)
+        if self._churn.next_timer() <= now:
+            outputs += self._churn_due(now)
         self._parked.park_resting(now)
         if self.traffic is not None and self.traffic.next_timer() <= now:
             outputs += self._carry_out_traffic(self.traffic.on_timer(now), now)
@@ -183,10 +191,15 @@ class PeersEngine:
         """Return the time of the next `on_timer`."""
         traffic = inf if self.traffic is None else self.traffic.next_timer()
         ike = min(self._ike.next_timer(), self._parked.next_timer())
-        return min(self._host.next_timer(), ike, self._next_due(), traffic)
+        own = min(self._next_due(), self._churn.next_timer(), traffic)
+        return min(self._host.next_timer(), ike, own)
 
     def report(self, now: float) -> dict[str, Any]:
         """Return how many peers are up, the set-ups a second, their latencies, and failures by cause."""
+        return report([self.counts(now)])
+
+    def counts(self, now: float) -> dict[str, Any]:
+        """Return what was counted, for a report of one process or of several (`chassis.peers.report`)."""
         return {
             "now": now,
             "state": self._state(),
@@ -194,8 +207,8 @@ class PeersEngine:
             "waiting": len(self._work),
             "ike_sas": len(self._ike.ike_sa_manager.table.by_spi) + len(self._parked),
             "parked": len(self._parked),
-            **self.setups.report(),
-            **({} if self.traffic is None else {"traffic": self.traffic.report(now)}),
+            **self.setups.counts(),
+            **({} if self.traffic is None else {"traffic": self.traffic.counts(now)}),
             "ike": dict(self._ike.ike_sa_manager.statistics.total),
             "log": list(self._log),
         }
@@ -207,13 +220,15 @@ class PeersEngine:
             if not self._gateway:
                 return "waiting for the gateway of the port"
             return "starting" if self._begins else "going down"
-        return "running" if any(peer.wanted for peer in self.setups.peers) else "stopped"
+        if self._churn.active:
+            return "coming and going"
+        return "running" if self.setups.wanted else "stopped"
 
     def _numbers(self, *, wanted: bool) -> Iterable[int]:
         return (number for number, peer in enumerate(self.setups.peers, 1) if peer.wanted == wanted)
 
     def _begin(self, now: float) -> None:
-        if not any(peer.wanted for peer in self.setups.peers):
+        if not self.setups.wanted:
             self.setups.reset()
             if self.traffic is not None:
                 self.traffic.reset()
@@ -221,14 +236,21 @@ class PeersEngine:
 
     def _start(self, arguments: dict[str, Any], now: float) -> list[Output]:
         self._rate = arguments["rate"] or self.spec.rate
+        self._churn.stop()
         self._begin(now)
         return []
 
+    def _come_and_go(self, arguments: dict[str, Any], now: float) -> list[Output]:
+        self._churn.start(arguments["rate"], arguments["away"], now)
+        return []
+
     def _stop(self, arguments: dict[str, Any], now: float) -> list[Output]:
+        self._churn.stop()
         self._work.clear()
         return []
 
     def _down(self, arguments: dict[str, Any], now: float) -> list[Output]:
+        self._churn.stop()
         self._work, self._begins, self._due = deque(self._numbers(wanted=True)), False, now
         return []
 
@@ -249,22 +271,37 @@ class PeersEngine:
     def _change_due(self, now: float) -> list[Output]:
         # After a stall, or a long wait for the gateway, the peers of one second at most are due at once.
         self._due = max(self._due, now - 1.0)
-        put: list[Record] = []
-        delete: list[Key] = []
+        begin: list[int] = []
+        end: list[int] = []
         while self._next_due() <= now:
             number = self._work.popleft()
             self._due += 1.0 / self._rate
             self.setups.on_wanted(number, self._begins)
-            if self._begins:
-                put += self.spec.records(number)
-                if self.traffic is not None:
-                    self.traffic.begin(number)
-            else:
-                self._parked.unpark(number, now)
-                self._parked.on_down(number)
-                delete += self.spec.keys(number)
-                if self.traffic is not None:
-                    self.traffic.end(number)
+            (begin if self._begins else end).append(number)
+        return self._change(begin, end, now)
+
+    def _churn_due(self, now: float) -> list[Output]:
+        back = self._churn.pop_back(now)
+        going = self._churn.pop_going(self.setups, now)
+        for numbers, wanted in ((back, True), (going, False)):
+            for number in numbers:
+                self.setups.on_wanted(number, wanted)
+        return self._change(back, going, now)
+
+    def _change(self, begin: Iterable[int], end: Iterable[int], now: float) -> list[Output]:
+        """Have peers begin, and others go."""
+        put: list[Record] = []
+        delete: list[Key] = []
+        for number in begin:
+            put += self.spec.records(number)
+            if self.traffic is not None:
+                self.traffic.begin(number)
+        for number in end:
+            self._parked.unpark(number, now)
+            self._parked.on_down(number)
+            delete += self.spec.keys(number)
+            if self.traffic is not None:
+                self.traffic.end(number)
         return self._carry_out(self._ike.receive(Configure(tuple(put), tuple(delete)), now, WALL), now)
 
     # IKE

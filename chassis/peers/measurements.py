@@ -1,11 +1,15 @@
-"""What became of the peers of one node: how many are up, how fast they came up, and why others did not."""
+"""What became of the peers of one process: how many are up, how fast they came up, and why others did not.
+
+`counts` are sums, so that those of several processes can be added (`chassis.peers.report`).
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from chassis.tester.measurements import LatencyHistogram
 
 MAX_CAUSES = 32
 """Causes of failures that are told apart (count); further ones are counted as OTHER."""
@@ -16,17 +20,15 @@ NEGOTIATING = "negotiating with "
 
 @dataclass(slots=True)
 class PeerProgress:
-    """One peer. Times are of the engine's clock (s); `began` is when its first message was sent, 0 before that.
+    """One peer. `began` is when its first message was sent (s, of the engine's clock), 0 before that.
 
-    `latency` (s) is the time from there until it was up, the last time that it came up; `reason` why it is down.
+    `on_the_way`: it was told to come up, and has neither done so nor failed since. `reason`: why it is down.
     """
 
     wanted: bool = False
     up: bool = False
     on_the_way: bool = False
-    """Whether it began, has not come up yet and has not failed."""
     began: float = 0.0
-    latency: float = -1.0
     reason: str = ""
 
 
@@ -36,6 +38,8 @@ class SetupMeasurements:
     def __init__(self, count: int) -> None:
         self.peers = [PeerProgress() for _ in range(count)]
         self.up = 0
+        self.wanted = 0
+        """Peers that are up or are to come up (count)."""
         self.on_the_way = 0
         """Peers that are on their way up (count)."""
         self.reset()
@@ -44,13 +48,15 @@ class SetupMeasurements:
         """Forget what was measured; the peers stay as they are."""
         self.setups = 0
         """Times that a peer came up."""
+        self.left = 0
+        """Times that a peer went because it was to go."""
         self.lost = 0
         """Times that a peer went down that was to stay up."""
         self.failures: Counter[str] = Counter()
         """Reports of failed attempts by cause; one that repeats at a peer counts once."""
+        self.latency = LatencyHistogram()
+        """Times from a peer's first message until it was up."""
         self._first = self._last = 0.0
-        for peer in self.peers:
-            peer.latency = -1.0
 
     def on_sent(self, number: int, now: float) -> None:
         """A peer sent a message."""
@@ -68,7 +74,7 @@ class SetupMeasurements:
         if up and not peer.up:
             peer.up = True
             self._arrived(peer)
-            peer.latency = now - (peer.began or now)
+            self.latency.add(round((now - (peer.began or now)) * 1e9), 1)
             peer.began = 0.0
             self.up += 1
             self.setups += 1
@@ -86,6 +92,8 @@ class SetupMeasurements:
         """A peer is to come up, or to go."""
         peer = self.peers[number - 1]
         self.up -= peer.up and not wanted
+        self.left += peer.up and not wanted
+        self.wanted += wanted - peer.wanted
         peer.up = peer.up and wanted
         peer.wanted, peer.began, peer.reason = wanted, 0.0, ""
         self.on_the_way += wanted - peer.on_the_way
@@ -95,19 +103,20 @@ class SetupMeasurements:
         self.on_the_way -= peer.on_the_way
         peer.on_the_way = False
 
-    def report(self) -> dict[str, Any]:
-        """Return the measurements as plain values."""
+    def counts(self) -> dict[str, Any]:
+        """Return the measurements as plain values. `first` and `last` are of the first message and the last
+        set-up, 0 without one."""
         down = Counter(self._cause(peer.reason) for peer in self.peers if peer.wanted and not peer.up)
-        span = self._last - self._first
         return {
             "peers": len(self.peers),
-            "wanted": sum(peer.wanted for peer in self.peers),
+            "wanted": self.wanted,
             "up": self.up,
             "setups": self.setups,
+            "left": self.left,
             "lost": self.lost,
-            "seconds": round(max(span, 0.0), 6),
-            "setups_per_second": round(self.setups / span, 1) if span > 0 else 0.0,
-            "latency": latencies([peer.latency for peer in self.peers if peer.latency >= 0]),
+            "first": self._first,
+            "last": self._last,
+            "latency": self.latency.plain(),
             "down": dict(down),
             "failures": dict(self.failures),
         }
@@ -116,13 +125,3 @@ class SetupMeasurements:
         if reason.startswith(NEGOTIATING) or not reason:
             return "negotiating"
         return reason if reason in self.failures or len(self.failures) < MAX_CAUSES else OTHER
-
-
-def latencies(seconds: Sequence[float]) -> dict[str, float]:
-    """Return percentiles of latencies (ms); empty without any."""
-    found = sorted(seconds)
-    if not found:
-        return {}
-    last = len(found) - 1
-    made = {f"p{part}_ms": found[-(-part * len(found) // 100) - 1] for part in (50, 90, 99)}
-    return {name: round(value * 1e3, 3) for name, value in {**made, "max_ms": found[last]}.items()}

@@ -24,17 +24,17 @@ PORTS: Final = (IKE_PORT, NAT_PORT)
 
 
 class Nat:
-    """The mappings of `count` peers, with outer addresses from `first` on."""
+    """The mappings of `count` peers, with inner addresses from `inside` on and outer ones from `first` on."""
 
-    def __init__(self, first: int, count: int, per_address: int) -> None:
-        self._first, self._count, self._per_address = first, count, per_address
+    def __init__(self, first: int, count: int, per_address: int, inside: int = FIRST_INSIDE) -> None:
+        self._first, self._count, self._per_address, self._inside = first, count, per_address, inside
 
     def outward(self, packet: bytes) -> bytes | None:
         """Return a packet of a peer as it leaves; None for one that does not pass."""
         start = _udp_start(packet)
         if not start:
             return None
-        index = int.from_bytes(packet[12:16], "big") - FIRST_INSIDE
+        index = int.from_bytes(packet[12:16], "big") - self._inside
         port = int.from_bytes(packet[start : start + 2], "big")
         if not 0 <= index < self._count or port not in PORTS:
             return None
@@ -52,7 +52,7 @@ class Nat:
         index = place * self._per_address + turn
         if place < 0 or not 0 <= turn < self._per_address or index >= self._count:
             return None
-        return _rewritten(packet, 16, FIRST_INSIDE + index, start + 2, PORTS[which])
+        return _rewritten(packet, 16, self._inside + index, start + 2, PORTS[which])
 
 
 def _udp_start(packet: bytes) -> int:

@@ -7,7 +7,7 @@ address, identity, IKE policy and, where the lab gives inner networks, access li
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from chassis.ase.ike.crypto.algorithms import CIPHERS, INTEGRITY, PRFS
@@ -38,6 +38,7 @@ KEYS: Final = (
     "remote-network",
     "traffic",
     "nat",
+    "processes",
     "rate",
     "at-once",
     "start",
@@ -59,6 +60,8 @@ SIZES: Final = (64, 1400)
 """Shortest and longest inner packet (octets)."""
 VERSIONS: Final = (1, 2, "both")
 MODES: Final = ("main", "aggressive")
+MAX_PROCESSES: Final = 64
+"""Most processes of one node (count)."""
 MAX_GATEWAYS: Final = 64
 """Most addresses of the gateway (count)."""
 NUMBER: Final = "{number}"
@@ -85,8 +88,9 @@ class TrafficSpec:
 
 @dataclass(frozen=True, slots=True)
 class PeersSpec:
-    """The peers of one node, numbered from 1. `rate` is how many begin, or go, in a second, `at_once` how many of
-    those that begin may be on their way up.
+    """The peers of one node, or of one of its processes, numbered from 1.
+
+    `rate` is how many begin, or go, in a second, `at_once` how many of those that begin may be on their way up.
 
     `versions` are taken in turn, and for each round of them the next of `gateways`, the gateway's addresses.
     `mode` is that of IKEv1. `networks` is the first peer's inner network and the gateway's; None: each peer
@@ -112,10 +116,44 @@ class PeersSpec:
     at_once: int = MAX_PEERS
     nat: int = 0
     """Peers that share an outer address behind a NAT (count); 0 without NAT."""
+    processes: int = 1
+    before: int = 0
+    """Peers of the node that come before these, in other processes (count)."""
+
+    def split(self) -> tuple[PeersSpec, ...]:
+        """Return the peers of each process, which are numbered from 1 in each: at most so many as are asked for.
+
+        Peers that share an outer address are in one process. Rates, and the sample with traffic, are shared out.
+        """
+        together = self.nat or 1
+        places = -(-self.count // together)
+        parts = min(self.processes, places)
+        made = []
+        for index in range(parts):
+            before, end = (min(places * each // parts * together, self.count) for each in (index, index + 1))
+            sample = None if self.traffic is None else _share(self.traffic.peers, parts, index)
+            traffic = None if self.traffic is None or not sample else replace(self.traffic, peers=sample)
+            made.append(
+                replace(
+                    self,
+                    count=end - before,
+                    before=before,
+                    processes=1,
+                    rate=self.rate / parts,
+                    at_once=max(_share(self.at_once, parts, index), 1),
+                    traffic=traffic,
+                )
+            )
+        return tuple(made)
+
+    def outer_addresses(self) -> tuple[int, int]:
+        """Return the first outer address of these peers, and the first one after them."""
+        together = self.nat or 1
+        return self.first + self.before // together, self.first - (-(self.before + self.count) // together)
 
     def address(self, number: int) -> int:
         """Return the address that a peer has itself: behind a NAT an inner one."""
-        return (FIRST_INSIDE if self.nat else self.first) + number - 1
+        return (FIRST_INSIDE if self.nat else self.first) + self.before + number - 1
 
     def number(self, address: int) -> int:
         """Return the number of the peer that has this address itself; 0 without one."""
@@ -123,26 +161,26 @@ class PeersSpec:
         return number if 1 <= number <= self.count else 0
 
     def version(self, number: int) -> Literal[1, 2]:
-        return self.versions[(number - 1) % len(self.versions)]
+        return self.versions[(self.before + number - 1) % len(self.versions)]
 
     def towards(self, number: int) -> int:
         """Return the gateway's address with which a peer negotiates."""
-        return self.gateways[(number - 1) // len(self.versions) % len(self.gateways)]
+        return self.gateways[(self.before + number - 1) // len(self.versions) % len(self.gateways)]
 
     def key(self, number: int) -> bytes:
         """Return the preshared key of a peer."""
-        return self.secret.replace(NUMBER, str(number)).encode()
+        return self.secret.replace(NUMBER, str(self.before + number)).encode()
 
     def name(self, number: int) -> str:
         """Return the identity of a peer if it is a name; empty if it is the peer's address."""
-        return self.identity.replace(NUMBER, str(number))
+        return self.identity.replace(NUMBER, str(self.before + number))
 
     def network(self, number: int) -> Prefix:
         """Return the inner network of a peer: the networks of all peers follow each other."""
         if self.networks is None:
             return ANY
         (first, length), _ = self.networks
-        return (first + ((number - 1) << (32 - length)), length)
+        return (first + ((self.before + number - 1) << (32 - length)), length)
 
     def inner_address(self, number: int) -> int:
         """Return a peer's own address in its inner network: the first of a host."""
@@ -169,7 +207,7 @@ class PeersSpec:
 
     def records(self, number: int) -> tuple[Record, ...]:
         """Return the records of one peer."""
-        name, version = f"peer-{number}", self.version(number)
+        name, version = f"peer-{self.before + number}", self.version(number)
         policy = IkePolicy(
             name,
             version=version,
@@ -223,6 +261,10 @@ class PeersSpec:
             prf=given.get("prf", "hmac-sha1"),
             lifetime=given.get("lifetime", 86400),
         )
+
+
+def _share(whole: int, parts: int, index: int) -> int:
+    return whole * (index + 1) // parts - whole * index // parts
 
 
 def read_spec(values: Mapping[str, Any]) -> tuple[PeersSpec | None, list[Problem]]:
@@ -281,6 +323,7 @@ class _SpecReader:
             self._proposal("ipsec-proposal", IPSEC_KEYS),
             self._integer("at-once", self._values.get("at-once", MAX_PEERS), 1, MAX_PEERS),
             nat,
+            self._integer("processes", self._values.get("processes", 1), 1, MAX_PROCESSES),
         )
 
     def _wrong(self, key: str, value: Any, what: str) -> None:

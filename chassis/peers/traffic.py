@@ -8,7 +8,7 @@ request without an answer in `ANSWER_TIME` is lost, on one of both ways. The pee
 from __future__ import annotations
 
 from array import array
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush, heapreplace
@@ -39,14 +39,11 @@ from chassis.net.errors import DecodeError
 from chassis.net.ethernet import HEADROOM
 from chassis.net.icmp import ICMP_HEADER_LENGTH, Icmp
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_ICMP, Ipv4
-from chassis.peers.measurements import latencies
 from chassis.peers.spec import OUTER, PeersSpec, TrafficSpec
+from chassis.tester.measurements import LatencyHistogram
 
 ANSWER_TIME: Final = 2.0
 """Time (s) that an answer may take. One that takes longer is late, and its request stays lost."""
-
-MAX_ROUND_TRIPS: Final = 10_000
-"""Last times of answers that are kept (count)."""
 
 MAX_BEHIND: Final = 1.0
 """Time (s) that a sender may be behind its rate; after a longer stall the rest is not sent."""
@@ -82,7 +79,7 @@ class SampleTraffic:
         self.sent = self.received = self.lost = self.late = self.answered = 0
         self.drops: Counter[str] = Counter()
         """Outer packets that came and were dropped, and inner ones that could not be sent, by cause."""
-        self._round_trips: deque[float] = deque(maxlen=MAX_ROUND_TRIPS)
+        self._round_trips = LatencyHistogram()
         for stream in self._streams.values():
             stream.waiting.clear()
 
@@ -182,7 +179,7 @@ class SampleTraffic:
     def next_timer(self) -> float:
         return min(self._due[0][0] if self._due else inf, self._sas.next_timer())
 
-    def report(self, now: float) -> dict[str, Any]:
+    def counts(self, now: float) -> dict[str, Any]:
         """Return what was sent and received: `sent` and `lost` without those that wait for an answer."""
         for stream in self._streams.values():
             self._expire(stream, now)
@@ -197,7 +194,7 @@ class SampleTraffic:
             "answered": self.answered,
             "waiting": waiting,
             "drops": dict(self.drops),
-            "round_trip": latencies(tuple(self._round_trips)),
+            "round_trip": self._round_trips.plain(),
         }
 
     # inside
@@ -275,7 +272,7 @@ class SampleTraffic:
             return None
         del stream.waiting[sequence]
         self.received += 1
-        self._round_trips.append(now - at)
+        self._round_trips.add(round((now - at) * 1e9), 1)
         return None
 
 

@@ -192,6 +192,22 @@ class LatencyHistogram:
         shift = max(value.bit_length() - SUB_BITS - 1, 0)
         self._parts[(shift << SUB_BITS) + (value >> shift)] += count
 
+    def plain(self) -> dict[str, Any]:
+        """Return the counts as plain values, for `merge`."""
+        parts = [value for index, count in enumerate(self._parts) if count for value in (index, count)]
+        return {"count": self.count, "total": self.total, "min": self.min, "max": self.max, "parts": parts}
+
+    def merge(self, plain: Mapping[str, Any]) -> None:
+        """Add the counts of another histogram, as `plain` returns them."""
+        if not plain["count"]:
+            return
+        self.min = min(self.min, plain["min"]) if self.count else plain["min"]
+        self.max = max(self.max, plain["max"])
+        self.count += plain["count"]
+        self.total += plain["total"]
+        for index, count in zip(plain["parts"][::2], plain["parts"][1::2], strict=True):
+            self._parts[index] += count
+
     def percentile(self, share: float) -> int:
         """Return the latency (ns) that `share` (0 to 1) of the packets did not exceed; 0 without packets."""
         wanted, seen = self.count * share, 0

@@ -239,18 +239,26 @@ def keys(lab: RunningLab, node: str, file: Path, tunnel: str, version: int | Non
 
 @lab_command()
 @click.argument("node", required=False)
-@click.argument("action", required=False, type=click.Choice(["start", "stop", "down"]))
-@option("node of peers", "start", "rate")
-def peers(lab: RunningLab, node: str | None, action: str | None, rate: float | None, as_json: bool) -> None:
+@click.argument("action", required=False, type=click.Choice(["start", "churn", "stop", "down"]))
+@option("node of peers", "start", "rate", help="Peers that begin, or with churn go, in a second.")
+@option("node of peers", "churn", "away", default=None, show_default=False)
+def peers(
+    lab: RunningLab, node: str | None, action: str | None, rate: float | None, away: float | None, as_json: bool
+) -> None:
     """Print how many remote peers are up, how fast they came up, and why others did not.
 
     `peers NODE start` has those that are down begin, `stop` lets no more begin, `down` has all delete their SAs.
+    With `churn` some go each second, and come again.
     """
-    if rate is not None and action != "start":
-        raise click.UsageError("--rate belongs to start")
+    if rate is not None and action not in ("start", "churn"):
+        raise click.UsageError("--rate belongs to start and churn")
+    if action == "churn" and rate is None:
+        raise click.UsageError("churn needs --rate")
+    if away is not None and action != "churn":
+        raise click.UsageError("--away belongs to churn")
     known = [name for name, facts in lab.nodes.items() if facts["kind"] == "peers"]
     if node is not None and node not in known:
         raise OperatorError(f"{node!r} is not a node of peers; nodes of peers: {', '.join(known) or 'none'}")
-    arguments = {} if rate is None else {"rate": rate}
+    arguments = {name: value for name, value in (("rate", rate), ("away", away)) if value is not None}
     reports = {name: lab.node(name, action or "status", **arguments) for name in ([node] if node else known)}
     print_answer(as_json, reports, status_view.peers_view(reports) if reports else "this lab has no node of peers")

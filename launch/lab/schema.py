@@ -340,6 +340,7 @@ def _peers() -> dict[str, Schema]:
             ("to",),
         ),
         "nat": _whole(0, nat.MAX_PER_ADDRESS, "Peers behind NAT that share an outer address; 0 without NAT."),
+        "processes": _whole(1, spec.MAX_PROCESSES, "Processes that share the peers; default 1."),
         "rate": _per_second(MAX_SETUP_RATE, "Peers that begin, or go, in a second; default 100/s."),
         "at-once": _whole(1, spec.MAX_PEERS, "Most peers that are on their way up at a time; default all."),
         "start": {"enum": ["auto", "manual"], "description": "auto: as soon as the lab is up."},

@@ -157,12 +157,13 @@ def boot(
     *,
     settings: Mapping[str, Any] | None = None,
     flows: Mapping[str, Mapping[str, Any]] | None = None,
+    nodes: Mapping[str, Mapping[str, Any]] | None = None,
     within: float = BOOT_TIMEOUT,
     ready: bool = True,
 ) -> BootedLab:
     """Start a lab and wait until its cards are up (unless `ready` is false).
 
-    `settings` and values of `flows` replace the file's own.
+    `settings`, and values of `flows` and `nodes`, replace the file's own.
 
     Raises:
         LabError: the file is wrong.
@@ -177,7 +178,9 @@ def boot(
         raise BootError(str(error)) from None
     try:
         arguments: tuple[str, ...] = (str(path), "--detach", "--with-pid", str(os.getpid()))
-        changes = {name: values for name, values in (("settings", settings), ("flows", flows)) if values}
+        topology = {"nodes": nodes} if nodes else {}
+        given = (("settings", settings), ("flows", flows), ("topology", topology))
+        changes = {name: values for name, values in given if values}
         if changes:
             (folder / CHANGES).write_text(json.dumps(changes, indent=1))
             arguments += ("--changes", str(folder / CHANGES))

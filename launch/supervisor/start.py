@@ -18,15 +18,13 @@ from setproctitle import setproctitle
 import chassis.ase.shell
 import chassis.linecard.shell
 import chassis.mgmt.shell
+import chassis.peers.shell
 import chassis.tester.shell
 import chassis.xcrp.shell
 from chassis.bus import regular_files
-from chassis.bus.environment import Environment
 from chassis.config.diagnostics import Diagnostic, has_errors, in_order
 from chassis.config.secrets import RouterSecret
 from chassis.model.router import Config
-from chassis.peers.engine import PeersEngine
-from chassis.tester.shell import TesterShell
 from chassis.xcrp import inventory
 from launch import checking, router_secrets
 from launch.lab import consistency
@@ -43,26 +41,12 @@ DESCRIPTORS = 16_384
 """Open files and sockets (count) that each process of a lab may have, if the system allows that many."""
 
 
-def _run_peers(env: Environment) -> int:
-    """Run the process of a node of peers, the tester's shell around its engine; return its exit status."""
-    counters = env.counters()
-    engine = PeersEngine(
-        env.node,
-        ports=env.ports,
-        peers=env.peers,
-        random=os.urandom,
-        settings=dict(env.settings),
-        counters=counters,
-    )
-    return TesterShell(env, engine, counters).run()
-
-
 ENTRY_POINTS: Mapping[str, EntryPoint] = {
     inventory.CONTROLLER: chassis.xcrp.shell.run,
     inventory.LINE_CARD: chassis.linecard.shell.run,
     inventory.ASP: chassis.ase.shell.run,
     "tester": chassis.tester.shell.run,
-    "peers": _run_peers,
+    "peers": chassis.peers.shell.run,
     MANAGEMENT: chassis.mgmt.shell.run,
 }
 """What a forked process runs, by the kind of its card. All of it is imported before the first fork."""

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from chassis.bus.engine import ToOperator
+from chassis.bus.batch import Batch
+from chassis.bus.counters import Counters
+from chassis.bus.engine import Output, ToOperator, ToWire
+from chassis.peers import shell as peers_shell
 from chassis.peers.engine import PeersEngine
 from chassis.peers.gateway import GatewayConfig
+from chassis.peers.group import (
+    MemberCarrier,
+    MemberFrames,
+    PeersGroup,
+    ToMember,
+    batch_of,
+    frames_message,
+    run_command,
+)
 from chassis.peers.spec import PeersSpec, read_spec
 from chassis.sim import testers
 from chassis.sim.lab import LabModel
@@ -44,20 +56,21 @@ class LoadShell(SimShell):
     def _model(self, node: PeersNode) -> testers.TesterModel:
         ports = {name: port.plain() for name, port in node.ports.items()}
 
-        def make() -> PeersEngine:
+        def make() -> PeersEngine | PeersInOneProcess:
             values = {**node.values, **self._changes, **self._of.get(node.name, {})}
             settings = {**node.settings.to_json()}
-            made = PeersEngine(
+            if values.get("processes", 1) > 1:
+                return PeersInOneProcess(node.name, ports, values, settings)
+            made = self.engines[node.name] = PeersEngine(
                 node.name, ports=ports, peers=values, random=Random(node.name).randbytes, settings=settings
             )
-            self.engines[node.name] = made
             return made
 
         return testers.TesterModel(node.name, make, tuple(ports), ())
 
     def command(self, node: str, command: str, **arguments: Any) -> dict[str, Any]:
         tester, now = self.testers[node], self.run.world.now
-        outputs = self.engines[node].on_operator_command(1, command, arguments, now)
+        outputs = tester.engine.on_operator_command(1, command, arguments, now)
         answer = outputs.pop()
         assert isinstance(answer, ToOperator)
         assert not answer.error, answer.error
@@ -71,6 +84,80 @@ class LoadShell(SimShell):
         """The identities of all peers that the hub has."""
         rows = self.ask("hub", "tunnels", {"kind": "on-demand", "detail": True})["tunnels"]
         return {row["identity"] for row in rows if row.get("identity") and row["up"]}
+
+
+class PeersInOneProcess:
+    """The group and the members of a node of peers, without processes; messages pass the pipe's encoding."""
+
+    def __init__(
+        self, node: str, ports: Mapping[str, Any], values: Mapping[str, Any], settings: dict[str, Any]
+    ) -> None:
+        spec = read_spec(values)[0]
+        assert spec is not None
+        ((self._port, plain),) = ports.items()
+        self.posted: list[tuple[int, ToMember]] = []
+        self.counters = Counters()
+        self.group = PeersGroup(
+            self._port, plain, spec, self.counters, lambda member, message: self.posted.append((member, message))
+        )
+        self.members = [
+            PeersEngine(
+                node,
+                ports=ports,
+                peers=values,
+                random=Random(f"{node} {part}").randbytes,
+                settings=settings,
+                part=part,
+            )
+            for part in range(len(self.group.parts))
+        ]
+
+    def start(self, now: float) -> list[Output]:
+        return self._of_members(lambda engine: engine.start(now))
+
+    def on_carrier(self, port: str, up: bool, now: float) -> list[Output]:
+        return self._settled(self.group.on_carrier(port, up, now), now)
+
+    def on_congestion(self, port: str, full: bool, now: float) -> None:
+        pass
+
+    def receive_frames(self, port: str, batch: Batch, now: float) -> list[Output]:
+        return self._settled(self.group.receive_frames(port, batch, now), now)
+
+    def on_operator_command(self, number: int, command: Any, arguments: Any, now: float) -> list[Output]:
+        return self._settled(self.group.on_operator_command(number, command, arguments, now), now)
+
+    def on_timer(self, now: float) -> list[Output]:
+        return self._of_members(lambda engine: engine.on_timer(now) if engine.next_timer() <= now else [])
+
+    def next_timer(self) -> float:
+        return min(engine.next_timer() for engine in self.members)
+
+    def _of_members(self, call: Callable[[PeersEngine], list[Output]]) -> list[Output]:
+        return [output for each, engine in enumerate(self.members) for output in self._from(each, call(engine))]
+
+    def _from(self, member: int, outputs: list[Output]) -> list[Output]:
+        made: list[Output] = []
+        for output in outputs:
+            if isinstance(output, ToWire):
+                message = peers_shell._decode_from(peers_shell._encode_from(frames_message(output.batch)))
+                made += self.group.from_member(member, message)
+        return made
+
+    def _settled(self, outputs: list[Output], now: float) -> list[Output]:
+        posted, self.posted = self.posted, []
+        for member, sent in posted:
+            message, engine = peers_shell._decode_to(peers_shell._encode_to(sent)), self.members[member]
+            if isinstance(message, MemberFrames):
+                outputs += self._from(member, engine.receive_frames(self._port, batch_of(message), now))
+            elif isinstance(message, MemberCarrier):
+                outputs += self._from(member, engine.on_carrier(self._port, message.up, now))
+            else:
+                done, answer = run_command(engine, message, now)
+                outputs += self._from(member, done)
+                answer = peers_shell._decode_from(peers_shell._encode_from(answer))
+                outputs += self.group.from_member(member, answer)
+        return outputs
 
 
 def _standing(file: Path, folder: Path, nodes: Iterable[PeersNode]) -> Path:

@@ -8,7 +8,7 @@ from tests.support import CONFIGS
 from tests.support.load_lab import LoadShell
 
 CHANGES = {"peers": 6, "nat": 4, "start": "auto", "rate": 50}
-TRAFFIC = {"to": "10.100.0.2", "rate": 4}
+TRAFFIC = {"to": "10.100.0.2", "rate": 2}
 
 
 def test_peers_of_both_versions_share_outer_addresses(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_peers_of_both_versions_share_outer_addresses(tmp_path: Path) -> None:
         sessions = node._ike.ike_sa_manager.table.by_spi.values()
         assert {session.path.local_port for session in sessions} == {4500}
     traffic = shell.status("branches")["traffic"]
-    assert traffic["received"] == traffic["sent"] > 500
+    assert traffic["received"] == traffic["sent"] > 250
     assert (traffic["lost"], traffic["drops"]) == (0, {})
     sadb = shell.engines["branches"].traffic._sadb
     assert all(sa.sa.udp is not None for sa in sadb.outbound.values())
