@@ -343,10 +343,10 @@ class AspEngine(CardBase):
         else:
             self.drop(DropCause.WRONG_STEP, len(batch.lengths))
             return []
-        if not batch.marks:
+        if not batch.marks and not batch.runs:
             return act(batch, now)
         outputs: list[Output] = []
-        for part in batch.split_marked():
+        for part in batch.split_runs() if batch.runs else batch.split_marked():
             outputs += act(part, now)
         return outputs
 

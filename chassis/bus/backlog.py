@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import compress
 
-from chassis.bus.batch import Batch
+from chassis.bus.batch import Batch, Run
 from chassis.bus.coalesce import coalesce
 from chassis.bus.priority import CLASS_COUNT, LOWEST_CLASS, classes_of_batch
 
@@ -31,7 +31,18 @@ def selected(batch: Batch, keep: Sequence[int]) -> Batch:
         lengths=array("H", compress(batch.lengths, keep)),
         descriptors=bytes(compress(batch.descriptors, keep)),
         marks=tuple([(places[index], number) for index, number in batch.marks if index in places]),
+        runs=tuple(_selected_runs(batch.runs, keep)),
     )
+
+
+def _selected_runs(runs: Sequence[Run], keep: Sequence[int]) -> Iterator[Run]:
+    """Return the runs of the packets that are kept."""
+    first = 0
+    for packets, tunnel, circuit in runs:
+        kept = packets - bytes(map(bool, keep[first : first + packets])).count(0)
+        if kept:
+            yield kept, tunnel, circuit
+        first += packets
 
 
 class Backlog:

@@ -1,10 +1,10 @@
 """The one message of the fabric and of the wire: a batch of packets.
 
-A batch holds packets of one (step, circuit or tunnel) only. On the bus it is a header, and the packets laid end to
-end: one frame, or two where the packets are too large to be copied. Each packet is preceded by `HEADROOM` bytes,
-counted in its length: on a wire they are its Ethernet header; on the fabric they are room for the next one, so
-that a packet that changes cards without changing size is never copied: the buffer that came in is the buffer that
-goes out.
+A batch holds packets of one step, and of one tunnel or circuit, or runs of packets of several. On the bus it is
+a header, and the packets laid end to end: one frame, or two where the packets are too large to be copied. Each
+packet is preceded by `HEADROOM` bytes, counted in its length: on a wire they are its Ethernet header; on the
+fabric they are room for the next one, so that a packet that changes cards without changing size is never copied:
+the buffer that came in is the buffer that goes out.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from chassis.net.ethernet import HEADROOM
 
 MAX_PACKETS = 256
 """Most packets of one batch (count). A batch of this many full-sized frames has less than 400 kB."""
+
+Run = tuple[int, int, int]
+"""(packets, tunnel, circuit): so many packets in a row are of this tunnel and circuit."""
 
 TraceMark = tuple[int, int]
 """(index of the packet in its batch, trace number)"""
@@ -48,8 +51,9 @@ class Batch:
     packets entered the node. `context` is the number of the context in whose FIB the packets are looked up as they
     are. `port` and `address` are the next hop, if it is known. `descriptors` are six-bit priority
     descriptors (PD) that the ingress line card gave the packets, one octet each; they override the packets' DSCP.
-    Empty: the DSCP decides. `body` is writable. `stamp` is the monotonic time (us) at which the
-    sender sent a sampled batch, 0 for others.
+    Empty: the DSCP decides. `runs`, if not empty, are the packets by tunnel and circuit; `tunnel` and `circuit`
+    are 0 then, and no packet is traced. `body` is writable. `stamp` is the monotonic time (us) at which the sender
+    sent a sampled batch, 0 for others.
     """
 
     step: Step
@@ -66,6 +70,7 @@ class Batch:
     descriptors: bytes = b""
     marks: tuple[TraceMark, ...] = field(default=())
     stamp: int = 0
+    runs: tuple[Run, ...] = ()
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -77,6 +82,38 @@ class Batch:
         for length in self.lengths:
             yield view[at : at + length]
             at += length
+
+    def split_runs(self) -> list[Batch]:
+        """Return the same packets in the same order, a batch for each run.
+
+        A receiver splits a batch with runs first, so that the code behind it handles one tunnel or circuit.
+        """
+        if not self.runs:
+            return [self]
+        view, lengths, descriptors = memoryview(self.body), self.lengths, self.descriptors
+        parts: list[Batch] = []
+        first = at = 0
+        for packets, tunnel, circuit in self.runs:
+            own = lengths[first : first + packets]
+            end = at + sum(own)
+            parts.append(
+                Batch(
+                    self.step,
+                    view[at:end],
+                    own,
+                    self.card,
+                    self.epoch,
+                    self.ingress,
+                    self.context,
+                    tunnel,
+                    circuit,
+                    self.port,
+                    self.address,
+                    descriptors[first : first + packets],
+                )
+            )
+            first, at = first + packets, end
+        return parts
 
     def split_marked(self) -> list[Batch]:
         """Return the same packets in the same order, each traced packet alone in its batch.
@@ -129,9 +166,10 @@ def _swapped(lengths: array[int]) -> array[int]:
     return lengths
 
 
-_FIXED = struct.Struct("<HHHHQ")
-"""Octets of the way, packets, trace marks, octets of descriptors, stamp (us)."""
+_FIXED = struct.Struct("<HHHHHQ")
+"""Octets of the way, packets, trace marks, octets of descriptors, runs, stamp (us)."""
 _MARK = struct.Struct("<HQ")
+_RUN = struct.Struct("<HII")
 _pack_way = msgpack.Packer(autoreset=True).pack
 
 _Way = tuple[str, int, Step, str, int, int, int, str, int]
@@ -147,10 +185,11 @@ def encode_header(batch: Batch, stamp: int = 0) -> bytes:
 
     `stamp` is the monotonic time (us) of a sampled batch. `batch.stamp` is the hop's before, and is not sent.
 
-    The header is: four 16-bit numbers and the stamp (`_FIXED`), the way as MessagePack, the 16-bit lengths of the
-    packets, the descriptors, and the trace marks, each a 16-bit index and a 64-bit number; all little-endian.
+    The header is: five 16-bit numbers and the stamp (`_FIXED`), the way as MessagePack, the 16-bit lengths of the
+    packets, the descriptors, the trace marks (`_MARK`: index and number) and the runs (`_RUN`: packets, tunnel,
+    circuit); all little-endian.
     """
-    lengths, marks, descriptors = batch.lengths, batch.marks, batch.descriptors
+    lengths, marks, descriptors, runs = batch.lengths, batch.marks, batch.descriptors, batch.runs
     way = _pack_way(
         (
             batch.card,
@@ -164,9 +203,11 @@ def encode_header(batch: Batch, stamp: int = 0) -> bytes:
             batch.address,
         )
     )
-    fixed = _FIXED.pack(len(way), len(lengths), len(marks), len(descriptors), stamp)
+    fixed = _FIXED.pack(len(way), len(lengths), len(marks), len(descriptors), len(runs), stamp)
     header: bytes = b"".join((fixed, way, _swapped(lengths).tobytes(), descriptors))
-    return header + b"".join([_MARK.pack(*mark) for mark in marks]) if marks else header
+    if marks or runs:
+        header += b"".join([_MARK.pack(*mark) for mark in marks] + [_RUN.pack(*run) for run in runs])
+    return header
 
 
 def decode(header: bytes | memoryview, body: bytearray | memoryview | None = None) -> Batch:
@@ -178,11 +219,12 @@ def decode(header: bytes | memoryview, body: bytearray | memoryview | None = Non
     size = len(header)
     if size < _FIXED.size:
         raise DecodeError("batch header", f"{size} octets")
-    way_size, count, marked, described, stamp = _FIXED.unpack_from(header)
+    way_size, count, marked, described, run_count, stamp = _FIXED.unpack_from(header)
     lengths_at = _FIXED.size + way_size
     descriptors_at = lengths_at + 2 * count
     marks_at = descriptors_at + described
-    end = marks_at + _MARK.size * marked
+    runs_at = marks_at + _MARK.size * marked
+    end = runs_at + _RUN.size * run_count
     if not count or end > size or (body is not None and end != size):
         raise DecodeError("batch header", f"{size} octets hold no {count} lengths and {marked} trace marks")
     if body is None:
@@ -208,6 +250,12 @@ def decode(header: bytes | memoryview, body: bytearray | memoryview | None = Non
         marks = tuple([_MARK.unpack_from(header, marks_at + _MARK.size * at) for at in range(marked)])
         if max(marks)[0] >= count:
             raise DecodeError("batch header", f"a trace mark of a packet beyond the {count} there are")
+    runs: tuple[Run, ...] = ()
+    if run_count:
+        runs = tuple(_RUN.iter_unpack(header[runs_at:end]))
+        packets = [run[0] for run in runs]
+        if marked or 0 in packets or sum(packets) != count:
+            raise DecodeError("batch header", f"runs of {sum(packets)} packets, and there are {count}")
     card, epoch, step, ingress, context, tunnel, circuit, port, address = way
     return Batch(
         step,
@@ -224,6 +272,7 @@ def decode(header: bytes | memoryview, body: bytearray | memoryview | None = Non
         bytes(header[descriptors_at:marks_at]) if described else b"",
         marks,
         stamp,
+        runs,
     )
 
 

@@ -16,7 +16,9 @@ import zmq
 
 from chassis.bus import codec, endpoints
 from chassis.bus.arguments import fault
+from chassis.bus.batch import Batch
 from chassis.bus.capture import Capture, Captures
+from chassis.bus.coalesce import coalesced
 from chassis.bus.connection import connect, connection_events
 from chassis.bus.counters import Counters
 from chassis.bus.engine import (
@@ -28,6 +30,7 @@ from chassis.bus.engine import (
     Perform,
     ToController,
     ToFabric,
+    ToWire,
 )
 from chassis.bus.environment import Environment
 from chassis.bus.fabric import Fabric
@@ -113,7 +116,7 @@ class CardShell:
 
     def perform(self, outputs: list[Output]) -> None:
         handlers = self.handlers
-        for output in outputs:
+        for output in _coalesced(outputs) if len(outputs) > 1 else outputs:
             handlers[type(output)](output)
 
     def close(self) -> None:
@@ -203,3 +206,32 @@ class CardShell:
             reply = Reply(request.number, {}, f"{request.name}: {fault(error)}")
             print(reply.error, file=sys.stderr)
         self._to_controller(reply)
+
+
+def _coalesced(outputs: list[Output]) -> list[Output]:
+    """Return the outputs with one batch in place of several for a card or a port, where they may be one.
+
+    Batches pass no output of another kind.
+    """
+    result: list[Output] = []
+    fabric: dict[str, list[Batch]] = {}
+    wires: dict[str, list[Batch]] = {}
+
+    def release() -> None:
+        for card, batches in fabric.items():
+            result.extend([ToFabric(card, batch) for batch in coalesced(batches)])
+        for port, batches in wires.items():
+            result.extend([ToWire(port, batch) for batch in coalesced(batches)])
+        fabric.clear()
+        wires.clear()
+
+    for output in outputs:
+        if isinstance(output, ToFabric):
+            fabric.setdefault(output.card, []).append(output.batch)
+        elif isinstance(output, ToWire):
+            wires.setdefault(output.port, []).append(output.batch)
+        else:
+            release()
+            result.append(output)
+    release()
+    return result

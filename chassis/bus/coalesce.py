@@ -1,7 +1,8 @@
-"""Coalescing of small batches with the same destination, so that the cost of a packet falls under load.
+"""Coalescing of batches with the same destination, so that the cost of a packet falls under load.
 
-No batch waits for another one: only batches that are queued already are coalesced. An idle chassis forwards every
-packet at once, and a busy one works with large batches.
+No batch waits for another one: only batches that are there already are coalesced. An idle chassis forwards every
+packet at once, and a busy one works with large batches. Between cards, packets of several tunnels or circuits go
+in one batch, in runs.
 """
 
 from __future__ import annotations
@@ -10,16 +11,24 @@ from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import Any
 
-from chassis.bus.batch import MAX_PACKETS, Batch
+from chassis.bus.batch import MAX_PACKETS, Batch, Run, Step
 
 COALESCE_KEYS = ("step", "card", "epoch", "ingress", "context", "tunnel", "circuit", "port", "address")
 """Fields that two batches must have in common to be coalesced."""
 
-COALESCE_MAX_PACKETS = 64
-COALESCE_MAX_OCTETS = 16 * 1024
-"""Size (packets, octets) from which a batch is not coalesced: copying it costs more than it saves."""
+RUN_STEPS = frozenset({Step.ENCAPSULATE, Step.CIRCUIT_OUT, Step.CIRCUIT_IN})
+"""Steps of which batches of different tunnels and circuits are coalesced."""
+
+MAX_COALESCED_OCTETS = 384 * 1024
+"""Octets of a coalesced batch, at most."""
+
+MAX_RUNS = 128
+"""Runs (count) of a batch, at most."""
 
 _way: Callable[[Batch], tuple[Any, ...]] = attrgetter(*COALESCE_KEYS)
+_run_way: Callable[[Batch], tuple[Any, ...]] = attrgetter(
+    *[key for key in COALESCE_KEYS if key not in ("tunnel", "circuit")]
+)
 
 
 def coalesce(first: Batch, second: Batch) -> bool:
@@ -27,7 +36,7 @@ def coalesce(first: Batch, second: Batch) -> bool:
     count = len(first.lengths) + len(second.lengths)
     if count > MAX_PACKETS or first.marks or second.marks or bool(first.descriptors) != bool(second.descriptors):
         return False
-    if _way(first) != _way(second):
+    if _way(first) != _way(second) or first.runs or second.runs:
         return False
     if not isinstance(first.body, bytearray):
         first.body = bytearray(first.body)
@@ -47,28 +56,45 @@ def coalesced(batches: Iterable[Batch]) -> list[Batch]:
     A batch keeps the place of its first packet. A traced packet is in a batch of its own, as everywhere.
     """
     groups: list[list[Batch]] = []
-    open_groups: dict[tuple[Any, ...], tuple[list[Batch], int]] = {}
+    open_groups: dict[tuple[Any, ...], tuple[list[Batch], int, int, int]] = {}
     for batch in batches:
-        count = len(batch.lengths)
-        key = (*_way(batch), bool(batch.descriptors))
-        group, packets = open_groups.get(key, (None, 0))
-        alone = bool(batch.marks) or count >= COALESCE_MAX_PACKETS or len(batch.body) >= COALESCE_MAX_OCTETS
-        if group is not None and not alone and packets + count <= MAX_PACKETS:
+        count, octets, runs = len(batch.lengths), len(batch.body), len(batch.runs) or 1
+        key = (*(_run_way(batch) if batch.step in RUN_STEPS else _way(batch)), bool(batch.descriptors))
+        group, packets, size, before = open_groups.get(key, (None, 0, 0, 0))
+        if (
+            group is not None
+            and not batch.marks
+            and packets + count <= MAX_PACKETS
+            and size + octets <= MAX_COALESCED_OCTETS
+            and (before + runs <= MAX_RUNS or _one_way(group[0], batch))
+        ):
             group.append(batch)
-            open_groups[key] = group, packets + count
+            open_groups[key] = group, packets + count, size + octets, before + runs
             continue
         group = [batch]
         groups.append(group)
-        if alone:
+        if batch.marks:
             # A later batch must not overtake it.
             open_groups.pop(key, None)
         else:
-            open_groups[key] = group, count
+            open_groups[key] = group, count, octets, runs
     return [group[0] if len(group) == 1 else _whole(group) for group in groups]
+
+
+def _one_way(first: Batch, second: Batch) -> bool:
+    return not first.runs and not second.runs and _way(first) == _way(second)
 
 
 def _whole(group: list[Batch]) -> Batch:
     first, *others = group
+    if first.step in RUN_STEPS and not all(_one_way(first, batch) for batch in others):
+        runs: list[Run] = []
+        for batch in group:
+            for packets, tunnel, circuit in batch.runs or ((len(batch.lengths), batch.tunnel, batch.circuit),):
+                if runs and runs[-1][1:] == (tunnel, circuit):
+                    packets += runs.pop()[0]
+                runs.append((packets, tunnel, circuit))
+        first.runs, first.tunnel, first.circuit = tuple(runs), 0, 0
     first.body = bytearray().join([batch.body for batch in group])
     first.descriptors = b"".join([batch.descriptors for batch in group])
     lengths = first.lengths[:]

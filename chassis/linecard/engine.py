@@ -135,10 +135,10 @@ class LineCardEngine(CardBase):
         self.packets.values[self.packets.from_fabric] += len(batch.lengths)
         if not self.is_current_sender(batch):
             return []
-        if not batch.marks:
+        if not batch.marks and not batch.runs:
             return self._release(self._step(batch, now))
         out: list[Output] = []
-        for part in batch.split_marked():
+        for part in batch.split_runs() if batch.runs else batch.split_marked():
             out += self._step(part, now)
         return self._release(out)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import struct
 from collections.abc import Sequence
+from itertools import pairwise
 
 import msgpack
 import pytest
@@ -38,6 +39,25 @@ def test_what_was_encoded_is_decoded(payloads: list[bytes], step: Step, number: 
 
 @settings(deadline=None)
 @given(packets, st.data())
+def test_runs_are_decoded_and_split(payloads: list[bytes], data: st.DataObject) -> None:
+    body, lengths = pack(payloads, HEADROOM)
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(payloads)))) | {len(payloads)})
+    runs = tuple(
+        (cut - before, number, number * 3) for number, (before, cut) in enumerate(pairwise([0, *cuts]), 1)
+    )
+    descriptors = data.draw(st.sampled_from((b"", bytes(range(len(payloads))))))
+    batch = Batch(Step.ENCAPSULATE, body, lengths, "lc 3", 7, "3/1", descriptors=descriptors, runs=runs)
+    again = decode(encode_header(batch) + bytes(body))
+    assert again.runs == runs
+    parts = again.split_runs()
+    assert [(len(part), part.tunnel, part.circuit) for part in parts] == list(runs)
+    assert [bytes(packet[HEADROOM:]) for part in parts for packet in part.packets()] == payloads
+    assert b"".join(part.descriptors for part in parts) == descriptors
+    assert {(part.card, part.epoch, part.ingress, part.runs) for part in parts} == {("lc 3", 7, "3/1", ())}
+
+
+@settings(deadline=None)
+@given(packets, st.data())
 def test_splitting_off_traced_packets_keeps_packets_and_order(payloads: list[bytes], data: st.DataObject) -> None:
     body, lengths = pack(payloads, HEADROOM)
     marked = data.draw(st.sets(st.integers(0, len(payloads) - 1)))
@@ -67,17 +87,19 @@ def header(
     marks: Sequence[tuple[int, int]] = (),
     descriptors: bytes = b"",
     counts: tuple[int, int] | None = None,
+    runs: Sequence[tuple[int, int, int]] = (),
 ) -> bytes:
     """`counts`: packets and marks that the header says it has, where those are not what it has."""
     packed = msgpack.packb(way)
     packets, marked = counts or (len(lengths), len(marks))
     return b"".join(
         [
-            struct.pack("<HHHHQ", len(packed), packets, marked, len(descriptors), 0),
+            struct.pack("<HHHHHQ", len(packed), packets, marked, len(descriptors), len(runs), 0),
             packed,
             struct.pack(f"<{len(lengths)}H", *lengths),
             descriptors,
             *(struct.pack("<HQ", *mark) for mark in marks),
+            *(struct.pack("<HII", *run) for run in runs),
         ]
     )
 
@@ -108,6 +130,10 @@ def other(index: int, value: object) -> list[object]:
     header(counts=(0, 0)),
     header(counts=(2, 0)),
     header(counts=(1, 1)),
+    header(runs=[(2, 1, 0)]),
+    header(runs=[(1, 1, 0), (0, 2, 0)]),
+    header(runs=[(1, 1, 0), (1, 2, 0)]),
+    header(runs=[(1, 1, 0)], marks=[(0, 7)]),
 ])  # fmt: skip
 def test_a_wrong_header_is_refused(wrong: bytes) -> None:
     assert len(decode(header(), bytearray(20))) == 1

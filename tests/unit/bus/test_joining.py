@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chassis.bus.batch import MAX_PACKETS, Batch, Step, pack
-from chassis.bus.coalesce import COALESCE_KEYS, COALESCE_MAX_OCTETS, COALESCE_MAX_PACKETS, coalesced
+from chassis.bus.coalesce import COALESCE_KEYS, MAX_RUNS, coalesced
 from chassis.net.ethernet import HEADROOM
 
 WAY: dict[str, Any] = {
@@ -35,7 +35,7 @@ def test_what_goes_the_same_way_is_one_batch() -> None:
     assert [numbers(one) for one in made] == [list(range(9))]
 
 
-@pytest.mark.parametrize("name", COALESCE_KEYS)
+@pytest.mark.parametrize("name", [key for key in COALESCE_KEYS if key not in ("tunnel", "circuit")])
 def test_what_goes_another_way_is_not(name: str) -> None:
     other = batch(range(5, 6), **{name: WAY[name]})
     made = coalesced([batch(range(2)), other, batch(range(2, 4))])
@@ -51,29 +51,57 @@ def test_batches_with_descriptors_are_joined_with_their_like() -> None:
     assert [(numbers(one), one.descriptors) for one in made] == [([0, 2, 3], b"\1\2\3"), ([1, 4], b"")]
 
 
-def test_nothing_gets_before_a_traced_or_a_large_batch() -> None:
+def test_tunnels_and_circuits_are_runs_of_one_batch_between_cards() -> None:
+    made = coalesced(
+        [
+            batch(range(2)),
+            batch(range(2, 3), tunnel=2),
+            batch(range(3, 5), tunnel=2),
+            batch(range(5, 6), tunnel=2, circuit=7),
+            batch(range(6, 7)),
+        ]
+    )
+    (one,) = made
+    assert numbers(one) == list(range(7))
+    assert one.runs == ((2, 1, 0), (3, 2, 0), (1, 2, 7), (1, 1, 0))
+    parts = one.split_runs()
+    assert [(numbers(part), part.tunnel, part.circuit) for part in parts] == [
+        ([0, 1], 1, 0), ([2, 3, 4], 2, 0), ([5], 2, 7), ([6], 1, 0),
+    ]  # fmt: skip
+    # What has runs takes more of them, and a receiver's batches of several senders' batches too.
+    (again,) = coalesced([one, batch(range(7, 8)), batch(range(8, 9), tunnel=3)])
+    assert again.runs == ((2, 1, 0), (3, 2, 0), (1, 2, 7), (2, 1, 0), (1, 3, 0))
+    assert numbers(again) == list(range(9))
+
+
+def test_frames_of_ports_have_no_runs() -> None:
+    made = coalesced([batch(range(1), step=Step.EGRESS), batch(range(1, 2), step=Step.EGRESS, tunnel=2)])
+    assert [one.tunnel for one in made] == [1, 2]
+    assert [one.runs for one in made] == [(), ()]
+
+
+def test_a_batch_has_a_bounded_number_of_runs() -> None:
+    made = coalesced([batch(range(at, at + 1), tunnel=at) for at in range(MAX_RUNS + 3)])
+    assert [len(one.runs) for one in made] == [MAX_RUNS, 3]
+    assert [number for one in made for number in numbers(one)] == list(range(MAX_RUNS + 3))
+
+
+def test_nothing_gets_before_a_traced_batch() -> None:
     traced = batch(range(2, 3), marks=((0, 77),))
-    large = batch(range(4, 4 + COALESCE_MAX_PACKETS))
-    made = coalesced([batch(range(2)), traced, batch(range(3, 4)), large, batch(range(100, 101))])
-    assert [numbers(one) for one in made] == [[0, 1], [2], [3], list(range(4, 4 + COALESCE_MAX_PACKETS)), [100]]
-    assert [one.marks for one in made] == [(), ((0, 77),), (), (), ()]
-
-
-def test_few_large_packets_are_a_large_batch_too() -> None:
-    body, lengths = pack([bytes(1400)] * (COALESCE_MAX_OCTETS // 1400 + 1), HEADROOM)
-    few = Batch(Step.ENCAPSULATE, body, lengths, tunnel=1)
-    assert len(few) < COALESCE_MAX_PACKETS
-    made = coalesced([batch(range(1)), few, batch(range(1, 2)), batch(range(2, 3))])
-    assert made[1] is few
-    assert [len(one) for one in made] == [1, len(few), 2]
+    made = coalesced([batch(range(2)), traced, batch(range(3, 4)), batch(range(4, 6))])
+    assert [numbers(one) for one in made] == [[0, 1], [2], [3, 4, 5]]
+    assert [one.marks for one in made] == [(), ((0, 77),), ()]
 
 
 def test_a_joined_batch_has_an_end() -> None:
-    small = COALESCE_MAX_PACKETS - 1
+    small = MAX_PACKETS // 4 - 1
     made = coalesced([batch(range(at * small, (at + 1) * small)) for at in range(9)])
     assert max(len(one) for one in made) <= MAX_PACKETS
     assert len(made) == 3
     assert [number for one in made for number in numbers(one)] == list(range(9 * small))
+    body, lengths = pack([bytes(60_000)] * 4, HEADROOM)
+    large = [Batch(Step.ENCAPSULATE, body[:], lengths, tunnel=1) for _ in range(2)]
+    assert [len(one) for one in coalesced(large)] == [4, 4], "few large packets are a large batch too"
 
 
 def test_bodies_that_somebody_looks_into_stay_as_they_are() -> None:
@@ -98,7 +126,8 @@ def test_every_packet_is_there_once_and_in_its_order(given_: list[tuple[int, int
         before[one.tunnel] += numbers(one)
     after: dict[int, list[int]] = defaultdict(list)
     for one in coalesced(batches):
-        after[one.tunnel] += numbers(one)
+        for part in one.split_runs():
+            after[part.tunnel] += numbers(part)
         assert len(one.body) == sum(one.lengths)
         assert not one.marks or one.marks == ((0, numbers(one)[0]),)
     assert after == before
