@@ -95,5 +95,5 @@ class PacketPort(PortDriver):
         if lengths:
             self._received_hop.count(1, 1, len(lengths))
             self._receive(Batch(Step.INGRESS, self._taken[:at], lengths), now)
-        if self._hold and self._loop.crowded and len(lengths) < MAX_BURST_FRAMES:
+        if lengths and self._hold and self._loop.crowded and len(lengths) < MAX_BURST_FRAMES:
             self._loop.rest(self._socket.fileno(), now + self._hold)

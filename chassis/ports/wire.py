@@ -119,13 +119,16 @@ class Wire(PortDriver):
 
     def _on_readable(self, now: float) -> None:
         self._received_hop.woken()
-        held = self._congestion.holds(now, self._sender)
-        while not held and self._read_batches() and self._loop.may_continue():
+        read, held = 0, self._congestion.holds(now, self._sender)
+        while not held and (messages := self._read_batches()):
+            read += messages
+            if not self._loop.may_continue():
+                break
             held = self._congestion.holds(now, self._sender)
         if held:
             # What is read now would be dropped further on.
             self._loop.rest(self._pull, now + RETRY_INTERVAL)
-        elif self._hold and self._loop.crowded:
+        elif read and self._hold and self._loop.crowded:
             self._loop.rest(self._pull, now + self._hold)
 
     def _read_batches(self) -> int:
