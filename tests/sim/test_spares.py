@@ -10,6 +10,7 @@ from chassis.sim.run import simulate
 from launch.simulate import model
 from tests.support import CONFIGS
 from tests.support.sim_moves import LAB, Moving, changed_lab
+from tests.support.sim_shell import RATE, SimShell
 
 ONE_WORKS = ("asp-count 2", "asp-count 1")
 """Changes the lab of the simulator: the ASP 1/1 works for both tunnels, and 1/2 is its spare."""
@@ -17,6 +18,8 @@ ONE_WORKS = ("asp-count 2", "asp-count 1")
 TWO_ASPS = ("  asp 4/1\n", "  asp 4/1\n  asp 4/2\n")
 
 NEGOTIATED = CONFIGS / "ikev2" / "lab.yaml"
+
+SPARES = CONFIGS / "asp-spares" / "lab.yaml"
 
 
 @pytest.fixture
@@ -114,5 +117,57 @@ def test_a_negotiated_tunnel_comes_up_at_the_spare_within_three_seconds(
 
 def test_schedules_of_faults_pass_with_negotiated_tunnels(tmp_path: Path) -> None:
     outcome = simulate(model(changed_lab(tmp_path / "lab", NEGOTIATED, b=TWO_ASPS)), 6, 0.7)
+    assert outcome.passed, outcome
+    assert outcome.kills >= 5
+
+
+def up_at(shell: SimShell) -> dict[str, str]:
+    """The ASP of each tunnel of the hub that is up; an on-demand one is while its peer's tunnel is."""
+    rows = shell.ask("hub", "tunnels", {"kind": "all", "detail": True})["tunnels"]
+    return {row["name"]: row["asp"] for row in rows if row["up"]}
+
+
+@pytest.mark.behaviour("B-171", "B-202", "B-203")
+@pytest.mark.parametrize(("noticed", "resumed"), [(0.0, 0.0), (0.5, 0.4)])
+def test_traffic_of_every_path_goes_on_at_the_spare(noticed: float, resumed: float) -> None:
+    """The ASP is killed; or it hangs, which is noticed after half a second, and goes on later, before it is killed
+    for that."""
+    shell = SimShell(SPARES)
+    shell.wait_until(shell.tunnels_up)
+    shell.send(20)
+    at_first = {"Tun-1": "asp 2/1", "Tun-2": "asp 2/2", "branches": "asp 2/1"}
+    assert up_at(shell) == at_first
+    for tester in shell.testers.values():
+        for flow in tester.model.flows:
+            tester.burst(flow, RATE, round(5 * RATE))
+    shell.pass_time(1.0)
+    gone = shell.routers["hub"].cards["asp 2/1"]
+    (gone.stop if noticed else gone.kill)()
+    shell.pass_time(noticed + 0.1)
+    at_the_spare = {"Tun-1": "asp 5/1", "Tun-2": "asp 2/2", "branches": "asp 5/1"}
+    shell.pass_time(resumed)
+    gone.resume()
+    shell.wait_until(lambda: up_at(shell).get("Tun-1") == "asp 5/1", 3.0 - resumed)
+    shell.wait_until(lambda: up_at(shell) == at_the_spare, 3.0)
+    shell.pass_time(6.0)
+    flows = shell.flows()
+    # Forward goes by the second tunnel as soon as it is noticed; the others when their ends know.
+    assert flows["forward"]["lost"] <= (noticed + 0.02) * RATE
+    assert all(flows[name]["lost"] < (noticed + 3.0) * RATE for name in ("reverse", "up", "down"))
+    assert {flow["duplicated"] for flow in flows.values()} == {0}
+    roles = {row["asp"]: row["role"] for row in shell.ask("hub", "asps", {})["asps"]}
+    assert roles == {"2/1": "spare", "2/2": "active", "5/1": "active", "5/2": "spare"}
+    # All that was on the wires between the routers, once more: a packet that arrives twice ends the run.
+    assert sum(end.replay(1000.0) for end in shell.run.between) > 1000
+    shell.pass_time(2.0)
+    shell.send(20)
+    assert {name: flow["lost"] for name, flow in shell.flows().items()} == {
+        name: flow["lost"] for name, flow in flows.items()
+    }
+    assert up_at(shell) == at_the_spare
+
+
+def test_schedules_of_faults_pass_with_spares_and_a_peer_that_is_not_known() -> None:
+    outcome = simulate(model(SPARES), 3, 0.7)
     assert outcome.passed, outcome
     assert outcome.kills >= 5

@@ -33,6 +33,7 @@ PROVES = {
     "site-to-site": ("B-151", "B-223"),
     "ikev2": ("B-225",),
     "high-availability": ("B-226",),
+    "asp-spares": ("B-171", "B-202", "B-203"),
     "hub-and-spoke": ("B-007", "B-008", "B-091", "B-154"),
     "on-demand": (
         "B-014",

@@ -47,4 +47,4 @@ def test_nothing_that_is_there_is_written_over(tmp_path: Path) -> None:
 def test_what_is_no_example_is_named_with_those_that_are() -> None:
     done = CliRunner().invoke(main, ["examples", "ikev3"])
     assert done.exit_code == 1
-    assert "'ikev3' is not an example; examples: high-availability, " in done.output
+    assert "'ikev3' is not an example; examples: asp-spares, high-availability, " in done.output
