@@ -341,9 +341,14 @@ class Processes:
             return
         if what == "kill":
             hung = self.find(slot.node, str(message.get("card")))
-            if hung is not None and hung.alive and message.get("boot", hung.boot) == hung.boot:
+            if hung is None or message.get("boot", hung.boot) != hung.boot:
+                return
+            if hung.alive:
                 self._on_event(slot.node, hung.card, "hung", f"killed: {message.get('why', 'hung')}")
                 self._signal(hung, signal.SIGKILL)
+            elif hung.state == "dead":
+                # It ended while no controller ran that could hear of it.
+                self._report(hung, what="died")
             return
         if what in ("restart", "reload"):
             self._restart_cards(slot, None if what == "reload" else str(message.get("card")))
