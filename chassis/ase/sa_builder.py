@@ -99,6 +99,7 @@ def manual_pair(record: TunnelRecord, entry: TunnelEntry, sas: Mapping[str, Manu
                 selectors=tuple([rule.mirrored() for rule in rules]),
                 ip_comp=sa.ip_comp,
                 assignment=lease.assignment,
+                closed=lease.closed,
             ),
             _lease(lease),
             SpdEntry(entry.seq, rules),

@@ -195,7 +195,8 @@ class LeaseRecord:
     SA state of the node's ASPs has it.
 
     `assignment` is the number of the SA's assignment to an ASP; it changes with ASP, context, address and SPI.
-    `hold` is the reason why the SA must not be used there; empty if it may be used.
+    `hold` is the reason why the SA must not be used there; empty if it may be used. `closed`: the process that had
+    the SA before may not have ended. An ASP that takes the SA over accepts no number up to the edge of its window.
     """
 
     seq: int
@@ -203,6 +204,7 @@ class LeaseRecord:
     end: int = 1 << 20
     assignment: int = 0
     hold: str = ""
+    closed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -92,7 +92,7 @@ class Admission:
             return self._reconcile_deadline
         if any(entry.state in PENDING_STATES for entry in self._node.cards.values()):
             return -inf
-        return min(self._node.heartbeats.next_timer(), self._node.refill_at)
+        return min(self._node.heartbeats.next_timer(), self._node.refill_at, self._handover.next_timer())
 
     def on_stall(self, seconds: float) -> None:
         """The controller could not run for `seconds`, in which no card could report what it holds."""
@@ -121,7 +121,8 @@ class Admission:
             if event is AdmissionEvent.EXPIRED:
                 entry.hung_at = now
             outputs += self.on_event(entry.card, event, "hung", now)
-        return outputs
+        lines = self._handover.on_timer(now)
+        return outputs + self._state.publish() + self._state.events(lines, now) if lines else outputs
 
     # what happens to cards
 

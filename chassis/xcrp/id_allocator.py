@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from operator import attrgetter
+from typing import Any, Final
 
 from chassis.bus.engine import Persist
 from chassis.xcrp.placement import Place
@@ -42,6 +43,7 @@ class LeaseGrant:
 
     `start` 0 means that the numbers in use are not known. `place` and `spis` (direction, protocol, SPI) identify
     the SA and where it is. `assignment` is the number of its assignment to this ASP, and is never used again.
+    `closed`: the process of the ASP before may not have ended.
     """
 
     asp: str
@@ -51,6 +53,10 @@ class LeaseGrant:
     place: str = ""
     spis: tuple[str, ...] = ()
     assignment: int = 0
+    closed: bool = False
+
+
+_VALUES: Final = attrgetter(*(one.name for one in fields(LeaseGrant)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,14 +285,22 @@ class IdAllocator:
         """Return the ASPs that may still hold SAs that are no longer theirs, with the boot of their process."""
         return {asp: boot for asps in self._owed.values() for asp, (boot, _) in asps.items()}
 
-    def release_moved_sas(self, asp: str) -> set[int]:
-        """An ASP has released the SAs that are no longer its own, or has ended. Return the tunnels concerned."""
+    def release_moved_sas(self, asp: str, *, ended: bool = True) -> set[int]:
+        """An ASP has released the SAs that are no longer its own, or has ended. Return the tunnels concerned.
+
+        `ended` False: whether it has is not known, but what it still sends reaches nobody.
+        """
         freed = {spi for spi, asps in self._owed.items() if asps.pop(asp, None) is not None}
         if not freed:
             return set()
         self._owed = {spi: asps for spi, asps in self._owed.items() if asps}
         self._dirty.add(LEASES)
-        return {key[0] for key, lease in self.leases.items() if not freed.isdisjoint(lease.spis)}
+        concerned = {key: lease for key, lease in self.leases.items() if not freed.isdisjoint(lease.spis)}
+        if not ended:
+            self.leases |= {
+                key: replace(lease, closed=True) for key, lease in concerned.items() if lease.asp != asp
+            }
+        return {key[0] for key in concerned}
 
     def hold_back_sas(self, asp: str) -> set[int]:
         """An ASP lost the replay windows of its SAs: hold back their SPIs. Return their tunnels."""
@@ -364,10 +378,7 @@ class IdAllocator:
     def _leases(self) -> Any:
         return {
             "used": self._used,
-            "leases": [
-                [*key, held.asp, held.start, held.end, held.uses, held.place, held.spis, held.assignment]
-                for key, held in self.leases.items()
-            ],
+            "leases": [[*key, *_VALUES(held)] for key, held in self.leases.items()],
             "assigned": self._assigned,
             "uncounted": sorted(self._uncounted),
             "lost": self._lost,
@@ -420,10 +431,17 @@ class IdAllocator:
 
 
 def _lease(
-    asp: Any, start: Any, end: Any, uses: Any, place: Any = "", spis: Any = (), assignment: Any = 0
+    asp: Any,
+    start: Any,
+    end: Any,
+    uses: Any,
+    place: Any = "",
+    spis: Any = (),
+    assignment: Any = 0,
+    closed: Any = False,
 ) -> LeaseGrant:
-    texts = tuple(str(use) for use in uses), tuple(str(spi) for spi in spis)
-    return LeaseGrant(str(asp), int(start), int(end), texts[0], str(place), texts[1], int(assignment))
+    given = tuple(str(use) for use in uses), str(place), tuple(str(spi) for spi in spis)
+    return LeaseGrant(str(asp), int(start), int(end), *given, int(assignment), bool(closed))
 
 
 def _permutation(data: Any) -> dict[str, str]:

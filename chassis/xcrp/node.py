@@ -457,10 +457,11 @@ class NodeState:
             self.publisher.update([(key, record)])
             self.publisher.reconsider(key)
 
-    def on_sas_released(self, asp: str) -> None:
-        """An ASP has released the SAs that are no longer its own: give them to the ASPs that wait for them."""
+    def on_sas_released(self, asp: str, *, ended: bool = True) -> None:
+        """An ASP has released the SAs that are no longer its own, or has `ended`, or nothing that it sends reaches
+        anybody: give them to the ASPs that wait for them."""
         self.releasing.pop(asp, None)
-        self._publish_tunnels(self.numbers.release_moved_sas(asp))
+        self._publish_tunnels(self.numbers.release_moved_sas(asp, ended=ended))
 
     def on_windows_lost(self, asp: str) -> None:
         """An ASP lost the replay windows of its SAs: hold these back."""

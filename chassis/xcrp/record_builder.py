@@ -260,7 +260,8 @@ def on_demand(template: TunnelPlan | None) -> bus.OnDemandRecord | None:
 def lease(numbers: IdAllocator, number: int, seq: int) -> bus.LeaseRecord:
     """Return the lease of an entry of a tunnel with manual keys; the default one for one that does not send."""
     granted = numbers.leases.get((number, seq)) or LeaseGrant("", 1, 1 << 20, ())
-    return bus.LeaseRecord(seq, granted.start, granted.end, granted.assignment, numbers.hold(number, seq))
+    hold = numbers.hold(number, seq)
+    return bus.LeaseRecord(seq, granted.start, granted.end, granted.assignment, hold, granted.closed)
 
 
 def circuit(tunnel_plan: TunnelPlan, state: ControllerTunnel) -> bus.CircuitRecord:

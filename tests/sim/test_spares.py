@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from chassis.sim.node import SimNode
 from chassis.sim.run import simulate
 from launch.simulate import model
 from tests.support import CONFIGS
@@ -59,6 +60,32 @@ def test_an_asp_that_hangs_and_goes_on_after_the_move_is_the_spare(manual: Movin
     assert manual.homes() == {"asp 1/2"}
     hung.resume()
     manual.wait(3.0)
+    manual.run.expect_recovered()
+    assert manual.homes() == {"asp 1/2"}
+    assert manual.replay() == ""
+    manual.traffic()
+
+
+def test_an_asp_that_may_not_have_ended_can_harm_nobody(manual: Moving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The launcher cannot kill the one that hangs: the spare waits for a while, and goes on then."""
+    monkeypatch.setattr(SimNode, "_kill", lambda self, values: None)
+    hung = manual.b.cards["asp 1/1"]
+    hung.stop()
+    manual.wait(3.0)
+    assert manual.homes() == {"asp 1/2"}
+    assert {row["reason"] for row in manual.ask("status")["tunnels"]} == {
+        "SAs not installed: not let go of by asp 1/1 yet"
+    }
+    manual.wait(1.0)
+    assert all(row["up"] for row in manual.ask("status")["tunnels"])
+    said = "asp 1/1 is not known to have ended: manual SAs that it had go on with closed windows"
+    assert [event["text"] for event in manual.ask("events")["events"]].count(said) == 1
+    manual.traffic()
+    hung.resume()
+    manual.traffic()
+    assert manual.replay() == ""
+    monkeypatch.undo()
+    manual.wait(4.0)
     manual.run.expect_recovered()
     assert manual.homes() == {"asp 1/2"}
     assert manual.replay() == ""

@@ -258,7 +258,8 @@ class InboundSa:
     come out, so they mirror an access list that is written for packets going in (`Rule.mirrored`); `()` matches
     everything. `window` is the size of the replay window (packets). `udp`: packets may be UDP-encapsulated, and
     their source is reported. `entry` is the number of the SPD entry that it belongs to. `esn`, `negotiated` and
-    `assignment` as in `OutboundSa`.
+    `assignment` as in `OutboundSa`. `closed`: where another ASP had the SA before, no number up to the edge of the
+    window there is taken.
 
     Raises:
         SaError: the values do not make an SA.
@@ -282,6 +283,7 @@ class InboundSa:
     lifetime: ByteLifetime = ByteLifetime()
     entry: int = 0
     assignment: int = field(default=0, compare=False)
+    closed: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         _check_protocols(self.esp, self.ah, self.cpi)

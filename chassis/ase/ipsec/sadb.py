@@ -195,7 +195,8 @@ class Sadb:
         claimed: list[SaSlot] = []
         try:
             for key in keys:
-                claimed.append(self.state.claim(key, sa.assignment))
+                closed = isinstance(sa, InboundSa) and sa.closed
+                claimed.append(self.state.claim(key, sa.assignment, closed=closed))
         except StateError:
             for key in keys:
                 del self._owners[key]

@@ -338,11 +338,11 @@ class SaStateFile:
         """Return the number of slots that can be claimed for new SAs."""
         return self.slots - len(self._held)
 
-    def claim(self, key: SlotKey, assignment: int = 0) -> SaSlot:
+    def claim(self, key: SlotKey, assignment: int = 0, *, closed: bool = False) -> SaSlot:
         """Return the slot of an SA, with the numbers that it must continue from.
 
         `assignment` is the controller's number of the SA's placement here. If the slot has the same one, no other
-        ASP had the SA meanwhile.
+        ASP had the SA meanwhile. `closed`: if one had, no number up to the edge of its window is accepted.
 
         Raises:
             StateError: all slots are held, or the state of another ASP cannot be read.
@@ -355,7 +355,7 @@ class SaStateFile:
         number = self._left.get(digest, self._released.get(digest))
         keys = key.key_digest(self._salt)
         known = number is not None and words[_HEADER_WORDS + number * _SLOT_WORDS + _USE] >> 8 == assignment
-        progress = SaProgress() if known else self._progress(key, digest, keys)
+        progress = SaProgress() if known else self._progress(key, digest, keys, closed)
         is_new = number is None
         if number is None:
             number = self._allocate_slot()
@@ -379,8 +379,9 @@ class SaStateFile:
         self._held[digest] = number
         return slot
 
-    def _progress(self, key: SlotKey, digest: tuple[int, int], keys: int) -> SaProgress:
-        """Return the progress of an SA on this router: at its own place, and elsewhere by its keys."""
+    def _progress(self, key: SlotKey, digest: tuple[int, int], keys: int, closed: bool) -> SaProgress:
+        """Return the progress of an SA on this router: at its own place, and elsewhere by its keys. `closed`: no
+        number up to the edge is accepted."""
         if self._other_files is None:
             self._other_files = [_OtherStateFile(buffer) for buffer in self._others()]
         progress = SaProgress()
@@ -394,7 +395,7 @@ class SaStateFile:
         for other in self._other_files:
             for found in other.progress(digest, key.key_digest(other.salt)):
                 progress = progress.merged_with(found)
-        return progress
+        return progress.as_all_received() if closed else progress
 
     def _forget_keys(self, number: int) -> None:
         self._by_keys.get(self._words[_HEADER_WORDS + number * _SLOT_WORDS + _KEYS], set()).discard(number)

@@ -164,3 +164,26 @@ def test_where_no_lease_is_known_none_is_guessed() -> None:
         assert known is not None
         assert (known.start, known.end) == (63_900_000, 63_900_000 + LEASE_SIZE)
         assert numbers.lease(2, 20, "asp 1/1", use).start == known.end
+
+
+def test_an_sa_whose_asp_may_not_have_ended_goes_on_above_its_numbers_with_a_closed_window() -> None:
+    files: dict[str, bytes] = {}
+    numbers = IdAllocator(files, 1)
+    numbers.increment_epoch("asp 1/1", 4)
+    sa = (("3.3.3.3 esp 300",), "place", ("in esp 301", "out esp 300"))
+    for ended in (True, False):
+        numbers.begin()
+        held = numbers.lease(1, 10, "asp 1/1", *sa)
+        numbers.begin()
+        moved = numbers.lease(1, 10, "asp 1/2", *sa)
+        assert moved.start >= held.end
+        assert numbers.hold(1, 10) == "not let go of by asp 1/1 yet"
+        assert numbers.release_moved_sas("asp 1/1", ended=ended) == {1}
+        assert numbers.hold(1, 10) == ""
+        assert numbers.leases[1, 10].closed is not ended
+        numbers = again(numbers, files)
+        assert numbers.leases[1, 10].closed is not ended
+    numbers.extend_lease(1, 10)
+    assert numbers.leases[1, 10].closed
+    # At the next ASP it is another matter.
+    assert not numbers.lease(1, 10, "asp 2/1", *sa).closed

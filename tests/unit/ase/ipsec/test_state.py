@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chassis.ase.ipsec.sadb import Sadb
-from chassis.ase.ipsec.state import FILE_SIZE, Direction, SaStateFile, SlotKey, StateError, octets_for
+from chassis.ase.ipsec.state import FILE_SIZE, Direction, SaSlot, SaStateFile, SlotKey, StateError, octets_for
 from tests.support.ipsec import (
     RIGHT,
     ah,
@@ -368,6 +368,20 @@ def test_an_sa_goes_on_at_another_asp_where_it_stopped() -> None:
     inbound = state.claim(SlotKey(Direction.INBOUND, 0, **AT), 2)  # type: ignore[arg-type]
     assert inbound.window() == (900, 0b101), "as it was: what is late may still come"
     assert state.claim(SlotKey(Direction.OUTBOUND, 0, **AT), 2).next_number == 900  # type: ignore[arg-type]
+
+
+def test_where_the_other_asp_may_still_run_the_window_begins_closed() -> None:
+    memory, other = bytearray(octets_for(4)), came_to(700)
+
+    def window() -> SaSlot:
+        state = SaStateFile(memoryview(memory), 9, lambda: [memoryview(other)])
+        return state.claim(SlotKey(Direction.INBOUND, 0, **AT), 2, closed=True)  # type: ignore[arg-type]
+
+    inbound = window()
+    assert inbound.window() == (700, (1 << 1024) - 1)
+    # What it takes itself from then on is its own, also for its next start.
+    inbound.store_window(701, 0b1)
+    assert window().window() == (701, 0b1)
 
 
 @pytest.mark.parametrize("change", [{"destination": RIGHT + 1}, {"context": 9}])
