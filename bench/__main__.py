@@ -23,6 +23,7 @@ BENCHMARKS = (
     "asp",
     "asp_work",
     "deaths",
+    "asp_deaths",
     "lab",
     "site",
     "priority",
