@@ -26,6 +26,7 @@ BENCHMARKS = (
     "asp_deaths",
     "lab",
     "site",
+    "spread",
     "priority",
     "soak",
     "ike",

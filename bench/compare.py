@@ -25,6 +25,8 @@ PATHS = ("economical", "circuit")
 SIZES = ("1400", "64")
 ROUNDS = 3
 PEER_ROUNDS = 2
+MORE_ROUNDS = 2
+"""Rounds that also have goodput and latency."""
 WINDOW = 1.5
 """Time (s) for which goodput and latency are measured."""
 BARS: Mapping[str, float] = {"1400": 1.7, "64": 2.0}
@@ -77,17 +79,23 @@ def _path(report: Report, path: str, sides: Sequence[Side], rounds: int) -> None
                 with side.booted(file) as stream:
                     for size in SIZES:
                         with report.row(f"{what}, {size}"):
-                            _measure(stream, size, found[side.name, size])
+                            _measure(stream, size, found[side.name, size], more=number < MORE_ROUNDS)
+                            print(
+                                f"  {what}, {size}: {found[side.name, size].best[-1].rate:,.0f} packets/s",
+                                flush=True,
+                            )
     for size in SIZES:
         old, new = (found[side.name, size] for side in sides)
         _report(report, f"site to site, {path}, {size}", size, old, new, sides[0].name)
 
 
-def _measure(stream: Stream, size: str, found: Found) -> None:
-    """Measure the best load of a booted lab, then more than that, and the latency of less."""
+def _measure(stream: Stream, size: str, found: Found, *, more: bool) -> None:
+    """Measure the best load of a booted lab; with `more`, goodput above it, and latency below."""
     guess, stride = (found.rate(), 2) if found.best else (GUESS, STRIDE)
     runs = stream.best(sized(NAME, size), guess=guess, stride=stride)
     found.best += runs
+    if not more:
+        return
     best = median(run.rate for run in runs)
     for what, name, rate in (("twice the best", NAME, 2 * best), ("rate: max", MAX, "max")):
         carried = stream.offer(sized(name, size), rate, WINDOW)

@@ -1,0 +1,40 @@
+"""Many tunnels at once: what the lab carries over two hundred tunnels, beside what it carries over one of them.
+
+The tunnels have manual keys; every second one is economical. The tester sends a flow through each.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+from bench.report import Report
+from bench.stream import booted
+from tests.support import lab_files
+
+TUNNELS = 200
+SIZE = 1400
+ONE = 1
+"""Number of the single tunnel: an economical one."""
+BAR = 0.6
+"""Share of one tunnel's load that all of them together must carry."""
+
+
+def run(report: Report) -> None:
+    """Measure one flow, then a flow through each tunnel."""
+    what = f"{SIZE} bytes over"
+    with TemporaryDirectory() as name:
+        file = lab_files.written(Path(name), TUNNELS, list(range(TUNNELS)))
+        # No flow starts by itself, and all have the same size.
+        text = file.read_text().replace("rate: 500}", f"rate: 500, size: {SIZE}, start: manual}}")
+        file.write_text(text)
+        with booted(file) as stream:
+            one = stream.best({f"forward{ONE}": 1})
+            report.add(f"{what} one tunnel", [run.rate for run in one], "packets/s")
+            rate = median(run.rate for run in one)
+            every = stream.best({f"forward{number}": 1 for number in range(TUNNELS)}, guess=rate / 2)
+            rates = [run.rate for run in every]
+            report.add(f"{what} {TUNNELS} tunnels", rates, "packets/s", "one tunnel", rate)
+            report.bar(BAR, "ratio")
+            print(f"  the testers' share of the CPU: {median(run.testers() for run in every):.0%}")
