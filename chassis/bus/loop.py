@@ -85,8 +85,9 @@ class Loop:
         # Start of this turn, or time of its last `on_stall`: lateness is counted from there.
         since = monotonic()
         turn = 0
+        due = next_timer()
         while not self._stopped:
-            wait = min(max(next_timer() - since, 0.0), MAX_POLL_TIMEOUT)
+            wait = min(max(due - since, 0.0), MAX_POLL_TIMEOUT)
             if self._again:
                 wait = min(wait, RETRY_INTERVAL)
             if resting:
@@ -117,8 +118,10 @@ class Loop:
                 since = now
             # Run timers that became due while sources were read now, not after another turn: on an overloaded
             # machine a turn may take 100 ms.
-            if next_timer() <= now:
+            due = next_timer()
+            if due <= now:
                 on_timer(now)
+                due = next_timer()
 
     def _wake_rested(self, now: float) -> None:
         """Look again at the sources that rested long enough; they most likely have something."""

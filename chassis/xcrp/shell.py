@@ -196,6 +196,9 @@ class ControllerShell:
 
     def _on_card_messages(self, now: float) -> None:
         for _ in range(MAX_MESSAGES_PER_TURN):
+            # Cheaper than the exception of a receive without a message.
+            if not int(self._router.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+                return
             try:
                 identity, data = self._router.recv_multipart(zmq.DONTWAIT)
             except zmq.Again:
