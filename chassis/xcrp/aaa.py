@@ -26,10 +26,8 @@ from chassis.aaa.client import RadiusClient
 from chassis.aaa.settings import AaaConfig, aaa_config
 from chassis.bus.engine import Output
 from chassis.bus.messages import Datagram
-from chassis.bus.records import RouteRecord
-from chassis.net.address import MASKS, format_address, parse_address
-from chassis.xcrp.leaving_card import UnreachableError
-from chassis.xcrp.node import NodeState
+from chassis.net.address import format_address, parse_address
+from chassis.xcrp.leaving_card import UnreachableError, route_towards
 from chassis.xcrp.state import ControllerState
 
 Result = Authorized | Rejected | Unreachable
@@ -155,14 +153,8 @@ class Aaa:
     def _source_of(self, context: str, server: str) -> str | None:
         """Return the router's own address by which it reaches a server; None if it does not by a port."""
         node = self._state.node
-        address = _source_towards(node, node.plan.contexts.get(context, 0), parse_address(server))
+        route = route_towards(node, node.plan.contexts.get(context, 0), parse_address(server))
+        hops = route.next_hops if route is not None else ()
+        ports = (node.plan.ports.get(hop.port) for hop in hops if hop.kind == "port")
+        address = next((port.address for port in ports if port is not None), 0)
         return format_address(address) if address else None
-
-
-def _source_towards(node: NodeState, context: int, address: int) -> int:
-    for length in range(32, -1, -1):
-        record = node.publisher.records.get((RouteRecord.TYPE, context, address & MASKS[length], length))
-        if isinstance(record, RouteRecord):
-            ports = (node.plan.ports.get(hop.port) for hop in record.next_hops if hop.kind == "port")
-            return next((port.address for port in ports if port is not None), 0)
-    return 0

@@ -31,7 +31,7 @@ def leaving_card(node: NodeState, context: int, address: int) -> str:
         raise UnreachableError("no line card is usable")
     if ("local", context, address) in node.publisher.records:
         return usable[0]
-    route = _route(node, context, address)
+    route = route_towards(node, context, address)
     if route is None:
         raise UnreachableError("no route")
 
@@ -54,7 +54,8 @@ def leaving_card(node: NodeState, context: int, address: int) -> str:
     return home or usable[0]
 
 
-def _route(node: NodeState, context: int, address: int) -> RouteRecord | None:
+def route_towards(node: NodeState, context: int, address: int) -> RouteRecord | None:
+    """Return the route of a context with the longest prefix that has an address."""
     for length in range(32, -1, -1):
         record = node.publisher.records.get((RouteRecord.TYPE, context, address & MASKS[length], length))
         if isinstance(record, RouteRecord):

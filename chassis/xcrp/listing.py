@@ -27,6 +27,7 @@ def tunnels(node: NodeState, given: dict[str, Any]) -> dict[str, Any]:
     """Return `tunnels`, at most `limit` rows, and `next`, the key to go on from; empty after the last one.
 
     The last slice also has the number of tunnels that were asked for (`total`), and of those that are up (`up`).
+    An on-demand tunnel with peers counts as the tunnels of its peers.
 
     Raises:
         ArgumentError: there is no such tunnel, context or ASP, or the key is none.
@@ -38,8 +39,9 @@ def tunnels(node: NodeState, given: dict[str, Any]) -> dict[str, Any]:
     rows = [_row(node, number, given["detail"]) for number, _, _ in shown]
     if len(found) > len(shown):
         return {"tunnels": rows, "next": str(shown[-1][0])}
-    numbers = [number for number, _, _ in filter(chosen, _after(node, ""))]
-    return {"tunnels": rows, "next": "", "total": len(numbers), "up": sum(_up(node, one) for one in numbers)}
+    asked = {number for number, _, _ in filter(chosen, _after(node, ""))}
+    counted = [number for number in asked if asked.isdisjoint(node.plan.instances.get(number, ()))]
+    return {"tunnels": rows, "next": "", "total": len(counted), "up": sum(_up(node, one) for one in counted)}
 
 
 def _row(node: NodeState, number: int, detail: bool) -> show.Row:

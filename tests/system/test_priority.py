@@ -63,8 +63,11 @@ def test_what_is_urgent_does_not_notice_that_there_is_too_much(lab_factory: LabF
         assert row["dequeued"] + row["dropped"] <= report["sent"]
         assert 0 < report["received"] <= row["dequeued"]
         assert report["reordered"] == report["duplicated"] == 0
-    assert [of[number]["dropped"] for number in "012"] == [0, 0, 0]
-    assert of["3"]["dropped"] > 1000
+    # A machine too crowded for three eighths of the ASP's rate leaves the least urgent behind, in their order.
+    # That only the last loses any is for the simulator.
+    dropped = [of[number]["dropped"] for number in "0123"]
+    assert (dropped[0], dropped) == (0, sorted(dropped))
+    assert dropped[3] > 1000
     assert of["3"]["peak_depth"] == MAX_QUEUE_PACKETS
     # By how much is for make bench: a crowded machine makes all of them wait.
     assert of["0"]["latency"]["p99_ms"] < of["3"]["latency"]["p99_ms"]

@@ -103,7 +103,7 @@ def _about(candidate: Connection, path: NetworkPath) -> tuple[int, str, int, int
     return candidate.on_demand, peer_name(candidate.expected), path.local, path.remote, path.remote_port
 
 
-class PeerRefused(Exception):
+class PeerRefusedError(Exception):
     """A peer may not go on. The text is the reason, for the log."""
 
 
@@ -111,7 +111,7 @@ def with_key(candidate: Connection, answer: PeerAnswer) -> Connection:
     """Return the candidate with the preshared key of its peer.
 
     Raises:
-        PeerRefused: AAA has none.
+        PeerRefusedError: AAA has none.
     """
     _check(candidate, answer.error or ("" if answer.key else "AAA has no preshared key"))
     return replace(candidate, psk=answer.key)
@@ -121,19 +121,19 @@ def instance_of(host: IkeHost, candidate: Connection, answer: PeerAnswer) -> Con
     """Return the connection of the instance that the controller named for an authenticated peer.
 
     Raises:
-        PeerRefused: the controller refuses the peer, or the instance cannot be negotiated.
+        PeerRefusedError: the controller refuses the peer, or the instance cannot be negotiated.
     """
     _check(candidate, answer.error)
     found = host.instance(answer.tunnel)
     ours = candidate.on_demand, candidate.version
     if found is None or (found.on_demand, found.version) != ours:
-        raise PeerRefused(f"tunnel {answer.tunnel} of {candidate.expected} is not one of {candidate.name}")
+        raise PeerRefusedError(f"tunnel {answer.tunnel} of {candidate.expected} is not one of {candidate.name}")
     _check(candidate, found.config_error or ("" if found.enabled else "its configuration is not complete"))
     psk = candidate.psk if candidate.key_from_aaa else None
     return host.admit(answer.tunnel, Peer(candidate.expected, psk))
 
 
 def _check(candidate: Connection, error: str) -> None:
-    """Raises PeerRefused for an error."""
+    """Raises PeerRefusedError for an error."""
     if error:
-        raise PeerRefused(f"on-demand tunnel {candidate.name} refuses {candidate.expected}: {error}")
+        raise PeerRefusedError(f"on-demand tunnel {candidate.name} refuses {candidate.expected}: {error}")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.on_demand import hub
 from tests.support.xcrp import HIGH_AVAILABILITY, Node, booted
 
 MANY = (
@@ -110,3 +111,18 @@ def test_without_detail_rows_are_short() -> None:
     node = booted(MANY)
     brief, full = (node.ask("tunnels", name="S-1", detail=detail)["tunnels"][0] for detail in (False, True))
     assert full.keys() - brief.keys() == {"ike_policy", "ike_version", "identity", "networks", "sas"}
+
+
+def test_an_on_demand_tunnel_counts_as_its_peers() -> None:
+    node = hub()
+
+    def counted(**given: str) -> tuple[int, int, int]:
+        found = node.ask("tunnels", **given)
+        return len(found["tunnels"]), found["total"], found["up"]
+
+    assert counted() == (1, 1, 0)
+    up = node.admit("one.example", "50.0.0.1")
+    node.admit("two.example", "50.0.0.2")
+    node.comes_up(up, "10.2.1.0/24")
+    assert counted() == counted(name="T") == (3, 2, 1)
+    assert counted(remote="50.0.0.1") == (1, 1, 1)

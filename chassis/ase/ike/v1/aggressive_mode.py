@@ -11,7 +11,7 @@ from chassis.ase.ike.payloads.chain import first_of_type
 from chassis.ase.ike.payloads.numbers import NotifyTypeV1, Protocol
 from chassis.ase.ike.payloads.v1 import Hash, IdV1, NotifyV1, PayloadV1
 from chassis.ase.ike.payloads.v1_sa import SaV1
-from chassis.ase.ike.peer_questions import PeerRefused, instance_of, with_key
+from chassis.ase.ike.peer_questions import PeerRefusedError, instance_of, with_key
 from chassis.ase.ike.v1.isakmp_sa import PSK_MISMATCH_TEXT, IsakmpSa, Phase1Event, Phase1State
 from chassis.ase.ike.v1.keymat import (
     PSK,
@@ -183,7 +183,7 @@ class AggressiveMode(Phase1Exchange):
                 self.phase1.members = (with_key(candidate, answer),)
                 return self._send_am2(now)
             self.sa.connection = instance_of(self.sa.host, candidate, answer)
-        except PeerRefused as refused:
+        except PeerRefusedError as refused:
             failed = NotifyTypeV1.AUTHENTICATION_FAILED
             if admitting:
                 notify = NotifyV1(failed, Protocol.IKE, self.phase1.cookies)

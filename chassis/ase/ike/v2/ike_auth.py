@@ -40,7 +40,7 @@ from chassis.ase.ike.payloads.numbers import AuthMethod, CertEncoding, ExchangeT
 from chassis.ase.ike.payloads.v2 import PayloadV2, find_notify
 from chassis.ase.ike.payloads.v2_payloads import Auth, CertReqV2, CertV2, ConfigPayload, IdV2, NotifyV2
 from chassis.ase.ike.payloads.v2_sa import SaV2
-from chassis.ase.ike.peer_questions import PeerRefused, instance_of, with_key
+from chassis.ase.ike.peer_questions import PeerRefusedError, instance_of, with_key
 from chassis.ase.ike.v2.create_child_sa import ChildNegotiation, ChildOffer, CreateChildTask, NewChild, Nonces
 from chassis.ase.ike.v2.ike_sa import IkeSa, IkeSaEvent, IkeSaState, Task
 from chassis.ase.ike.v2.informational import DeleteChildSpisTask, DeleteIkeSaTask
@@ -475,7 +475,7 @@ class _IkeAuthResponder(_Authentication):
         try:
             candidate = with_key(candidate, answer)
             ours = self._authenticate(candidate, identity)
-        except PeerRefused as refused:
+        except PeerRefusedError as refused:
             self._refuse(authentication_error_v2(str(refused)), now)
         except NegotiationError as failed:
             self._refuse(failed, now)
@@ -497,7 +497,7 @@ class _IkeAuthResponder(_Authentication):
         sa = self._sa
         try:
             connection = instance_of(sa.host, candidate, answer)
-        except PeerRefused as refused:
+        except PeerRefusedError as refused:
             text = str(refused)
             self._refuse(NegotiationError("not admitted", text, notify=NotifyTypeV2.AUTHENTICATION_FAILED), now)
             return
