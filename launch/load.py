@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Group, RenderableType
+from rich.text import Text
 
 from chassis.bus.operator import OperatorError
 from chassis.peers.gateway import GatewayConfig, gateway_lines
@@ -72,7 +74,11 @@ def run_file(path: Path, asked: Load, *, as_json: bool) -> int:
         return 1
     finally:
         booted.close()
-    print_answer(as_json, result, peers_view(result["peers"]))
+    views: list[RenderableType] = [peers_view(result["peers"])]
+    if asked.churn:
+        # What it took to come up is told apart from what came and went since.
+        views = [peers_view(result["came_up"]), Text(""), *views]
+    print_answer(as_json, result, Group(*views))
     for problem in result["problems"]:
         click.echo(problem, err=True)
     return 0 if result["passed"] else 1
@@ -136,6 +142,7 @@ def _load(client: LabClient, lab: Lab, asked: Load) -> dict[str, Any]:
             problems.append(f"not all peers are up after {within:g} s: {_progress(reports)}")
 
     come_up()
+    came_up = json.loads(json.dumps(reports))
     if asked.hold:
         if asked.churn:
             for name in names:
@@ -164,6 +171,7 @@ def _load(client: LabClient, lab: Lab, asked: Load) -> dict[str, Any]:
         "lab": lab.name,
         "passed": not problems,
         "problems": problems,
+        "came_up": came_up,
         "peers": measured,
         "down_seconds": round(time.monotonic() - began, 3),
     }

@@ -244,7 +244,17 @@ def peers_view(reports: Mapping[str, Mapping[str, Any]]) -> Group:
     tables: list[RenderableType] = [_peers_table(reports)]
     if traffic:
         tables += ["", _peers_traffic(traffic)]
+    if any(report["failures"] for report in reports.values()):
+        tables += ["", _peers_failures(reports)]
     return Group(*tables)
+
+
+def _peers_failures(reports: Mapping[str, Mapping[str, Any]]) -> Table:
+    grid = table("failures", "count", "cause", right=("count",))
+    for name, report in reports.items():
+        for cause, count in sorted(report["failures"].items(), key=lambda item: -item[1]):
+            grid.add_row(name, f"{count:,}", cause)
+    return grid
 
 
 def _peers_traffic(reports: Mapping[str, Mapping[str, Any]]) -> Table:
@@ -267,8 +277,8 @@ def _peers_traffic(reports: Mapping[str, Mapping[str, Any]]) -> Table:
 
 def _peers_table(reports: Mapping[str, Mapping[str, Any]]) -> Table:
     grid = table(
-        *("peers", "up", "of", "set-ups/s", "p50", "p90", "p99", "longest", "lost", "state"),
-        right=("up", "of", "set-ups/s", "p50", "p90", "p99", "longest", "lost"),
+        *("peers", "up", "of", "set-ups", "set-ups/s", "p50", "p90", "p99", "longest", "went", "lost", "state"),
+        right=("up", "of", "set-ups", "set-ups/s", "p50", "p90", "p99", "longest", "went", "lost"),
     )
     for name, report in reports.items():
         latency = report["latency"]
@@ -278,8 +288,10 @@ def _peers_table(reports: Mapping[str, Mapping[str, Any]]) -> Table:
             name,
             f"{report['up']:,}",
             f"{report['peers']:,}",
+            f"{report['setups']:,}",
             f"{report['setups_per_second']:,.1f}",
             *times,
+            f"{report['left']:,}",
             Text(f"{report['lost']:,}", "red" if report["lost"] else ""),
             f"{report['state']}{causes}",
         )

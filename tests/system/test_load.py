@@ -27,6 +27,7 @@ def test_fifty_peers_come_up_and_go(tmp_path: Path) -> None:
         assert node["left"] > 0
         assert node["setups"] == 25 + node["left"]
         assert node["latency"]["max_ms"] > 0
+    assert {node["setups"] for node in report["came_up"].values()} == {25}
     traffic = report["peers"]["branches"]["traffic"]
     assert traffic["sending"] == 10
     assert traffic["received"] > 0
