@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -163,10 +164,16 @@ def _sa_inputs(record: TunnelRecord) -> tuple[object, ...]:
 
 
 def _needs(record: TunnelRecord) -> frozenset[Key]:
-    sas: set[Key] = {policy_key(ManualSa, entry.sa) for entry in record.config.entries if entry.sa}
-    acls: set[Key] = {policy_key(Acl, entry.acl, record.context) for entry in record.config.entries if entry.acl}
-    policy: set[Key] = {_ike_policy(record)} if record.config.ike_policy else set()
-    return frozenset(sas | acls | policy)
+    names = tuple([(entry.sa, entry.acl) for entry in record.config.entries])
+    return _keys(names, record.context, _ike_policy(record) if record.config.ike_policy else None)
+
+
+@lru_cache(maxsize=1024)
+def _keys(names: tuple[tuple[str | None, str | None], ...], context: int, policy: Key | None) -> frozenset[Key]:
+    """Return the keys of manual SAs and access lists, given by name, and of a policy. Many share the result."""
+    sas: set[Key] = {policy_key(ManualSa, sa) for sa, _ in names if sa}
+    acls: set[Key] = {policy_key(Acl, acl, context) for _, acl in names if acl}
+    return frozenset(sas | acls | ({policy} if policy else set()))
 
 
 def _ike_policy(record: TunnelRecord) -> Key:

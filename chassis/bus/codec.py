@@ -14,6 +14,7 @@ import types
 import typing
 from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass
+from sys import intern
 from typing import Any, Literal, Union, get_args, get_origin
 
 import msgpack
@@ -48,6 +49,15 @@ def _scalar(kind: type) -> Decoder:
             raise DecodeError("bus", f"a number was expected, not {type(value).__name__}")
 
         return number
+    if kind is str:
+
+        def text(value: Any) -> Any:
+            if type(value) is not str:
+                raise DecodeError("bus", f"str was expected, not {type(value).__name__}")
+            # Thousands of records have the same names in them: all share one text.
+            return intern(value)
+
+        return text
 
     def decode(value: Any) -> Any:
         if type(value) is not kind:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from chassis.ase.entry_numbers import entry_number, rules_with_own_sas
 from chassis.ase.ike.child_proposals import Suite
@@ -166,6 +166,8 @@ _ELSEWHERE: dict[str, Any] = {
 """Fields of a policy that are empty there, because a `Connection` has them itself."""
 _P = TypeVar("_P")
 R = TypeVar("R")
+NOBODY: Final = IkeIdentity.address(0)
+"""Who is expected by a connection that has no peer yet."""
 GroupKey = tuple[int, int, int, int]
 """(context, local address, remote address, version)."""
 
@@ -191,6 +193,9 @@ class Connections:
         """The peers of instances that were authenticated here, by tunnel."""
         self.generation = 0
         """It changes with every record that is not a tunnel's."""
+        self._shared: dict[object, object] = {}
+        """What many connections have in common, by itself, so that there is one of it. Emptied with each change of
+        `generation`."""
         self.problems: list[str] = []
         """Errors in certificates since the caller last cleared this list."""
 
@@ -270,7 +275,7 @@ class Connections:
             known = number in self._tunnels
             if isinstance(record, TunnelRecord) and (record.config.kind == STATIC or record.instance is not None):
                 self._tunnels[number] = record
-                self._use(number, _needs(record))
+                self._use(number, self._one(_needs(record)))
             elif known:
                 del self._tunnels[number]
                 self._peers.pop(number, None)
@@ -280,6 +285,7 @@ class Connections:
             touched[number] = None
             return
         self.generation += 1
+        self._shared.clear()
         if record is None:
             self._records.pop(key, None)
         else:
@@ -392,11 +398,11 @@ class Connections:
             local=local,
             remote=0,
             version=policy.version,
-            policy=replace(policy, **_ELSEWHERE),
-            proposals=proposals,
+            policy=self._one(replace(policy, **_ELSEWHERE)),
+            proposals=self._one(proposals),
             entries=(),
-            identity=IkeIdentity.of(own.value) if own is not None else IkeIdentity.address(local),
-            expected=IkeIdentity.address(0),
+            identity=self._one(IkeIdentity.of(own.value) if own is not None else IkeIdentity.address(local)),
+            expected=NOBODY,
             psk=policy.psk,
             credentials=self._credentials.get(context),
             keepalive=isinstance(record, ContextRecord) and record.keepalive,
@@ -428,7 +434,11 @@ class Connections:
             if not acl.rules:
                 raise ConfigError(f"access list {entry.acl} has no rule")
             rules = acl.rules
-        return PolicyEntry(entry.seq, policy.name, suites, rules, policy.window)
+        return self._one(PolicyEntry(entry.seq, policy.name, suites, rules, policy.window))
+
+    def _one(self, value: _P) -> _P:
+        """Return an equal value that another connection has, or this one."""
+        return cast(_P, self._shared.setdefault(value, value))
 
 
 def _negotiated_parts(entry: PolicyEntry, version: int) -> Iterable[PolicyEntry]:

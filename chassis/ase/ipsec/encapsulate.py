@@ -22,7 +22,7 @@ from chassis.ase.ipsec.cryptography_engine import CRYPTOGRAPHY
 from chassis.ase.ipsec.esp import EspSender
 from chassis.ase.ipsec.ipcomp import Compressor
 from chassis.ase.ipsec.outer_header import Ipv4IdSequences
-from chassis.ase.ipsec.sa import OutboundSa, SequenceLease
+from chassis.ase.ipsec.sa import Esp, OutboundSa, SequenceLease
 from chassis.ase.ipsec.spd import Classifier, FlowCaches, Rule
 from chassis.ase.ipsec.state import SaSlot
 from chassis.net.ethernet import HEADROOM, MAX_BATCHED_IPV4_LENGTH
@@ -118,9 +118,7 @@ class Encapsulator:
         esp, ah = sa.esp, sa.ah
         self._ah = AhSender(ah, sa.source, sa.destination, esp is not None, sa.esn) if ah else None
         self._esp: EspSender | None = None
-        if esp is not None:
-            ah_octets = ah.header_octets if ah else 0
-            self._esp = EspSender(esp, sa.source, sa.destination, ah_octets, sa.esn, sa.udp, self.engine)
+        """Made with the first packet: of many tunnels few send at a time, and keyed contexts are large."""
         protocol, spi = sa.protocols[0]
         ends = (sa.source, sa.destination, PROTOCOL_UDP if sa.udp else protocol)
         self._ipv4_ids = self._id_sequences.get_or_create(ends)
@@ -128,6 +126,12 @@ class Encapsulator:
         self._compressor = Compressor(sa.cpi) if sa.ip_comp else None
         self._df_mask, self._df_bits = sa.df.mask_and_bits
         self._max_inner = sa.max_inner(MAX_BATCHED_IPV4_LENGTH)
+
+    def _make_esp(self, esp: Esp) -> EspSender:
+        sa = self.sa
+        ah_octets = sa.ah.header_octets if sa.ah else 0
+        self._esp = EspSender(esp, sa.source, sa.destination, ah_octets, sa.esn, sa.udp, self.engine)
+        return self._esp
 
     def renew_lease(self, lease: SequenceLease) -> None:
         """Continue with a new lease of sequence numbers.
@@ -263,14 +267,15 @@ class Encapsulator:
     ) -> tuple[bytearray, array[int]]:
         """Return outer packets (body, lengths) for the inner packets at `spans`, with numbers from `first` on."""
         identifications = self._ipv4_ids.allocate(len(spans))
-        if self._esp is not None:
-            out, lengths = self._esp.encrypt(view, spans, marks, identifications, first, next_headers, random)
+        if self.sa.esp is not None:
+            sender = self._esp or self._make_esp(self.sa.esp)
+            out, lengths = sender.encrypt(view, spans, marks, identifications, first, next_headers, random)
         else:
             assert self._ah is not None
             out, lengths = self._ah.make_room(view, spans)
         if self._ah is not None:
             self.engine.flush()
-            ah_next_headers = next_headers if self._esp is None else None
+            ah_next_headers = next_headers if self.sa.esp is None else None
             self._ah.add_icv(out, lengths, marks, identifications, first, ah_next_headers)
         return out, lengths
 

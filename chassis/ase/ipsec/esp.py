@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 
 from chassis.ase.ipsec.algorithms import IcvFunction, Octets
 from chassis.ase.ipsec.causes import IpsecDropCause
-from chassis.ase.ipsec.cipher_engine import TRAILERS, CipherEngine, Item, Pending
+from chassis.ase.ipsec.cipher_engine import TRAILERS, CipherEngine, EspOpener, Item, Pending
 from chassis.ase.ipsec.cryptography_engine import CRYPTOGRAPHY
 from chassis.ase.ipsec.outer_header import EspHeads
 from chassis.ase.ipsec.replay import Verdict, accept_batch, accept_run, bits_behind, check, infer_esn
@@ -140,9 +140,10 @@ class EspReceiver:
         "_bitmap",
         "_bits_behind",
         "_block",
+        "_engine",
         "_esn",
+        "_esp",
         "_has_icv",
-        "_least",
         "_opener",
         "_overhead",
         "_slot",
@@ -156,12 +157,13 @@ class EspReceiver:
     ) -> None:
         cipher = esp.cipher_algorithm
         self.spi = esp.spi
-        self._opener = engine.opener(esp, esn)
-        lead = self._opener.lead
+        self._esp, self._engine = esp, engine
+        self._opener: EspOpener | None = None
+        """Made with the first packet: of many tunnels few receive at a time, and keyed contexts are large."""
         self._block = cipher.block_octets
-        self._overhead = ESP_HEADER_LENGTH + cipher.iv_octets + esp.icv_octets - lead
-        self._least = lead + self._block
         self._has_icv = esp.icv_octets > 0
+        self._overhead = ESP_HEADER_LENGTH + cipher.iv_octets + esp.icv_octets
+        """Octets of a packet's header, IV and ICV."""
         self._esn = esn
         self._window = window
         self._slot = slot
@@ -170,15 +172,21 @@ class EspReceiver:
         self._bitmap = bitmap & ((1 << window) - 1)
         self._bits_behind = bits_behind(window)
 
+    def _make_opener(self) -> EspOpener:
+        self._opener = self._engine.opener(self._esp, self._esn)
+        return self._opener
+
     def begin(self, view: memoryview, items: list[Item], drop: DropItem) -> Received | None:
         """Begin to verify and decrypt packets whose ESP header is at item[2]; None if there is nothing to finish.
 
         Dropped packets go to `drop`. A packet that the window refuses already costs no cryptography.
         """
-        overhead, block, lead = self._overhead, self._block, self._opener.lead
+        opener, block = self._opener or self._make_opener(), self._block
+        lead = opener.lead
+        least, overhead = lead + block, self._overhead - lead
         strides = [item[3] - item[2] - overhead for item in items]
-        if strides and (min(strides) < self._least or reduce(or_, [stride - lead for stride in strides]) % block):
-            right = [stride >= self._least and not (stride - lead) % block for stride in strides]
+        if strides and (min(strides) < least or reduce(or_, [stride - lead for stride in strides]) % block):
+            right = [stride >= least and not (stride - lead) % block for stride in strides]
             for item, whole in zip(items, right, strict=True):
                 if not whole:
                     drop(IpsecDropCause.MALFORMED, item, self.spi)
@@ -205,22 +213,21 @@ class EspReceiver:
                 fresh = None
         pending: Pending = None
         if fresh is None:
-            pending = self._opener.begin(view, items, numbers)
+            pending = opener.begin(view, items, numbers)
         elif fresh:
-            pending = self._opener.begin(
-                view, [items[index] for index in fresh], [numbers[index] for index in fresh]
-            )
+            pending = opener.begin(view, [items[index] for index in fresh], [numbers[index] for index in fresh])
         return items, strides, numbers, fresh, pending
 
     def finish(self, received: Received, drop: DropItem) -> Clear:
         """Return the decrypted packets that are authentic and fresh, after the engine's `flush`. The window is
         stored before this returns. Dropped packets go to `drop`."""
         items, strides, numbers, fresh, pending = received
-        lead = self._opener.lead
+        opener = self._opener or self._make_opener()
+        lead = opener.lead
         authentic: Sequence[int] | None = None
         clear: bytes | bytearray = b""
         if fresh is None or fresh:
-            authentic, clear = self._opener.finish(pending)
+            authentic, clear = opener.finish(pending)
         if not self._has_icv:
             return clear, items, strides, lead
         if fresh is None and authentic is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import Enum
+from functools import lru_cache
 
 MIN_WINDOW = 32
 MAX_WINDOW = 1024
@@ -105,6 +106,7 @@ def accept_run(edge: int, bitmap: int, window: int, numbers: Sequence[int]) -> t
     return first + count - 1, ones if ahead >= window else (bitmap << ahead | ones) & ((1 << window) - 1)
 
 
+@lru_cache(maxsize=16)
 def bits_behind(window: int) -> int:
     """Return the bits of a bitmap behind a window of this size. They are stored as received.
 

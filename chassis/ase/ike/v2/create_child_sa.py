@@ -37,7 +37,7 @@ from chassis.ase.ike.v2.child_sas import (
     ChildSaState,
     ChildSaV2,
 )
-from chassis.ase.ike.v2.ike_sa import ESTABLISHED_STATES, IkeSa, IkeSaState, Task
+from chassis.ase.ike.v2.ike_sa import ESTABLISHED_STATES, NO_DELETES, IkeSa, IkeSaState, Task
 from chassis.ase.ike.v2.informational import DeleteChildSpisTask, close_child
 from chassis.ase.ike.v2.inner_address import check_address
 from chassis.ase.ike.v2.keymat import NONCE_OCTETS, shared_secret
@@ -355,7 +355,7 @@ class CreateChildTask(Task):
         except NegotiationError as error:
             self._fail(sa, error, now)
             return None
-        sa.unknown_deletes = frozenset()
+        sa.unknown_deletes = NO_DELETES
         random = sa.host.random
         self._nonce = random(NONCE_OCTETS)
         payloads: list[PayloadV2] = []

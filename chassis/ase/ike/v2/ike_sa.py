@@ -276,6 +276,7 @@ class NatStatus:
 
 
 NO_NAT: Final = NatStatus()
+NO_DELETES: Final[frozenset[tuple[int, bytes]]] = frozenset()
 
 
 @dataclass(slots=True)
@@ -350,7 +351,7 @@ class IkeSa(Session):
         """Policy entries for which a CHILD SA was requested before the IKE SA was established, in that order."""
         self.first_child_entry = 0
         """The policy entry whose CHILD SA is negotiated in IKE_AUTH; 0 for none."""
-        self.unknown_deletes: frozenset[tuple[int, bytes]] = frozenset()
+        self.unknown_deletes = NO_DELETES
         """(protocol, SPI) of Deletes that matched no CHILD SA, since our last CREATE_CHILD_SA request."""
         self.suspended: PeerAnswerHandler | None = None
         """What goes on with IKE_AUTH when the controller answers."""

@@ -18,7 +18,7 @@ from chassis.ase.ike.identity import IkeIdentity
 from chassis.ase.ike.ike_proposals import settled_v2
 from chassis.ase.ike.retransmit import ReplyCacheV2
 from chassis.ase.ike.v2.child_sas import ChildSaState, ChildSaV2
-from chassis.ase.ike.v2.ike_sa import CurrentRequest, IkeSaState, NatStatus
+from chassis.ase.ike.v2.ike_sa import NO_DELETES, CurrentRequest, IkeSaState, NatStatus
 from chassis.ase.ike.v2.keymat import IkeSaKeymat
 from chassis.ase.ike.v2.session import SessionV2
 from chassis.model.acl import AclRule
@@ -87,7 +87,7 @@ def unpack_v2(host: IkeHost, connection: Connection, values: Sequence[Any]) -> S
     sa.nat = NatStatus(*nat)
     sa.fragmentation, sa.lowest_nonce = fragmentation, lowest_nonce
     sa.peer_identity = None if peer is None else IkeIdentity(*peer)
-    sa.unknown_deletes = frozenset(unknown_deletes)
+    sa.unknown_deletes = frozenset(unknown_deletes) or NO_DELETES
     sa.created_at, sa.soft, sa.hard, sa.last_received, sa.last_sent, sa.last_cleartext_error = times
     sa.current_request = CurrentRequest(sa.path)
     for one in children:
