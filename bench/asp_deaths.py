@@ -104,7 +104,7 @@ def compare(report: Report, tunnels: int, rounds: int) -> None:
     for count in (1, tunnels):
         name = f"an ASP with {count:,} tunnel{'s' * (count > 1)} is killed"
         with report.row(name), TemporaryDirectory() as folder:
-            booted = boot(written(Path(folder), count), within=WITHIN)
+            booted = boot(written(Path(folder), count), within=WITHIN, ready=False)
             try:
                 moved, lost = killed(booted.client, count, rounds)
                 ledger = failures.at_rest(booted.client)
