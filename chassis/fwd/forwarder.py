@@ -16,7 +16,7 @@ from typing import Protocol
 from chassis.bus.batch import Batch, Step, TraceMark
 from chassis.bus.counters import Counters
 from chassis.bus.engine import Output
-from chassis.fwd.classify import classify
+from chassis.fwd.classify import Group, classify
 from chassis.fwd.decision import Decision, DecisionKind
 from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.icmp_errors import ERRORS, IcmpErrors
@@ -24,6 +24,7 @@ from chassis.fwd.mtu import UNLIMITED
 from chassis.fwd.rewrite import decrement_ttls
 from chassis.fwd.tables import ForwardingTables
 from chassis.net.ethernet import HEADROOM, HEADROOM_FILL
+from chassis.net.types import Writable
 
 ORIGINATED = "packets originated"
 """Counter of packets whose source is this card."""
@@ -88,13 +89,37 @@ class Forwarder:
 
     def forward(self, batch: Batch, origin: Origin, now: float) -> list[Output]:
         """Look packets without a link header up in the context of their batch, and act on the decisions."""
-        out: list[Output] = []
         groups = classify(self._decider, batch.context, batch.body, batch.lengths, transit=origin.transit)
-        for decision, body, lengths in groups:
+        return self.execute_groups(groups, batch, origin, now)
+
+    def execute_groups(self, groups: list[Group], batch: Batch, origin: Origin, now: float) -> list[Output]:
+        """Act on the decisions for the packets of a batch.
+
+        Packets for tunnels of one other card, an ASP, go there together, in runs.
+        """
+        out: list[Output] = []
+        tunnelled: dict[str, list[Group]] = {}
+        kinds = [decision.kind for decision, _, _ in groups]
+        together = len(groups) > 1 and origin.transit and kinds.count(DecisionKind.TUNNEL) > 1
+        for group in groups:
+            decision, body, lengths = group
+            if together and decision.kind is DecisionKind.TUNNEL:
+                card = self._tables.tunnels[decision.tunnel].asp
+                if card != self._card:
+                    tunnelled.setdefault(card, []).append(group)
+                    continue
             part = Batch(
                 batch.step, body, lengths, ingress=batch.ingress, context=batch.context, marks=batch.marks
             )
             out += self.execute_decision(decision, part, origin, now)
+        for card, parts in tunnelled.items():
+            part = Batch(Step.ENCAPSULATE, *_joined(parts), ingress=batch.ingress, context=batch.context)
+            if len(parts) == 1:
+                part.tunnel = parts[0][0].tunnel
+            else:
+                part.runs = tuple([(len(lengths), decision.tunnel, 0) for decision, _, lengths in parts])
+            decrement_ttls(part.body, part.lengths)
+            out += self._delivery.to_tunnel(card, part, origin, now)
         return out
 
     def execute_decision(self, decision: Decision, batch: Batch, origin: Origin, now: float) -> list[Output]:
@@ -171,3 +196,13 @@ class Forwarder:
             if error is not None:
                 out += self.originate(context, error, now, nesting=origin.nesting)
         return out
+
+
+def _joined(groups: list[Group]) -> tuple[Writable, array[int]]:
+    """Return body and lengths of the packets of these groups, in their order."""
+    if len(groups) == 1:
+        return groups[0][1:]
+    lengths = array("H")
+    for _, _, own in groups:
+        lengths += own
+    return bytearray().join([body for _, body, _ in groups]), lengths

@@ -44,15 +44,13 @@ class LineCardDelivery:
         origin = Origin(transit=True, port=record.port)
         out: list[Output] = []
         groups = classify(decider, record.context, batch.body, batch.lengths, mac=record.mac or b"\0" * 6)
-        for decision, body, lengths in groups:
-            part = Batch(
-                batch.step, body, lengths, ingress=batch.ingress, context=batch.context, marks=batch.marks
-            )
-            if decision.kind is DecisionKind.ARP:
-                out += self._receive_arp(port, part, now)
-            else:
-                out += self.forwarder.execute_decision(decision, part, origin, now)
-        return out
+        for group in groups:
+            if group[0].kind is DecisionKind.ARP:
+                _, body, lengths = group
+                out += self._receive_arp(port, Batch(batch.step, body, lengths, marks=batch.marks), now)
+                groups = [other for other in groups if other is not group]
+                break
+        return out + self.forwarder.execute_groups(groups, batch, origin, now)
 
     def transmit(self, batch: Batch, now: float) -> list[Output]:
         """Send packets out of a port of this card; another card chose the port and the next hop."""

@@ -9,6 +9,7 @@ import pytest
 from chassis.bus.batch import Batch, Step, pack
 from chassis.bus.counters import Counters
 from chassis.bus.engine import Output
+from chassis.bus.records import CardStateRecord, NextHop, RouteRecord
 from chassis.bus.replication import RecordChange
 from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.forwarder import MAX_TUNNEL_NESTING, ORIGINATED, Forwarder, Origin
@@ -18,6 +19,7 @@ from chassis.net.ethernet import HEADROOM
 from chassis.net.icmp import TIME_EXCEEDED, Icmp
 from chassis.net.ipv4 import PROTOCOL_ESP, Ipv4
 from tests.support.forwarder import RECORDS
+from tests.support.linecard import tunnel
 
 TRANSIT, OWN = Origin(transit=True), Origin(transit=False)
 
@@ -27,8 +29,9 @@ class Recorder:
 
     def __init__(self, card: str = "lc 3") -> None:
         self.counters = Counters()
-        up = dict.fromkeys(("lc 3", "lc 4", "asp 1/1"), True)
-        self.tables = ForwardingTables(card, up, lambda port: True, self.counters)
+        self.up = dict.fromkeys(("lc 3", "lc 4", "asp 1/1"), True)
+        self.tunnelled: list[Batch] = []
+        self.tables = ForwardingTables(card, self.up, lambda port: True, self.counters)
         self.tables.apply(RecordChange(RECORDS, ()))
         self.forwarder = Forwarder(card, self.tables, self, self.counters)
         self.done: list[tuple[Any, ...]] = []
@@ -39,6 +42,7 @@ class Recorder:
 
     def to_tunnel(self, card: str, batch: Batch, origin: Origin, now: float) -> list[Output]:
         self.done.append(("tunnel", card, batch.step, batch.tunnel, packets(batch)))
+        self.tunnelled.append(batch)
         return []
 
     def to_decapsulation(self, card: str, batch: Batch, origin: Origin, now: float) -> list[Output]:
@@ -79,6 +83,43 @@ def test_a_decision_is_acted_on_once_for_all_of_its_packets() -> None:
     assert Recorder().forward(packet("5.5.5.5", protocol=PROTOCOL_ESP)) == [
         ("decapsulation", "asp 1/1", Step.DECAPSULATE)
     ]
+
+
+def test_tunnels_of_one_asp_get_their_packets_together_in_runs() -> None:
+    others = [tunnel(number, asp, economical=True) for number, asp in ((8, "asp 1/1"), (9, "asp 1/2"))]
+    routes = [
+        RouteRecord(1, ip(f"{net}.0.0.0"), 8, (NextHop("tunnel", tunnel=number),))
+        for net, number in ((31, 8), (32, 9))
+    ]
+    given = [
+        packet("30.0.0.9"),
+        packet("31.0.0.9"),
+        packet("32.0.0.9"),
+        packet("30.0.0.9", identification=2),
+        packet("11.0.0.9"),
+    ]
+
+    def forward(card: str) -> tuple[list[tuple[Any, ...]], list[Batch]]:
+        recorder = Recorder(card)
+        recorder.tables.apply(RecordChange((*others, *routes, CardStateRecord("asp 1/2", "asp", 1, 1, True)), ()))
+        recorder.up["asp 1/2"] = True
+        recorder.tables.decider.invalidate()
+        return recorder.forward(*given), recorder.tunnelled
+
+    done, batches = forward("lc 3")
+    first, second = packet("30.0.0.9", ttl=63), packet("30.0.0.9", ttl=63, identification=2)
+    assert done == [
+        ("port", "lc 4", Step.EGRESS, "4/1", ip("11.0.0.9"), [packet("11.0.0.9", ttl=63)]),
+        ("tunnel", "asp 1/1", Step.ENCAPSULATE, 0, [first, second, packet("31.0.0.9", ttl=63)]),
+        ("tunnel", "asp 1/2", Step.ENCAPSULATE, 9, [packet("32.0.0.9", ttl=63)]),
+    ]
+    assert [one.runs for one in batches] == [((2, 7, 0), (1, 8, 0)), ()]
+    # An ASP encapsulates one after the other what stays with it.
+    done, batches = forward("asp 1/1")
+    assert [(kind, card, *rest[1:2]) for kind, card, *rest in done if kind == "tunnel"] == [
+        ("tunnel", "asp 1/1", 7), ("tunnel", "asp 1/1", 8), ("tunnel", "asp 1/2", 9),
+    ]  # fmt: skip
+    assert [one.runs for one in batches] == [(), (), ()]
 
 
 def test_packets_of_the_router_keep_their_ttl() -> None:
