@@ -63,11 +63,11 @@ class SentBatches:
 class ReceivedBatches:
     """Counts what was read from one socket. `hop` names it: `fabric`, `port 3/11`."""
 
-    __slots__ = ("_batches", "_counters", "_hop", "_joined", "_packets", "_reads", "_senders", "_values")
+    __slots__ = ("_batches", "_counters", "_hop", "_joined", "_packets", "_reads", "_values", "_waits")
 
     def __init__(self, counters: Counters, hop: str) -> None:
         self._counters, self._values, self._hop = counters, counters.values, hop
-        self._senders: set[str] = set()
+        self._waits: dict[str, _WaitCounters] = {}
         self._reads = counters.slot(f"{PREFIX}{hop} wake-ups")
         self._batches = counters.slot(f"{PREFIX}{hop} batches received")
         self._joined = counters.slot(f"{PREFIX}{hop} batches handled")
@@ -87,12 +87,35 @@ class ReceivedBatches:
     def waited(self, stamp: int, sender: str = "") -> None:
         """Count the queueing time of a sampled batch, apart for each sender that has a name."""
         wait = stamp_now() - stamp
-        if 0 <= wait <= MAX_WAIT:
-            if sender not in self._senders and len(self._senders) < MAX_SENDERS:
-                self._senders.add(sender)
-            hop = f"{self._hop} from {sender}" if sender and sender in self._senders else self._hop
-            self._counters.add(f"{PREFIX}{hop} wait us", wait)
-            self._counters.add(wait_name(hop, wait))
+        if not 0 <= wait <= MAX_WAIT:
+            return
+        waits = self._waits.get(sender)
+        if waits is None:
+            if len(self._waits) >= MAX_SENDERS:
+                sender = ""
+            hop = f"{self._hop} from {sender}" if sender else self._hop
+            waits = self._waits.setdefault(sender, _WaitCounters(self._counters, hop))
+        waits.count(wait)
+
+
+class _WaitCounters:
+    """Counts queueing times (us) of one sender: their sum, and how many are of each order."""
+
+    __slots__ = ("_counters", "_hop", "_orders", "_total")
+
+    def __init__(self, counters: Counters, hop: str) -> None:
+        self._counters, self._hop = counters, hop
+        self._total = counters.slot(f"{PREFIX}{hop} wait us")
+        self._orders = [0] * (MAX_WAIT.bit_length() + 1)
+        """Slots; an order takes one when it is first seen."""
+
+    def count(self, wait: int) -> None:
+        values, order = self._counters.values, wait.bit_length()
+        slot = self._orders[order]
+        if not slot:
+            slot = self._orders[order] = self._counters.slot(wait_name(self._hop, wait))
+        values[self._total] += wait
+        values[slot] += 1
 
 
 def wait_name(hop: str, wait: int) -> str:
