@@ -16,20 +16,22 @@ MAX_CAUSES = 32
 OTHER = "other"
 NEGOTIATING = "negotiating with "
 """Begin of what IKE reports of a tunnel that did not fail."""
+UNDER_WAY = "negotiating"
+"""The cause of being down of a peer that did not fail."""
 
 
 @dataclass(slots=True)
 class PeerProgress:
     """One peer. `began` is when its first message was sent (s, of the engine's clock), 0 before that.
 
-    `on_the_way`: it was told to come up, and has neither done so nor failed since. `reason`: why it is down.
+    `on_the_way`: it was told to come up, and has neither done so nor failed since. `cause`: why it is down.
     """
 
     wanted: bool = False
     up: bool = False
     on_the_way: bool = False
     began: float = 0.0
-    reason: str = ""
+    cause: str = UNDER_WAY
 
 
 class SetupMeasurements:
@@ -42,6 +44,8 @@ class SetupMeasurements:
         """Peers that are up or are to come up (count)."""
         self.on_the_way = 0
         """Peers that are on their way up (count)."""
+        self._down: Counter[str] = Counter()
+        """Peers that are to be up and are not, by cause."""
         self.reset()
 
     def reset(self) -> None:
@@ -70,7 +74,8 @@ class SetupMeasurements:
         peer = self.peers[number - 1]
         if not peer.wanted:
             return
-        peer.reason = reason
+        self._count_down(peer, -1)
+        peer.cause = self._cause(reason)
         if up and not peer.up:
             peer.up = True
             self._arrived(peer)
@@ -86,18 +91,27 @@ class SetupMeasurements:
                 self.lost += 1
             if reason and not reason.startswith(NEGOTIATING):
                 self._arrived(peer)
-                self.failures[self._cause(reason)] += 1
+                self.failures[peer.cause] += 1
+        self._count_down(peer, 1)
 
     def on_wanted(self, number: int, wanted: bool) -> None:
         """A peer is to come up, or to go."""
         peer = self.peers[number - 1]
+        self._count_down(peer, -1)
         self.up -= peer.up and not wanted
         self.left += peer.up and not wanted
         self.wanted += wanted - peer.wanted
         peer.up = peer.up and wanted
-        peer.wanted, peer.began, peer.reason = wanted, 0.0, ""
+        peer.wanted, peer.began, peer.cause = wanted, 0.0, UNDER_WAY
         self.on_the_way += wanted - peer.on_the_way
         peer.on_the_way = wanted
+        self._count_down(peer, 1)
+
+    def _count_down(self, peer: PeerProgress, step: int) -> None:
+        if peer.wanted and not peer.up:
+            self._down[peer.cause] += step
+            if not self._down[peer.cause]:
+                del self._down[peer.cause]
 
     def _arrived(self, peer: PeerProgress) -> None:
         self.on_the_way -= peer.on_the_way
@@ -106,7 +120,6 @@ class SetupMeasurements:
     def counts(self) -> dict[str, Any]:
         """Return the measurements as plain values. `first` and `last` are of the first message and the last
         set-up, 0 without one."""
-        down = Counter(self._cause(peer.reason) for peer in self.peers if peer.wanted and not peer.up)
         return {
             "peers": len(self.peers),
             "wanted": self.wanted,
@@ -117,11 +130,11 @@ class SetupMeasurements:
             "first": self._first,
             "last": self._last,
             "latency": self.latency.plain(),
-            "down": dict(down),
+            "down": dict(self._down),
             "failures": dict(self.failures),
         }
 
     def _cause(self, reason: str) -> str:
         if reason.startswith(NEGOTIATING) or not reason:
-            return "negotiating"
+            return UNDER_WAY
         return reason if reason in self.failures or len(self.failures) < MAX_CAUSES else OTHER

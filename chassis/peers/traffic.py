@@ -45,6 +45,9 @@ from chassis.tester.measurements import LatencyHistogram
 ANSWER_TIME: Final = 2.0
 """Time (s) that an answer may take. One that takes longer is late, and its request stays lost."""
 
+TICK: Final = 0.005
+"""Least time (s) between two times at which peers send: those that are due then send together."""
+
 MAX_BEHIND: Final = 1.0
 """Time (s) that a sender may be behind its rate; after a longer stall the rest is not sent."""
 
@@ -71,6 +74,7 @@ class SampleTraffic:
         self._streams = {number: _Stream(number) for number in range(1, traffic.peers + 1)}
         self._due: list[tuple[float, int]] = []
         """When each sending peer sends next; a heap."""
+        self._ticked = -inf
         self._scheduled: set[int] = set()
         self.reset()
 
@@ -156,6 +160,9 @@ class SampleTraffic:
         """Send the requests that are due; return outer packets, and messages for IKE."""
         outputs = self._sas.on_timer(now) if self._sas.next_timer() <= now else []
         packets: list[bytes] = []
+        if now < self._ticked + TICK:
+            return packets, _to_ike(outputs)
+        self._ticked = now
         while self._due and self._due[0][0] <= now:
             at, number = self._due[0]
             stream = self._streams[number]
@@ -177,7 +184,8 @@ class SampleTraffic:
         return packets, _to_ike(outputs)
 
     def next_timer(self) -> float:
-        return min(self._due[0][0] if self._due else inf, self._sas.next_timer())
+        due = max(self._due[0][0], self._ticked + TICK) if self._due else inf
+        return min(due, self._sas.next_timer())
 
     def counts(self, now: float) -> dict[str, Any]:
         """Return what was sent and received: `sent` and `lost` without those that wait for an answer."""
