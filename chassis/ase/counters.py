@@ -11,7 +11,8 @@ datagram. `packets queued` are fragments that wait for reassembly and packets in
 `icmp errors rate limited` counts ICMP errors that the rate limit prevented.
 
 A tunnel has `tunnel N encapsulated packets`, `tunnel N encapsulated octets`, `tunnel N decapsulated packets` and
-`tunnel N decapsulated octets`, counted in inner packets; they begin with its first packet.
+`tunnel N decapsulated octets`, counted in inner packets; they begin with its first packet. That of a peer of an
+on-demand tunnel has the same with `instance N`, as long as it is there.
 Queue Q, 0 to 3 or `single`, has `queue Q depth`, `queue Q dequeued`, `queue Q latency us` (the sum of all packets)
 and `queue Q latency max us`; they begin with the first packet that had to be queued.
 """
@@ -35,6 +36,10 @@ TUNNEL_COUNTERS: Final = (
 )
 ENCAPSULATED, DECAPSULATED = 0, 2
 """Index of a direction's first slot in the slots of a tunnel: out, in."""
+
+
+INSTANCE: Final = "instance"
+"""What `tunnel` is called in the counters of an instance of an on-demand tunnel."""
 
 
 class AspDropCause(StrEnum):
@@ -112,6 +117,7 @@ class AspCounters:
         "_ike_dropped",
         "_ike_in",
         "_ike_out",
+        "_instances",
         "_keepalives",
         "_made",
         "_path_mtus",
@@ -147,6 +153,9 @@ class AspCounters:
         self.values[self._waiting] = 0
         for cause in CAUSES:
             counters.slot("drop " + cause)
+        # Instances end with their ASP.
+        counters.release_numbered(INSTANCE)
+        self._instances: set[int] = set()
         self._tunnels: dict[int, tuple[int, ...]] = {}
         self._previous: dict[int, tuple[int, ...]] = {}
         self._tunnel_drops: dict[int, tuple[dict[str, int], dict[str, int]]] = {}
@@ -243,17 +252,23 @@ class AspCounters:
         slots = self._tunnels.get(number)
         if slots is None:
             slot = self._counters.slot
-            names = [f"tunnel {number} {name}" for name in TUNNEL_COUNTERS]
+            names = [self._name(number, what) for what in TUNNEL_COUNTERS]
             slots = self._tunnels[number] = tuple([slot(name, numbered=True) for name in names])
             self._previous[number] = tuple([self.values[slot] for slot in slots])
         self.values[slots[which]] += packets
         self.values[slots[which + 1]] += octets
 
-    def remove_tunnel(self, number: int, *, instance: bool) -> None:
-        """Remove a tunnel that is no longer here. Its counters stay in the file, unless it is an `instance` of an
+    def add_instance(self, number: int) -> None:
+        """Note, before its first packet, that a tunnel is an instance of an on-demand tunnel."""
+        self._instances.add(number)
+
+    def remove_tunnel(self, number: int) -> None:
+        """Remove a tunnel that is no longer here. Its counters stay in the file, unless it is an instance of an
         on-demand tunnel: these come and go, and the file would fill."""
-        for name in TUNNEL_COUNTERS if instance else ():
-            self._counters.release(f"tunnel {number} {name}")
+        if number in self._instances:
+            for what in TUNNEL_COUNTERS:
+                self._counters.release(self._name(number, what))
+            self._instances.discard(number)
         self._tunnels.pop(number, None)
         self._previous.pop(number, None)
         self._tunnel_drops.pop(number, None)
@@ -275,8 +290,11 @@ class AspCounters:
 
     def tunnel_total(self, number: int, which: int) -> tuple[int, int]:
         """Return packets and octets of a tunnel since the counter file was new."""
-        name, octets = TUNNEL_COUNTERS[which : which + 2]
-        return self._counters.get(f"tunnel {number} {name}"), self._counters.get(f"tunnel {number} {octets}")
+        packets, octets = TUNNEL_COUNTERS[which : which + 2]
+        return self._counters.get(self._name(number, packets)), self._counters.get(self._name(number, octets))
+
+    def _name(self, number: int, what: str) -> str:
+        return f"{INSTANCE if number in self._instances else 'tunnel'} {number} {what}"
 
     def previous_total(self, number: int, which: int) -> int:
         """Return the packets of a tunnel that earlier processes counted."""

@@ -47,11 +47,15 @@ class SaStatistics:
         self._counters = counters
 
     def apply_records(self, change: RecordChange) -> None:
-        """Remove the statistics of tunnels that are no longer here."""
+        """Remove the statistics of tunnels that are no longer here, and prepare those of instances."""
         for record in (*change.put, *change.deleted):
-            if isinstance(record, TunnelRecord) and record.number not in self._tunnels.local:
-                self._counters.remove_tunnel(record.number, instance=record.instance is not None)
+            if not isinstance(record, TunnelRecord):
+                continue
+            if record.number not in self._tunnels.local:
+                self._counters.remove_tunnel(record.number)
                 self._sadb.retired.pop(record.number, None)
+            elif record.instance is not None:
+                self._counters.add_instance(record.number)
 
     def statistics(self, tunnel: int | None = None) -> dict[str, Any]:
         """Return the statistics of all tunnels, or of one, and the drops of the whole ASP by cause."""

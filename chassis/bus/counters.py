@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 
 MAGIC = b"CHSCNT2\0"
@@ -97,6 +97,14 @@ class Counters:
         end = 8 * slot
         self._bytes[end - NAME_SIZE : end] = bytes(NAME_SIZE)
         self._free.append((end - NAME_SIZE - HEADER_SIZE) // SLOT_SIZE)
+
+    def release_numbered(self, kind: str, keep: Container[int] = ()) -> None:
+        """Give back the slots of all names `KIND N ...` whose number is not in `keep`."""
+        begin = f"{kind} "
+        for name in [name for name in self._slots if name.startswith(begin)]:
+            number = name[len(begin) :].partition(" ")[0]
+            if not number.isdecimal() or int(number) not in keep:
+                self.release(name)
 
     def _has_room(self, slots: int) -> bool:
         """Return whether one slot more than `slots` is allocated; allocate more if not."""

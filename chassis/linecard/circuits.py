@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from array import array
+from typing import Final
 
 from chassis.bus import records
 from chassis.bus.counters import Counters
 from chassis.bus.replication import RecordChange
 from chassis.net.ethernet import HEADROOM
+
+INSTANCE: Final = "instance circuit"
+"""What `circuit` is called in the counters of the circuit of an instance of an on-demand tunnel."""
 
 
 class Circuit:
@@ -33,9 +37,13 @@ class Circuit:
             self._out = self._slots("out")
         self._count(self._out, lengths)
 
+    @property
+    def _name(self) -> str:
+        return f"{INSTANCE if self.record.temporary else 'circuit'} {self.record.number}"
+
     def totals(self) -> dict[str, int]:
         """Return packets and octets of both directions since the counter file was new."""
-        name = f"circuit {self.record.number}"
+        name = self._name
         return {
             f"{title}_{way}": self._counters.get(f"{name} {what} {way}")
             for way in ("in", "out")
@@ -43,14 +51,14 @@ class Circuit:
         }
 
     def release(self) -> None:
-        """Give back the slots of a circuit that is no more."""
+        """Give back the slots of the circuit of an instance, which is no longer here."""
         self._in = self._out = None
         for direction in ("in", "out"):
             for what in ("packets", "bytes"):
-                self._counters.release(f"circuit {self.record.number} {what} {direction}")
+                self._counters.release(f"{self._name} {what} {direction}")
 
     def _slots(self, direction: str) -> tuple[int, int]:
-        name = f"circuit {self.record.number}"
+        name = self._name
         return (
             self._counters.slot(f"{name} packets {direction}", numbered=True),
             self._counters.slot(f"{name} bytes {direction}", numbered=True),
@@ -64,25 +72,38 @@ class Circuit:
 
 
 class Circuits:
-    """The tunnel circuits of this card by number."""
+    """The tunnel circuits of this card by number.
+
+    The counters of a circuit stay in the file, unless it is that of an instance of an on-demand tunnel: these come
+    and go, and the file would fill.
+    """
 
     def __init__(self, card: str, counters: Counters) -> None:
         self.own: dict[int, Circuit] = {}
         self._card = card
         self._counters = counters
+        self._first = True
 
     def apply(self, change: RecordChange) -> None:
+        """Apply changed records; the first change is a snapshot."""
         for record in change.deleted:
             if isinstance(record, records.CircuitRecord):
-                gone = self.own.pop(record.number, None)
-                if gone is not None and record.temporary:
-                    gone.release()
+                self._remove(record.number)
         for record in change.put:
             if not isinstance(record, records.CircuitRecord):
                 continue
             if record.card != self._card or record.kind != "tunnel":
-                self.own.pop(record.number, None)
+                self._remove(record.number)
             elif (known := self.own.get(record.number)) is not None:
                 known.record = record
             else:
                 self.own[record.number] = Circuit(record, self._counters)
+        if self._first:
+            # Instances that ended, or went to another card, while no process of this card ran.
+            self._first = False
+            self._counters.release_numbered(INSTANCE, self.own)
+
+    def _remove(self, number: int) -> None:
+        gone = self.own.pop(number, None)
+        if gone is not None and gone.record.temporary:
+            gone.release()

@@ -14,7 +14,7 @@ from chassis.bus.hops import COUNTS, PREFIX, WAKEUPS
 from chassis.fwd import decision, icmp_errors
 from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.forwarder import ORIGINATED
-from chassis.linecard import arp
+from chassis.linecard import arp, circuits
 from chassis.linecard import counters as line_card
 from chassis.ports import impairment
 
@@ -50,7 +50,12 @@ LINE_CARD = (
     arp.EVICTED_RESOLVED,
     arp.EVENTS_RATE_LIMITED,
     *(f"drop {cause}" for cause in DropCause),
-    *(f"circuit {{number}} {what} {way}" for what in ("packets", "bytes") for way in ("in", "out")),
+    *(
+        f"{kind} {{number}} {what} {way}"
+        for kind in ("circuit", circuits.INSTANCE)
+        for what in ("packets", "bytes")
+        for way in ("in", "out")
+    ),
     *(f"port {{port}} frames {what}" for what in ("sent", "received", "injected")),
     *(f"port {{port}} drop {what}" for what in ("not sent", "down", "fenced", "undecodable")),
     *(f"port {{port}} impairment {cause}" for cause in impairment.IMPAIRMENT_COUNTS),
@@ -117,7 +122,7 @@ ASP = (
         f"drop {cause}"
         for cause in (DropCause.FENCED, DropCause.OLD_EPOCH, DropCause.WRONG_STEP, DropCause.NO_PORT)
     ),
-    *(f"tunnel {{number}} {what}" for what in asp.TUNNEL_COUNTERS),
+    *(f"{kind} {{number}} {what}" for kind in ("tunnel", asp.INSTANCE) for what in asp.TUNNEL_COUNTERS),
     *(f"queue {name} {what}" for name in asp.QUEUE_NAMES for what in asp.QUEUE_COUNTERS),
     *(f"ike {version}{name}" for version in ("", "v1 ", "v2 ") for name in IKE),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from collections import Counter
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -60,6 +62,40 @@ def test_peers_of_both_versions_come_up_are_measured_and_go(tmp_path: Path) -> N
     shell.command("branches", "start")
     shell.wait_until(lambda: shell.status("branches")["up"] == 6, 30.0)
     assert shell.status("branches")["setups"] == 6
+
+
+GROW = ("LogEntry", "LogRecord", "HistoryEvent", "Decision")
+"""What the log, the events and the flow caches of line cards keep, which have bounds of their own."""
+
+
+def objects() -> Counter[str]:
+    """How many objects of each class of ours there are, here and in whatever ran before."""
+    gc.collect()
+    kinds = [type(one) for one in gc.get_objects()]
+    return Counter(
+        f"{kind.__module__}.{kind.__name__}"
+        for kind in kinds
+        if str(kind.__module__).startswith("chassis.") and kind.__name__ not in GROW
+    )
+
+
+def test_peers_that_came_and_went_leave_nothing(tmp_path: Path) -> None:
+    """Not one object more after the third time than after the second, in any engine of either end."""
+    shell = loaded(tmp_path, 6)
+    shell.pass_time(5.0)
+    left = []
+    for _ in range(3):
+        for node in shell.engines:
+            shell.command(node, "start", rate=1000.0)
+        shell.wait_until(lambda: all(shell.status(node)["up"] == 6 for node in shell.engines), 30.0)
+        up = objects()
+        for node in shell.engines:
+            shell.command(node, "down")
+        shell.wait_until(lambda: not shell.instances(), 30.0)
+        shell.pass_time(1.0)
+        left.append(objects())
+    assert left[2] - left[1] == Counter()
+    assert (up - left[2]).total() > 100 * len(shell.engines)
 
 
 def test_stop_leaves_those_that_are_up(tmp_path: Path) -> None:

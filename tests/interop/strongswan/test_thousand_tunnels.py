@@ -120,7 +120,9 @@ class Crowd:
         found = {"asp": 0, "lc": 0}
         for card in CARDS:
             names = self.lab.counters("hub", card)
-            found[card.partition(" ")[0]] += sum(name.startswith(("tunnel ", "circuit ")) for name in names)
+            found[card.partition(" ")[0]] += sum(
+                name.startswith(("tunnel ", "circuit ", "instance ")) for name in names
+            )
         return found
 
     def memory(self) -> dict[str, int]:

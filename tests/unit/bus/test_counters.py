@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from pathlib import Path
 
@@ -22,8 +23,9 @@ from chassis.bus.counters import (
     used,
 )
 from chassis.bus.environment import map_counters
+from chassis.bus.replication import RecordChange
 from chassis.bus.storage import map_file
-from chassis.linecard.circuits import Circuit
+from chassis.linecard.circuits import Circuit, Circuits
 from chassis.net.ethernet import HEADROOM
 
 TUNNELS = 8000
@@ -159,6 +161,52 @@ def test_a_file_that_is_none_holds_nothing(tmp_path: Path) -> None:
     counters.add("received", 4)
     path.write_bytes(path.read_bytes()[: HEADER_SIZE + 2 * SLOT_SIZE - 3])
     assert read(path) == {"sent": 5}
+
+
+def test_counters_of_instances_that_ended_while_their_asp_was_dead_go(tmp_path: Path) -> None:
+    path = tmp_path / "asp-1-1.counters"
+    asp = AspCounters(Counters(map_file(path, FILE_SIZE)[0]))
+    asp.add_instance(8)
+    for number in (7, 8):
+        asp.count_tunnel(number, ENCAPSULATED, number, 100)
+        assert asp.tunnel_total(number, ENCAPSULATED) == (number, 100)
+    assert tunnels_in(path) == {"tunnel 7", "instance 8"}
+    AspCounters(Counters(map_file(path, FILE_SIZE)[0]))
+    assert tunnels_in(path) == {"tunnel 7"}
+    assert read(path)["tunnel 7 encapsulated packets"] == 7
+
+
+def test_counters_of_instances_that_ended_while_their_line_card_was_dead_go(tmp_path: Path) -> None:
+    path = tmp_path / "lc-3.counters"
+
+    def card(*numbers: int) -> Circuits:
+        """A process of the card, with these circuits in its snapshot: 17 is that of a static tunnel."""
+        made = Circuits("lc 3", Counters(map_file(path, FILE_SIZE)[0]))
+        made.apply(RecordChange(tuple(circuit(number) for number in numbers), ()))
+        return made
+
+    for one in card(17, 18, 19, 20).own.values():
+        one.count_in(array("H", [HEADROOM + 100]))
+    assert tunnels_in(path) == {"circuit 17", *(f"instance circuit {number}" for number in (18, 19, 20))}
+    after = card(19, 20)
+    assert tunnels_in(path) == {"circuit 17", "instance circuit 19", "instance circuit 20"}
+    assert after.own[19].totals()["packets_in"] == 1
+    after.apply(RecordChange((), (circuit(19),)))
+    assert tunnels_in(path) == {"circuit 17", "instance circuit 20"}
+    after.apply(RecordChange((circuit(20, card="lc 4"),), ()))
+    assert tunnels_in(path) == {"circuit 17"}
+
+
+def circuit(number: int, card: str = "lc 3") -> records.CircuitRecord:
+    return records.CircuitRecord(
+        number=number, kind="tunnel", card=card, context=1, interface="if", tunnel=number, temporary=number > 17
+    )
+
+
+def tunnels_in(path: Path) -> set[str]:
+    """What has counters in a file, as `tunnel 7`."""
+    named = (re.match(r"(?:tunnel|circuit|instance|instance circuit) \d+", name) for name in read(path))
+    return {one[0] for one in named if one is not None}
 
 
 def test_released_slots_are_used_again(tmp_path: Path) -> None:
