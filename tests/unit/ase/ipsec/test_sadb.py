@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from chassis.ase.ipsec.causes import IpsecDropCause
+from chassis.ase.ipsec.cipher_engine import EspOpener, EspSealer
+from chassis.ase.ipsec.cryptography_engine import CryptographyEngine
 from chassis.ase.ipsec.sa import Ah, Esp, InboundSa, OutboundSa, SaError, SequenceLease
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.state import SaStateFile, StateError, octets_for
@@ -186,3 +188,31 @@ def test_a_smaller_window_is_exact_after_a_larger_one() -> None:
     receiver(esp(), window=64, into=right)
     assert right.decapsulate_batch(*batch([wire[60]])).drops.counts == {IpsecDropCause.OUTSIDE_WINDOW: 1}
     assert right.decapsulate_batch(*batch([wire[150]])).drops.counts == {IpsecDropCause.REPLAYED: 1}
+
+
+class CountingEngine(CryptographyEngine):
+    """Counts what it makes for SAs."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+
+    def sealer(self, esp: Esp, esn: bool) -> EspSealer:
+        self.made.append("sealer")
+        return super().sealer(esp, esn)
+
+    def opener(self, esp: Esp, esn: bool) -> EspOpener:
+        self.made.append("opener")
+        return super().opener(esp, esn)
+
+
+def test_an_idle_sa_has_no_keyed_contexts() -> None:
+    engine = CountingEngine()
+    both = Sadb(SaStateFile(memoryview(bytearray(octets_for(4)))), engine=engine)
+    sender(esp(), into=both)
+    receiver(esp(), into=both)
+    assert not engine.made
+    packets = [packet for _ in range(2) for packet in protected(both, [inner(40)])]
+    assert engine.made == ["sealer"]
+    for packet in packets:
+        both.decapsulate_batch(*batch([packet]), 0)
+    assert engine.made == ["sealer", "opener"]
