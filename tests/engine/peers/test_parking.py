@@ -9,6 +9,8 @@ from tests.support.peers_gateway import PeersAndGateway
 
 MOST_OCTETS = 4000
 """What a resting peer may cost."""
+MOST_OCTETS_OF_GATEWAY = 12_000
+"""What a tunnel may cost the gateway's IKE (docs/capacity.md)."""
 
 
 def at_rest(count: int, **peers: object) -> PeersAndGateway:
@@ -21,24 +23,30 @@ def at_rest(count: int, **peers: object) -> PeersAndGateway:
     return two
 
 
-def test_a_resting_peer_costs_at_most_four_kilobytes() -> None:
+def test_a_resting_peer_costs_at_most_four_kilobytes_and_its_gateway_twelve() -> None:
     fewer, more = 20, 120
 
-    def footprint(count: int) -> int:
+    def footprint(count: int) -> tuple[int, int]:
+        """Octets of the peers, and of the gateway's IKE."""
         gc.collect()
         before = tracemalloc.get_traced_memory()[0]
         two = at_rest(count)
+        gc.collect()
+        both = tracemalloc.get_traced_memory()[0]
         two.serve(())
         gc.collect()
-        return tracemalloc.get_traced_memory()[0] - before
+        peers = tracemalloc.get_traced_memory()[0]
+        return peers - before, both - peers
 
     tracemalloc.start()
     try:
         footprint(fewer)
-        each = (footprint(more) - footprint(fewer)) / (more - fewer)
+        small, large = footprint(fewer), footprint(more)
     finally:
         tracemalloc.stop()
-    assert each < MOST_OCTETS, f"{each:.0f} octets"
+    peer, gateway = ((large[which] - small[which]) / (more - fewer) for which in (0, 1))
+    assert peer < MOST_OCTETS, f"{peer:.0f} octets"
+    assert gateway < MOST_OCTETS_OF_GATEWAY, f"{gateway:.0f} octets"
 
 
 def test_parked_peers_live_on_and_go() -> None:
