@@ -21,7 +21,7 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 UP = "up\n"
 """What the background process of a lab reports first when the lab is up; lines for people follow."""
 
-END_TIMEOUT = 10.0
+END_TIMEOUT = 30.0
 """Time (s) that a lab has to end after `destroy`."""
 
 

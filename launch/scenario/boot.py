@@ -28,8 +28,8 @@ from launch.lab.yaml_source import LabError, Reporter
 from launch.run_folders import LAUNCHER_SOCKET
 from launch.scenario.launcher_run import LauncherRun
 
-BOOT_TIMEOUT = 30.0
-"""Time (s) in which every card must be up."""
+BOOT_TIMEOUT = 75.0
+"""Time (s) in which every card must be up; longer than a launcher itself waits, which says what is missing."""
 
 CHANGES = "changes.json"
 """Name of the file, in a lab's folder, with the values that replace the lab file's own."""
@@ -39,7 +39,7 @@ EVENTS = "events.jsonl"
 
 _KEPT = (".log", ".json", ".pcapng", ".yaml", ".cfg")
 
-END_TIMEOUT = 15.0
+END_TIMEOUT = 60.0
 """Time (s) in which a lab must end after SIGTERM."""
 
 PLACE = Path("/tmp")

@@ -47,7 +47,7 @@ MAX_EVENTS = 10_000
 STATUS_TIMEOUT = 1.0
 """Time (s) that a node has to answer with its part of the lab's status."""
 
-BOOT_TIMEOUT = 30.0
+BOOT_TIMEOUT = 60.0
 """Time (s) after which a lab that is not up counts as not booted."""
 
 MAX_FAILURES, FAILURES_WITHIN = 20, 10.0

@@ -31,7 +31,7 @@ PLUGINS = (
     "random nonce aes des sha1 sha2 md5 hmac kdf gmp openssl xcbc gcm ccm ctr cmac curve25519 pem pkcs1 pkcs8 "
     "x509 pubkey constraints kernel-libipsec kernel-netlink socket-default vici"
 )
-DEADLINE = 10.0
+DEADLINE = 30.0
 """Seconds that anything with a peer may take; a wait that is in vain ends with what was seen."""
 
 _PAUSE = 0.01

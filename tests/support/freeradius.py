@@ -22,7 +22,7 @@ from chassis.aaa.settings import AaaConfig, ServerAddress
 PROGRAM = "freeradius"
 SECRET = "s3cret of both"
 SERVER, ROUTER = "127.0.0.1", "127.0.0.2"
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds after which a test gives up: a crowded machine takes its time."""
 
 _CONFIGURATION = """\

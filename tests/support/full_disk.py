@@ -21,7 +21,7 @@ from typing import Any
 from chassis.bus import endpoints
 from chassis.bus.operator import OperatorClient, OperatorError
 
-DEADLINE = 25.0
+DEADLINE = 60.0
 SIZES = {"s": 32 << 20, "r": 16 << 20}
 FULL = "No space left on device"
 

@@ -16,7 +16,7 @@ from chassis.bus import endpoints
 from chassis.bus.operator import OperatorClient, OperatorError
 from launch.run_folders import LAB_FILE, LAUNCHER_SOCKET
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 LAB = """\
 name: s

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from launch.client.lab_client import LabClient
 
-WITHIN = 30.0
+WITHIN = 60.0
 """Time (s) that anything may take on a crowded machine."""
 
 

@@ -117,6 +117,6 @@ def start(factory: LabFactory, folder: Path, rate: int = 1000) -> SshLab:
     login = f"ssh: {{user: {OPERATOR}, password: {PASSWORD}}}\nsettings: {{heartbeat-misses: 100}}\n"
     (folder / "lab.yaml").write_text(login + text)
     client = factory(folder / "lab.yaml")
-    client.wait_until("tunnels up", within=20)
+    client.wait_until("tunnels up", within=60)
     rows = client.ask("", "ps", {})["processes"]
     return SshLab(client, {row["node"]: row["ssh"]["port"] for row in rows if "ssh" in row})

@@ -17,7 +17,7 @@ from tests.support.chassisctl import chassisctl
 if TYPE_CHECKING:
     from launch.client.lab_client import LabClient
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 """Time (s) that the terminal has to show what is waited for."""
 
 COLUMNS = 200

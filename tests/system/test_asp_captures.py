@@ -27,7 +27,7 @@ FLOWS = {
     name: {"start": "manual", "rate": 200}
     for name in ("circuit-forward", "circuit-reverse", "economical-forward", "economical-reverse")
 }
-DEADLINE = 30.0
+DEADLINE = 60.0
 MARK = b"CHASSIS\x01"
 """How the payload of a flow's packets begins."""
 

@@ -38,22 +38,22 @@ def test_the_bus_is_watched_across_the_death_of_its_controller(lab: LabClient, t
     watching = chassisctl(lab, "bus", "--record", everything, **PIPES)
     only = ("--tunnel", "circuit", "--type", "TunnelEvent")
     by_name = chassisctl(lab, "bus", "a", *only, "--record", tunnel, **PIPES)
-    lab.wait_until(lambda: {line["node"] for line in recorded(everything)} == {"a", "b"}, within=20)
-    lab.wait_until(tunnel.exists, within=20)
+    lab.wait_until(lambda: {line["node"] for line in recorded(everything)} == {"a", "b"}, within=60)
+    lab.wait_until(tunnel.exists, within=60)
     lab.kill("a", "xcrp")
 
     def back() -> bool:
         return all(any("is back" in line.get("note", "") for line in recorded(f)) for f in (everything, tunnel))
 
-    lab.wait_until(back, within=20)
-    lab.wait_until("cards of a up", within=20)
+    lab.wait_until(back, within=60)
+    lab.wait_until("cards of a up", within=60)
     lab.restart("a", "asp 1/1")
-    lab.wait_until(lambda: any(line.get("type") == "TunnelEvent" for line in recorded(tunnel)), within=20)
-    lab.wait_until("tunnels of a up", within=20)
+    lab.wait_until(lambda: any(line.get("type") == "TunnelEvent" for line in recorded(tunnel)), within=60)
+    lab.wait_until("tunnels of a up", within=60)
     for process in (watching, by_name):
         process.send_signal(signal.SIGINT)
-    output, told = watching.communicate(timeout=20)
-    by_name.communicate(timeout=20)
+    output, told = watching.communicate(timeout=60)
+    by_name.communicate(timeout=60)
     assert watching.returncode == 0, told
     assert "a xcrp     -- the controller went away" in told
     assert "a xcrp     -- the controller is back" in told
@@ -75,6 +75,6 @@ def test_a_tunnel_and_a_card_that_no_router_has_are_refused(lab: LabClient, tmp_
         (("--record", tmp_path / "none" / "x"), "none/x: No such file or directory"),
     ):
         process = chassisctl(lab, "bus", *arguments, **PIPES)
-        told = process.communicate(timeout=30)[1]
+        told = process.communicate(timeout=60)[1]
         assert process.returncode == 1
         assert said in told

@@ -39,10 +39,10 @@ pytestmark = pytest.mark.multiprocess
 async def killed_while_it_makes_a_key(lab: LabClient, at: Typist) -> None:
     """The controller is killed while it makes a key that takes minutes: there is no file of it, and no session."""
     at.shell.type("add pki key-pair long rsa 16384\r")
-    lab.wait_until(lambda: lab.node("a").call("identity"), within=20)
+    lab.wait_until(lambda: lab.node("a").call("identity"), within=60)
     lab.kill("a", "xcrp")
     await at.until("a#")
-    lab.wait_until("cards of a up", within=20)
+    lab.wait_until("cards of a up", within=60)
     said = await at.run("show pki key-pair")
     assert "No key pairs" in said
     assert "long" not in said.replace("key-pair", "")
@@ -78,18 +78,18 @@ def test_certificates_that_are_typed_in_bring_up_tunnels_of_both_versions(
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     recording = tmp_path / "bus.jsonl"
     watching = chassisctl(lab, "bus", "--record", recording, **pipes)
-    lab.wait_until(lambda: recording.exists() and recording.stat().st_size > 0, within=20)
+    lab.wait_until(lambda: recording.exists() and recording.stat().st_size > 0, within=60)
     capture = tmp_path / "wire.pcapng"
     lab.capture("b", "port 3/11", capture)
     said, requests = asyncio.run(certified(lab, authority, imported))
-    lab.wait_until("tunnels up", within=20)
+    lab.wait_until("tunnels up", within=60)
 
     # The same certificates serve version 1.
     for router in ADDRESSES:
         lab.node(router).call("apply", text=signing(1, router))
     lab.ask("a", "clear", {"tunnel": TUNNEL, "what": "all"})
-    lab.wait_until(lambda: all(_version(lab, router) == 1 for router in ADDRESSES), within=20)
-    lab.wait_until("tunnels up", within=20)
+    lab.wait_until(lambda: all(_version(lab, router) == 1 for router in ADDRESSES), within=60)
+    lab.wait_until("tunnels up", within=60)
     alarms = lab.node("a").call("alarms")["alarms"]
     assert [row for row in alarms if "ertificate" in row["alarm"]] == []
 
@@ -105,7 +105,7 @@ def test_certificates_that_are_typed_in_bring_up_tunnels_of_both_versions(
     state = lab.run.parents[1] / "s" / lab.run.name
     seen = {
         "the terminals": said.encode(),
-        "the watcher of the bus": b"".join(watching.communicate(timeout=20)),
+        "the watcher of the bus": b"".join(watching.communicate(timeout=60)),
         str(recording): recording.read_bytes(),
         str(capture): capture.read_bytes(),
         **{f"{word} of {router}": asked(word, router) for router in ADDRESSES for word in ("log", "config")},

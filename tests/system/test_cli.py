@@ -24,14 +24,14 @@ pytestmark = pytest.mark.multiprocess
 
 def run(lab: LabClient, command: str) -> tuple[str, int]:
     process = chassisctl(lab, "cli", "a", "-c", command, **PIPES)
-    output, told = process.communicate(timeout=30)
+    output, told = process.communicate(timeout=60)
     assert told == ""
     return output, process.returncode
 
 
 def test_one_command_and_a_session_see_the_tunnels(lab_factory: LabFactory) -> None:
     lab = lab_factory(MANUAL_KEYS, flows=CALM)
-    lab.wait_until("tunnels of a up", within=20)
+    lab.wait_until("tunnels of a up", within=60)
 
     said, status = run(lab, "show tunnel")
     assert status == 0
@@ -56,7 +56,7 @@ def test_one_command_and_a_session_see_the_tunnels(lab_factory: LabFactory) -> N
         rig.type("show clock\r")
         assert " UTC\r\n" in rig.until("[local]a#")
         lab.kill("a", "xcrp")
-        lab.wait_until("cards of a up", within=20)
+        lab.wait_until("cards of a up", within=60)
         rig.type("show tunnel ipsec name circuit | json\r")
         assert '"name": "circuit"' in rig.until("[local]a#")
         # A candidate that was begun before the controller died is committed to its successor.
@@ -65,13 +65,13 @@ def test_one_command_and_a_session_see_the_tunnels(lab_factory: LabFactory) -> N
         rig.type("tunnel ipsec circuit\rmtu 1300\r")
         rig.until("mtu 1300\r\n[local]a(config-tunnel)#")
         lab.kill("a", "xcrp")
-        lab.wait_until("cards of a up", within=20)
+        lab.wait_until("cards of a up", within=60)
         rig.type("end\r")
         assert "Transaction committed" in rig.until("[local]a#")
         rig.type("show configuration tunnel | include mtu\r")
         assert "\r\n mtu 1300\r\n" in rig.until("[local]a#")
         rig.type("exit\r")
-        rig.process.wait(timeout=20)
+        rig.process.wait(timeout=60)
     os.close(rig.screen)
     assert rig.process.returncode == 0
 

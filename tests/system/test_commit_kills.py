@@ -30,7 +30,7 @@ TUNNELS = ("circuit", "economical")
 MOMENTS = 10
 LONGEST = 0.02
 """Latest moment (s) after the request, where the answer is not waited for."""
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 class Committing:
@@ -70,7 +70,7 @@ class Committing:
                     told += data
             except ConnectionError:
                 pass
-        self.lab.wait_until(lambda: self.pid() != pid and self.back(), within=20)
+        self.lab.wait_until(lambda: self.pid() != pid and self.back(), within=60)
         return dict(json.loads(told)) if told.endswith(b"\n") else None
 
     def back(self) -> bool:

@@ -32,16 +32,16 @@ def booted(lab_factory: LabFactory, name: str, *ends: str) -> LabClient:
 @pytest.mark.parametrize("name", ["site-to-site", "ikev2"])
 def test_both_ends_ask(lab_factory: LabFactory, name: str) -> None:
     lab = booted(lab_factory, name, "a", "b")
-    lab.wait_until("tunnels up", within=10)
+    lab.wait_until("tunnels up", within=60)
     lab.start(*lab.file.flows)
     flows = list(lab.file.flows)
     for flow in flows:
-        lab.wait_until(f"flow {flow} received >= 20", within=10)
+        lab.wait_until(f"flow {flow} received >= 20", within=60)
     for row in lab.ask("a", "status", {})["tunnels"]:
         assert lab.ask("a", "rekey", {"tunnel": row["name"]})["errors"] == {}
     for flow in flows:
         before = lab.report(flow)["received"]
-        lab.wait_until(f"flow {flow} received >= {before + 20}", within=10)
+        lab.wait_until(f"flow {flow} received >= {before + 20}", within=60)
     assert not lab.unexpected()
 
 
@@ -52,4 +52,4 @@ def test_one_end_alone_says_what_differs(lab_factory: LabFactory, name: str) -> 
     def reasons() -> list[str]:
         return [row["reason"] for end in ("a", "b") for row in lab.ask(end, "status", {})["tunnels"]]
 
-    lab.wait_until(lambda: any("esn" in reason for reason in reasons()), within=10)
+    lab.wait_until(lambda: any("esn" in reason for reason in reasons()), within=60)

@@ -64,7 +64,7 @@ def lab(shared_lab_factory: LabFactory, file: Path) -> LabClient:
 
 
 def test_ping_traceroute_and_a_reloaded_asp(lab: LabClient) -> None:
-    lab.wait_until("tunnels of a up", within=20)
+    lab.wait_until("tunnels of a up", within=60)
     router = Router(lab)
     for name, network in (("a", "60.0.0.0/16"), ("b", "50.0.0.0/16")):
         lines = f"context lan\n ip route {network} to-circuit\n"
@@ -112,15 +112,15 @@ def test_ping_traceroute_and_a_reloaded_asp(lab: LabClient) -> None:
         rig.type("reload asp 1/1\ry\r")
         rig.until("Reloading asp 1/1\r\n")
         rig.until("[lan]a#")
-        lab.wait_until(lambda: router.boots()["asp 1/1"] > boot, within=20)
-        lab.wait_until("tunnels of a up", within=20)
+        lab.wait_until(lambda: router.boots()["asp 1/1"] > boot, within=60)
+        lab.wait_until("tunnels of a up", within=60)
         assert router.boots()["asp 1/2"] == other
         rig.type("context wan\rclear arp-cache\r")
         rig.until("Cleared arp entries: 1\r\n")
         rig.type("ping 40.0.0.2\r")
         rig.until("0.0% packet loss\r\n")
         rig.type("exit\r")
-        rig.process.wait(timeout=20)
+        rig.process.wait(timeout=60)
     os.close(rig.screen)
     assert (
         run(lab, "ping 40.9.9.9 1")[0].splitlines()[0] == "% Error: lc 3: the context has no address to ping from"
@@ -128,7 +128,7 @@ def test_ping_traceroute_and_a_reloaded_asp(lab: LabClient) -> None:
 
 
 def test_save_reload_and_a_lab_that_starts_again(lab: LabClient, file: Path) -> None:
-    lab.wait_until("tunnels of a up", within=20)
+    lab.wait_until("tunnels of a up", within=60)
     router = Router(lab)
     assert router.flash.is_dir()
     router.describe("one")
@@ -154,14 +154,14 @@ def test_save_reload_and_a_lab_that_starts_again(lab: LabClient, file: Path) -> 
         assert "what is not saved is lost" in rig.until("Proceed with reload? (y/n) ")
         rig.type("y\r")
         rig.until("Reloading with /flash/redback.cfg\r\n")
-        lab.wait_until(lambda: router.facts()["nodes"]["a"]["cards"]["xcrp"]["boot"] > controller, within=20)
-        lab.wait_until(lambda: all(boot > before[card] for card, boot in router.boots().items()), within=20)
-        lab.wait_until("cards of a up", within=20)
+        lab.wait_until(lambda: router.facts()["nodes"]["a"]["cards"]["xcrp"]["boot"] > controller, within=60)
+        lab.wait_until(lambda: all(boot > before[card] for card, boot in router.boots().items()), within=60)
+        lab.wait_until("cards of a up", within=60)
         assert " description one\n" in router.text
         # The process that holds the operators' sessions is none of the router's cards.
         assert router.facts()["nodes"]["a"]["cards"]["mgmt"]["pid"] == sessions
         rig.type("exit\r")
-        rig.process.wait(timeout=20)
+        rig.process.wait(timeout=60)
     os.close(rig.screen)
 
     # Everything is killed: a start goes on with what was committed, not with what was saved.
@@ -177,6 +177,6 @@ def test_save_reload_and_a_lab_that_starts_again(lab: LabClient, file: Path) -> 
         [*command, str(os.getpid())], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert again.returncode == 0, again.stdout + again.stderr
-    lab.wait_until("cards of a up", within=20)
+    lab.wait_until("cards of a up", within=60)
     assert " description three\n" in router.text
     assert (router.flash / "redback.cfg").read_text() == saved

@@ -170,20 +170,20 @@ def test_no_key_of_a_lab_is_in_what_it_shows_records_or_leaves(
     assert lab.run is not None
     monkeypatch.setenv("CHASSIS_RUN", str(lab.run.parent))
     state = lab.run.parents[1] / "s" / lab.run.name
-    lab.wait_until("tunnels up", within=30)
+    lab.wait_until("tunnels up", within=60)
     recording, wire, inside = tmp_path / "bus.jsonl", tmp_path / "wire.pcapng", tmp_path / "asp.pcapng"
     watching = chassisctl(lab, "bus", "--record", recording, **PIPES)
-    lab.wait_until(lambda: recording.exists() and recording.stat().st_size > 0, within=20)
+    lab.wait_until(lambda: recording.exists() and recording.stat().st_size > 0, within=60)
     lab.capture("a", "port 3/11", wire)
     lab.capture("a", "asp 4/1", inside)
     # Every record goes to every card again, and the peers prove anew that they know the key.
     lab.restart("a", "asp 4/1")
     lab.kill("a", "xcrp")
-    lab.wait_until("cards of a up", within=20)
-    lab.wait_until("tunnels up", within=30)
+    lab.wait_until("cards of a up", within=60)
+    lab.wait_until("tunnels up", within=60)
     seen = dict(outputs(lab, tmp_path))
     watching.send_signal(signal.SIGINT)
-    seen["what the watcher of the bus prints"] = b"".join(watching.communicate(timeout=20))
+    seen["what the watcher of the bus prints"] = b"".join(watching.communicate(timeout=60))
     seen |= {str(path): path.read_bytes() for path in (recording, wire, inside)}
     seen |= dict(left(lab.run, state))
     seen |= dict(processes(lab))

@@ -38,7 +38,7 @@ def test_packets_of_both_modes_arrive_whole(lab_factory: LabFactory) -> None:
     flows = ("circuit", "economical")
     lab.start(*flows)
     for flow in flows:
-        lab.wait_until(f"flow {flow} received >= 50", within=10)
+        lab.wait_until(f"flow {flow} received >= 50", within=60)
     lab.stop(*flows)
     lab.drain(*flows)
     for flow in flows:

@@ -64,7 +64,7 @@ def test_a_controller_killed_while_it_saves_leaves_a_whole_file(lab_factory: Lab
             assert saver.begun.wait(20.0)
         os.kill(pid, signal.SIGKILL)
         saver.end()
-        lab.wait_until(lambda boot=boot: lab.node("a").status()["boot"] > boot, within=20)  # type: ignore[misc]
+        lab.wait_until(lambda boot=boot: lab.node("a").status()["boot"] > boot, within=60)  # type: ignore[misc]
         if file.exists():
             assert file.read_text() in whole
         if saver.saved:

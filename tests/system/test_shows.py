@@ -112,14 +112,14 @@ class Figures:
 @pytest.mark.parametrize("shown", LABS, ids=lambda shown: shown.name)
 def test_a_running_router_shows_what_happens(lab_factory: LabFactory, shown: ShownLab, tmp_path: Path) -> None:
     lab = lab_factory(str(shown.path), flows={flow: {"rate": 50} for flow in ("forward", "reverse")})
-    lab.wait_until("tunnels up", within=30)
+    lab.wait_until("tunnels up", within=60)
     lab.stop()
     lab.drain()
     data = partial(_data, lab, shown)
     before, wire = Figures(lab, data, shown), tmp_path / "wire.pcapng"
     lab.capture(shown.node, "port 3/11", wire)
     lab.start(rate=100, count=PACKETS)
-    lab.wait_until(lambda: before.sent_since(PACKETS), within=30)
+    lab.wait_until(lambda: before.sent_since(PACKETS), within=60)
     lab.drain()
     lab.capture_stop(shown.node, "port 3/11", wire)
     after = Figures(lab, data, shown)

@@ -95,7 +95,7 @@ def test_certificates_of_one_authority_that_were_typed_in(
     lab = swan.lab
     assert lab.node("a").tunnel("T")["reason"] == "certificate: context outer has no trusted certificate"
     request = asyncio.run(certified(lab, authority))
-    lab.wait_until("tunnels up", within=10)
+    lab.wait_until("tunnels up", within=60)
     lab.start("forward", "reverse")
     swan.traffic()
     swan.anew(lambda: lab.ask("a", "clear", {"tunnel": "T", "what": "all"}))
@@ -121,7 +121,7 @@ def test_an_expired_certificate_is_refused_by_its_date_until_there_is_another(
         assert not tunnel["up"]
         return "certificate of CN=peer expired on" in tunnel["reason"]
 
-    lab.wait_until(refused, within=10)
+    lab.wait_until(refused, within=60)
     logged = lab.ask("a", "log", {})["records"]
     assert any("expired on" in str(record) for record in logged), logged
     good = authority.issue("peer", PEER)
