@@ -227,17 +227,26 @@ class RadiusTransport:
         request.due = inf
         if server is None:
             return []
+        servers = [server]
+        if server.identifiers.full:
+            # Requests of all servers that share them may wait for one.
+            servers = [one for one in self._servers.values() if one.identifiers is server.identifiers]
         for identifier in request.sent:
             del server.identifiers.used[identifier]
         request.sent.clear()
         server.outstanding -= request.transmissions > 0
         server.waiting.pop(request, None)
-        return self._pump(server, now)
+        return self._pump(servers, now)
 
-    def _pump(self, server: Server[RadiusRequest], now: float) -> list[Outcome]:
+    def _pump(self, servers: list[Server[RadiusRequest]], now: float) -> list[Outcome]:
+        """Send what waits at these servers and now can go: what has waited longest first."""
         outcomes: list[Outcome] = []
-        while server.waiting and server.state is not ServerState.DEAD and not server.full:
-            request = next(iter(server.waiting))
+        while ready := [
+            (next(iter(one.waiting)), one)
+            for one in servers
+            if one.waiting and one.state is not ServerState.DEAD and not one.full
+        ]:
+            request, server = min(ready, key=lambda first: first[0].began)
             del server.waiting[request]
             request.began = now
             outcomes += self._transmit(request, server, now)

@@ -12,11 +12,24 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 from pyrad.packet import AccessChallenge, CoAPacket
 
+from chassis.aaa.accounting_record import AccountingRecord
 from chassis.aaa.actions import Authorized, RadiusLog, Rejected, SendDatagram, Unreachable
 from chassis.aaa.dictionary import DICTIONARY
 from chassis.aaa.questions import QuestionLimits
 from chassis.aaa.servers import ServerState
-from tests.support.radius import BOOKS, SECRET, A, B, C, MemoryServer, RadiusRig, aaa, attributes_of, settings
+from tests.support.radius import (
+    BOOKS,
+    SECRET,
+    WALL,
+    A,
+    B,
+    C,
+    MemoryServer,
+    RadiusRig,
+    aaa,
+    attributes_of,
+    settings,
+)
 
 USERS = {"gw.example.com": {"Security-Service": "ike pre-shared-key secret1"}}
 
@@ -494,6 +507,23 @@ def test_at_256_identifiers_a_question_waits_for_one() -> None:
     assert len({one.payload[1] for _, one in rig.sent}) == 256
     rig.run_to_the_end()
     assert sum(isinstance(one, Unreachable) for one in rig.done) == 260
+
+
+def test_an_identifier_goes_to_what_has_waited_longest_whichever_server_has_it() -> None:
+    """Authentication and accounting at one port share identifiers."""
+    limits = QuestionLimits(peer=999, local=999, total=999)
+    config = aaa(settings(A, accounting_servers=(A,), accounting=True, outstanding=999))
+    rig = RadiusRig(config, (MemoryServer(A, alive=False),), limits)
+    for token in range(256):
+        rig.ask(token, f"{token}.example.com")
+    rig.account(AccountingRecord("7-1-start", "7-1", "start", "vpn", user="gw", time=WALL))
+    rig.run_until(1)
+    rig.ask(256, "256.example.com")
+    assert (len(rig.sent), [one.waiting for one in rig.client.status()]) == (256, [1, 1])
+    rig.take(rig.client.cancel(3, 1))
+    assert (len(rig.sent), [one.waiting for one in rig.client.status()]) == (257, [1, 0])
+    rig.take(rig.client.cancel(4, 1))
+    assert (len(rig.sent), [one.waiting for one in rig.client.status()]) == (258, [0, 0])
 
 
 def test_what_waits_at_a_server_that_dies_goes_to_the_next() -> None:
