@@ -66,9 +66,10 @@ def written(folder: Path, tunnels: int) -> Path:
         ]
     (folder / "ha.cfg").write_text("\n".join((text, *inner, *more, "")))
     (folder / "gateway.cfg").write_text((TAKEOVER.parent / "gateway.cfg").read_text())
-    lab, flows = TAKEOVER.read_text().replace("rate: 500", f"rate: {RATE}").split("\nflows:\n")
-    other = f'  other: {{from: "t1:1", to: "t2:1", destination: {OTHER}, rate: {RATE}, size: 200}}\n'
-    (folder / "lab.yaml").write_text(f"{lab}\nflows:\n{flows}{other}")
+    lab, _, _ = TAKEOVER.read_text().partition("\nflows:\n")
+    flow = f'from: "t1:1", to: "t2:1", rate: {RATE}, size: 200, start: manual'
+    flows = f"  forward: {{{flow}, trace: 100ms}}\n  other: {{{flow}, destination: {OTHER}}}\n"
+    (folder / "lab.yaml").write_text(f"{lab}\nflows:\n{flows}")
     return folder / "lab.yaml"
 
 
@@ -104,7 +105,7 @@ def compare(report: Report, tunnels: int, rounds: int) -> None:
     for count in (1, tunnels):
         name = f"an ASP with {count:,} tunnel{'s' * (count > 1)} is killed"
         with report.row(name), TemporaryDirectory() as folder:
-            booted = boot(written(Path(folder), count), within=WITHIN, ready=False)
+            booted = boot(written(Path(folder), count), within=WITHIN)
             try:
                 moved, lost = killed(booted.client, count, rounds)
                 ledger = failures.at_rest(booted.client)
