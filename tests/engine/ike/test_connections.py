@@ -450,6 +450,19 @@ def test_a_peer_is_dead_after_a_silence_and_as_many_questions(version: int) -> N
 
 
 @VERSIONS
+def test_a_last_packet_after_the_first_question_costs_no_second_round(version: int) -> None:
+    two = standing(Ends(version=version, keepalive=True), **{"dpd-interval": 2.0, "dpd-retries": 3})
+    asked = two.a.count("DPD probes sent")
+    two.mute(two.b)
+    assert two.until(lambda: two.a.count("DPD probes sent") > asked, 5)
+    two.run(0.1)
+    two.give(two.a, PeerAlive((TUNNEL,)))
+    alive = two.now
+    assert two.until(lambda: not two.a.up(), 30)
+    assert 2.0 * 3 <= two.now - alive <= 2.0 * 4 + 0.1
+
+
+@VERSIONS
 def test_a_tunnel_that_is_shut_down_says_good_bye(version: int) -> None:
     ends = Ends(version=version, connection="initiator-only")
     two = standing(ends, replace(other(ends), connection="responder-only"))

@@ -426,8 +426,8 @@ class SessionV2(IkeSa):
             if not pending.task.liveness_check or self.last_received < retransmission.due - probing:
                 self.on_no_response(now)
                 return False
-            # The peer sent packets meanwhile: it is alive, and only the response to the probe is missing.
-            retransmission.set_fixed_interval(settings.dpd_interval, settings.dpd_retries, now)
+            # The peer sent packets meanwhile: it was alive then. Try on until it is silent for as long.
+            retransmission.set_fixed_interval(settings.dpd_interval, 1, now)
         self.host.count("retransmissions")
         self.send_datagrams(retransmission.datagrams, self.path, now)
         return True
