@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from chassis.ase.ike.crypto.algorithms import CipherSpec, IntegritySpec
 from chassis.ase.ike.crypto.diffie_hellman import GROUPS, DhKeyPair, GroupError
@@ -68,8 +68,9 @@ class IkeSaKeymat:
         return cls(choice, keys, *((ours, theirs) if initiator else (theirs, ours)))
 
     def settle(self) -> None:
-        """Forget the answer to the offer: nothing needs it once the IKE SA is established."""
+        """Forget what nothing needs once the IKE SA is established: the answer to the offer, and both SK_p."""
         self.choice = settled_v2(self.choice.proposal)
+        self.keys = replace(self.keys, pi=b"", pr=b"")
 
     def next_ivs(self, count: int) -> bytes:
         """Return `count` IVs of 8 octets for an AEAD cipher, end to end; none repeats (RFC 5282 section 4)."""

@@ -332,7 +332,7 @@ class SessionV2(IkeSa):
         payloads = self._read(message, data, now)
         if payloads is None:
             return
-        self.current_request = CurrentRequest(path, header.exchange)
+        self.current_request = CurrentRequest(self.path if path == self.path else path, header.exchange)
         self._update_path(path, half_open=half_open)
         if isinstance(payloads, PayloadError):
             notify = payloads.notify or NotifyTypeV2.INVALID_SYNTAX
