@@ -11,7 +11,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from math import inf
-from typing import Any, Final
+from typing import Any
 
 from chassis.ase.ike.engine import IkeEngine
 from chassis.ase.ike_messages import Configure, FromIke, IkeLog, IkePacket, IkeTunnelState, ToIke
@@ -23,9 +23,11 @@ from chassis.bus.counters import Counters
 from chassis.bus.engine import Output, Perform, ToOperator, ToWire
 from chassis.bus.messages import Request
 from chassis.bus.records import Key, Record
+from chassis.fwd.reassembly import Reassembler
 from chassis.net.address import format_address
 from chassis.net.errors import DecodeError
 from chassis.net.ethernet import HEADROOM, header, padded
+from chassis.net.fragments import fragment
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_ESP, PROTOCOL_UDP, Ipv4
 from chassis.net.udp import IKE_PORT, NAT_PORT, UDP_HEADER_LENGTH, Udp
 from chassis.peers.churn import Churn
@@ -37,11 +39,8 @@ from chassis.peers.spec import OUTER, PeersSpec, read_spec
 from chassis.peers.traffic import SampleTraffic
 from chassis.tester.host import TesterHost, frames_batch
 
-MAX_FRAME = 1514
-"""Longest frame (octets): a peer sends no fragments."""
-
-WALL: Final = 0.0
-"""Time of day for IKE. Only certificates need it, and peers have none."""
+MTU = 1500
+"""Longest packet (octets); longer ones of IKE leave in fragments."""
 
 
 class PeersError(Exception):
@@ -68,10 +67,12 @@ class PeersEngine:
         settings: Mapping[str, Any] | None = None,
         counters: Counters | None = None,
         part: int | None = None,
+        wall: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """`ports` has the one port, `peers` the keys of `chassis.peers.spec`; `random(n)` returns n octets.
 
-        `part` is the index of a process of the node, whose peers these are; None: these are all peers.
+        `part` is the index of a process of the node, whose peers these are; None: these are all peers. `wall()` is
+        the time of day (s since 1970), by which certificates are checked.
         """
         self.node = node
         self.counters = Counters() if counters is None else counters
@@ -83,6 +84,8 @@ class PeersEngine:
         self._settings = dict(settings or {})
         ((self._port, values),) = ports.items()
         self._host = TesterHost(node, self._port, values)
+        self._wall = wall
+        self._fragments = Reassembler()
         self._nat = Nat(spec.outer_addresses()[0], spec.count, spec.nat, spec.address(1)) if spec.nat else None
         self._ike = IkeEngine(node, random=random)
         self._parked = ParkedPeers(spec, self._ike.parking)
@@ -112,7 +115,7 @@ class PeersEngine:
         """Configure what all peers share; they begin when the gateway of the port is known."""
         outputs = self._carry_out(self._ike.start(now), now)
         shared = Configure(self.spec.shared_records(), full=True, settings=self._settings)
-        outputs += self._carry_out(self._ike.receive(shared, now, WALL), now)
+        outputs += self._carry_out(self._ike.receive(shared, now, self._wall()), now)
         if self.traffic is not None:
             self.traffic.apply_settings(self._settings)
         if self._started:
@@ -131,7 +134,9 @@ class PeersEngine:
         outputs: list[Output] = []
         protected: list[bytes] = []
         for view in batch.packets():
-            frame = bytes(view)
+            frame = self._whole(bytes(view), now)
+            if frame is None:
+                continue
             if frame[12:14] == b"\x08\x06":
                 outputs += self._to_wire(self._host.on_arp(frame, now))
             elif (
@@ -180,6 +185,7 @@ class PeersEngine:
             outputs += self._carry_out(self._ike.on_timer(now), now)
         if self._next_due() <= now:
             outputs += self._change_due(now)
+        self._fragments.on_timer(now)
         if self._churn.next_timer() <= now:
             outputs += self._churn_due(now)
         self._parked.park_resting(now)
@@ -191,7 +197,7 @@ class PeersEngine:
         """Return the time of the next `on_timer`."""
         traffic = inf if self.traffic is None else self.traffic.next_timer()
         ike = min(self._ike.next_timer(), self._parked.next_timer())
-        own = min(self._next_due(), self._churn.next_timer(), traffic)
+        own = min(self._next_due(), self._churn.next_timer(), traffic, self._fragments.next_timer())
         return min(self._host.next_timer(), ike, own)
 
     def report(self, now: float) -> dict[str, Any]:
@@ -302,7 +308,7 @@ class PeersEngine:
             delete += self.spec.keys(number)
             if self.traffic is not None:
                 self.traffic.end(number)
-        return self._carry_out(self._ike.receive(Configure(tuple(put), tuple(delete)), now, WALL), now)
+        return self._carry_out(self._ike.receive(Configure(tuple(put), tuple(delete)), now, self._wall()), now)
 
     # IKE
 
@@ -314,7 +320,7 @@ class PeersEngine:
             message = work.popleft()
             if traffic is not None:
                 for answer in traffic.from_ike(message, now):
-                    work += self._ike.receive(answer, now, WALL)
+                    work += self._ike.receive(answer, now, self._wall())
             if isinstance(message, IkePacket):
                 self.setups.on_sent(self.spec.number(message.local), now)
                 frames += self._frame(message)
@@ -336,7 +342,7 @@ class PeersEngine:
         self.counters.add("protected packets sent", len(frames))
         outputs = self._to_wire(frames)
         for message in messages:
-            outputs += self._carry_out(self._ike.receive(message, now, WALL), now)
+            outputs += self._carry_out(self._ike.receive(message, now, self._wall()), now)
         return outputs
 
     @staticmethod
@@ -367,17 +373,34 @@ class PeersEngine:
             identification=self._identification,
         ).emit()
         frame = self._to_frame(packet, mac)
-        self.counters.add("datagrams sent", len(frame))
+        self.counters.add("datagrams sent", bool(frame))
         return frame
 
     def _to_frame(self, packet: bytes, mac: bytes) -> list[bytes]:
         """Return the frame of a packet on the wire, outside the NAT if any; none for one that cannot go."""
         outside = packet if self._nat is None else self._nat.outward(packet)
-        if not mac or outside is None or HEADROOM + len(outside) > MAX_FRAME:
-            what = "without a next hop" if not mac else "refused by the nat" if outside is None else "too long"
-            self.counters.add(f"datagrams {what}")
+        if not mac or outside is None:
+            self.counters.add(f"datagrams {'refused by the nat' if mac else 'without a next hop'}")
             return []
-        return [padded(header(mac, self._host.mac) + outside)]
+        pieces = [outside]
+        if len(outside) > MTU:
+            pieces = [piece.emit() for piece in fragment(Ipv4.parse(outside), MTU)]
+        return [padded(header(mac, self._host.mac) + piece) for piece in pieces]
+
+    def _whole(self, frame: bytes, now: float) -> bytes | None:
+        """Return a frame, with the whole packet if it has its last fragment; None while other ones are missing."""
+        if (
+            frame[12:14] != b"\x08\x00"
+            or len(frame) < HEADROOM + IPV4_HEADER_LENGTH
+            or not int.from_bytes(frame[HEADROOM + 6 : HEADROOM + 8], "big") & 0x3FFF
+        ):
+            return frame
+        self.counters.add("fragments received")
+        try:
+            whole = self._fragments.add(OUTER, Ipv4.parse(frame[HEADROOM:], padding=True), now)
+        except DecodeError:
+            return frame
+        return frame[:HEADROOM] + whole[0].emit() if whole is not None else None
 
     def _receive_ipv4(self, frame: bytes, now: float) -> list[Output]:
         try:
@@ -399,7 +422,7 @@ class PeersEngine:
         self.counters.add("datagrams received")
         self._parked.unpark(number, now)
         message = IkePacket(OUTER, packet.destination, udp.destination_port, packet.source, udp.source_port, data)
-        return self._carry_out(self._ike.receive(message, now, WALL), now)
+        return self._carry_out(self._ike.receive(message, now, self._wall()), now)
 
     def _receive_other(self, frame: bytes) -> list[Output]:
         answer = self._host.on_echo_request(frame)

@@ -69,6 +69,8 @@ class GatewayConfig:
             ):
                 if key in ike:
                     yield f"  {line} {ike[key]}"
+            if version == 1 and spec.credentials:
+                yield f"  authentication {spec.authentication}"
             yield f"  dh-group {ike.get('dh-group', 2)}"
             if version == 2 and "prf" in ike:
                 yield f"  pseudo-random-function {ike['prf']}"
@@ -97,7 +99,10 @@ class GatewayConfig:
         if spec.remote_id:
             yield f"    identity local {_identity(spec.remote_id)}"
         yield f"    identity remote {_identity(identity) if identity else remote}"
-        yield f"    pre-shared-key hex 0x{spec.key(number).hex()}"
+        if spec.credentials:
+            yield from [f"    authentication {spec.authentication}"] * (version == 2)
+        else:
+            yield f"    pre-shared-key hex 0x{spec.key(number).hex()}"
         if version == 2 and "lifetime" in spec.ike:
             yield f"    lifetime seconds {spec.ike['lifetime']}"
         yield f"    seq 10 proposal {self.name}-{version}"

@@ -134,6 +134,7 @@ def _engine(env: Environment, counters: Counters, part: int | None) -> PeersEngi
         settings=dict(env.settings),
         counters=counters,
         part=part,
+        wall=time.time,
     )
 
 

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
+from chassis.ase.ike.credentials import Credentials
 from chassis.ase.ike.crypto.algorithms import CIPHERS, INTEGRITY, PRFS
 from chassis.ase.ike.crypto.diffie_hellman import GROUPS
-from chassis.bus.records import ContextRecord, Key, PolicyRecord, Record, TunnelRecord
+from chassis.bus.records import CertificateRecord, ContextRecord, Key, PolicyRecord, Record, TunnelRecord
 from chassis.bus.requests import MAX_SETUP_RATE
 from chassis.model.acl import Acl, AclRule
 from chassis.model.ike import Identity, IkePolicy, IkeProposal, PreSharedKey, ProposalRef
@@ -25,6 +26,11 @@ from chassis.peers.nat import FIRST_INSIDE, MAX_PER_ADDRESS
 MAX_PEERS: Final = 32_000
 """Most peers of one node (count): as many as a router has tunnels."""
 
+FILES: Final = ("certificate", "private-key", "authority")
+"""Keys whose values are PEM texts; in a lab file they are names of files."""
+MAX_PEM: Final = 65_536
+"""Longest PEM text (characters)."""
+
 KEYS: Final = (
     "peers",
     "first-address",
@@ -34,6 +40,7 @@ KEYS: Final = (
     "identity",
     "remote-id",
     "pre-shared-key",
+    *FILES,
     "first-network",
     "remote-network",
     "traffic",
@@ -46,7 +53,7 @@ KEYS: Final = (
     "ike-proposal",
     "ipsec-proposal",
 )
-NEEDED: Final = ("peers", "first-address", "towards", "pre-shared-key")
+NEEDED: Final = ("peers", "first-address", "towards")
 IKE_KEYS: Final = ("encryption", "authentication", "prf", "dh-group", "lifetime")
 IPSEC_KEYS: Final = ("encryption", "authentication", "pfs-group", "lifetime")
 TRAFFIC_KEYS: Final = ("peers", "to", "rate", "size")
@@ -116,6 +123,8 @@ class PeersSpec:
     at_once: int = MAX_PEERS
     nat: int = 0
     """Peers that share an outer address behind a NAT (count); 0 without NAT."""
+    credentials: tuple[CertificateRecord, ...] = field(default=(), repr=False)
+    """The certificate that all peers share, its key, and trusted ones; empty: there are preshared keys."""
     processes: int = 1
     before: int = 0
     """Peers of the node that come before these, in other processes (count)."""
@@ -197,6 +206,7 @@ class PeersSpec:
         )
         return (
             ContextRecord(OUTER, "outer", keepalive=self.keepalive),
+            *self.credentials,
             *(PolicyRecord(0, self._proposal(version)) for version in dict.fromkeys(self.versions)),
             PolicyRecord(0, ipsec),
             PolicyRecord(
@@ -204,6 +214,10 @@ class PeersSpec:
                 IpsecPolicy(POLICY, pfs_group=self.ipsec.get("pfs-group"), proposals=(ProposalRef(10, POLICY),)),
             ),
         )
+
+    @property
+    def authentication(self) -> Literal["pre-shared-key", "rsa-signature"]:
+        return "rsa-signature" if self.credentials else "pre-shared-key"
 
     def records(self, number: int) -> tuple[Record, ...]:
         """Return the records of one peer."""
@@ -214,7 +228,8 @@ class PeersSpec:
             connection_type="initiator-only",
             mode=self.mode,
             identity_local=Identity("fqdn", self.name(number)) if self.identity else None,
-            pre_shared_key=PreSharedKey("ascii", self.key(number)),
+            authentication=self.authentication,
+            pre_shared_key=PreSharedKey("ascii", self.key(number)) if self.secret else None,
             proposals=(ProposalRef(10, f"{POLICY}-{version}"),),
         )
         rules: tuple[Record, ...] = ()
@@ -259,6 +274,7 @@ class PeersSpec:
             encryption_algorithm=given.get("encryption", "aes-128-cbc"),
             authentication_algorithm=given.get("authentication", "hmac-sha1-96"),
             prf=given.get("prf", "hmac-sha1"),
+            authentication=self.authentication,
             lifetime=given.get("lifetime", 86400),
         )
 
@@ -305,11 +321,12 @@ class _SpecReader:
         keepalive = self._values.get("keepalive", False)
         if not isinstance(keepalive, bool):
             self._wrong("keepalive", keepalive, "is true or false")
+        credentials = self._credentials()
         return PeersSpec(
             count,
             first,
             gateways,
-            self._text("pre-shared-key", 255),
+            self._text("pre-shared-key", 255, needed=not credentials and "certificate" not in self._values),
             (1,) if version == 1 else (2,) if version == 2 else (1, 2),
             mode,
             identity,
@@ -323,12 +340,13 @@ class _SpecReader:
             self._proposal("ipsec-proposal", IPSEC_KEYS),
             self._integer("at-once", self._values.get("at-once", MAX_PEERS), 1, MAX_PEERS),
             nat,
+            credentials,
             self._integer("processes", self._values.get("processes", 1), 1, MAX_PROCESSES),
         )
 
     def _wrong(self, key: str, value: Any, what: str) -> None:
         # The value of a key is never said.
-        said = "" if key == "pre-shared-key" else f": {str(value)[:64]!r}"
+        said = "" if key in ("pre-shared-key", *FILES) else f": {str(value)[:64]!r}"
         self.problems.append((key, f"'{key.rpartition('.')[2]}:' {what}{said}"))
 
     def _gateways(self) -> tuple[int, ...]:
@@ -350,9 +368,29 @@ class _SpecReader:
             return 1 << 24
         return address
 
-    def _text(self, key: str, longest: int) -> str:
+    def _credentials(self) -> tuple[CertificateRecord, ...]:
+        given = [key for key in FILES if key in self._values]
+        if not given:
+            return ()
+        missing = [key for key in FILES if key not in given]
+        if missing:
+            self._wrong(given[0], "", f"needs {missing[0]}, too")
+            return ()
+        made = []
+        for key, kind in zip(FILES, ("self", "key", "trusted"), strict=True):
+            value = self._values[key]
+            if not isinstance(value, str) or not value.isascii() or len(value) > MAX_PEM:
+                self._wrong(key, "", "is a PEM file")
+                return ()
+            made.append(CertificateRecord(OUTER, POLICY, kind, value.encode()))
+        credentials, problems = Credentials.read(made)
+        if problems or not credentials.own:
+            self._wrong("certificate", "", problems[0] if problems else "has another key than the private key")
+            return ()
+        return tuple(made)
+
+    def _text(self, key: str, longest: int, *, needed: bool = False) -> str:
         value = self._values.get(key, "")
-        needed = key in NEEDED
         if not isinstance(value, str) or len(value) > longest or not value.isprintable() or (needed and not value):
             self._wrong(key, value, f"is a text of {'1' if needed else '0'} to {longest} printable characters")
             return ""

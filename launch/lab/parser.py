@@ -13,11 +13,13 @@ from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
+from chassis.bus import regular_files
 from chassis.config.diagnostics import Diagnostic, in_order
 from chassis.config.secrets import secret_fault
 from chassis.config.values import HIDDEN_VALUE
 from chassis.net import units
 from chassis.net.rate import Rate
+from chassis.peers.spec import FILES as PEERS_FILES
 from chassis.peers.spec import KEYS as PEERS_KEYS
 from chassis.peers.spec import NEEDED as PEERS_NEEDED
 from chassis.peers.spec import NESTED as PEERS_NESTED
@@ -394,13 +396,21 @@ class _Parser:
         if missing:
             self._report.error(node.key, "lab-missing", f"peers {name!r} need '{missing[0]}:'", name)
             return None
+        if "pre-shared-key" not in fields and "certificate" not in fields:
+            text = f"peers {name!r} need 'pre-shared-key:', or 'certificate:', 'private-key:' and 'authority:'"
+            self._report.error(node.key, "lab-missing", text, name)
+            return None
         ports = self._tester_ports(name, fields.get("ports"), "node of peers")
         if len(ports) > 1:
             self._report.error(fields["ports"].at, "lab-value", f"peers {name!r} have one port", name)
         for key, known in PEERS_NESTED.items():
             if key in fields and fields[key].is_mapping:
                 self._fields(fields[key], f"key of {'an ' if key[0] == 'i' else ''}{key}", known)
-        values = {key: _plain(fields[key]) for key in PEERS_KEYS if key in fields}
+        values = {
+            key: self._text_of_file(fields[key]) if key in PEERS_FILES else _plain(fields[key])
+            for key in PEERS_KEYS
+            if key in fields
+        }
         spec, problems = read_spec(values)
         for key, text in problems:
             outer, _, inner = key.partition(".")
@@ -409,6 +419,17 @@ class _Parser:
             place = fields[outer].value[inner] if inner else fields[outer]
             self._report.error(place.at, "lab-value", text, outer)
         return None if spec is None or not ports else PeersNode(name, ports, values, settings, node.key)
+
+    def _text_of_file(self, name: Marked) -> str:
+        """Return the text of a file beside the lab; empty, with an error, if it cannot be read."""
+        if not isinstance(name.value, str):
+            self._report.error(name.at, "lab-value", "is the name of a file beside the lab", str(name.value))
+            return ""
+        try:
+            return regular_files.read_text(beside(self._path, name.value), errors="replace")
+        except OSError as error:
+            self._report.error(name.at, "lab-file", f"{name.value!r} cannot be read: {error.strerror}", name.value)
+            return ""
 
     def _addresses(self, value: Marked | None) -> dict[str, tuple[str, ...]]:
         addresses: dict[str, tuple[str, ...]] = {}

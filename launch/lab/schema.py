@@ -327,6 +327,9 @@ def _peers() -> dict[str, Schema]:
         "identity": _text("Identity of each peer, {number} in it is the peer's; default: its address."),
         "remote-id": _text("Identity of the gateway; default: its address."),
         "pre-shared-key": _text("Preshared key of all peers; {number} in it is the peer's."),
+        "certificate": _text("PEM file of the certificate that all peers share, in place of a preshared key."),
+        "private-key": _text("PEM file of its RSA key."),
+        "authority": _text("PEM file of the certificates that the gateway's must be signed by."),
         "first-network": _ref("interface", "Inner network of peer 1; those of the others follow."),
         "remote-network": _ref("interface", "Inner network behind the gateway."),
         "traffic": _mapping(

@@ -10,14 +10,16 @@ from typing import Any, Final
 from chassis.ase.ike.engine import IkeEngine
 from chassis.ase.ike_messages import Configure, FromIke, IkePacket, IkeRequest
 from chassis.bus.engine import Output, ToOperator, ToWire
-from chassis.bus.records import PolicyRecord, Record, TunnelRecord
+from chassis.bus.records import CertificateRecord, PolicyRecord, Record, TunnelRecord
+from chassis.fwd.reassembly import Reassembler
 from chassis.model.acl import Acl
 from chassis.model.ike import Identity, IkePolicy
 from chassis.net.arp import REPLY, Arp
 from chassis.net.ethernet import HEADROOM, header, padded
+from chassis.net.fragments import fragment
 from chassis.net.ipv4 import PROTOCOL_UDP, Ipv4
 from chassis.net.udp import Udp
-from chassis.peers.engine import PeersEngine
+from chassis.peers.engine import MTU, PeersEngine
 from chassis.peers.spec import OUTER, PeersSpec
 from chassis.tester.host import frames_batch
 
@@ -50,11 +52,19 @@ def mirrored(spec: PeersSpec, number: int) -> Iterable[Record]:
 class Gateway:
     """The gateway's IKE, for some of the peers."""
 
-    def __init__(self, spec: PeersSpec, numbers: Iterable[int], now: float, settings: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        spec: PeersSpec,
+        numbers: Iterable[int],
+        now: float,
+        settings: dict[str, Any],
+        credentials: tuple[CertificateRecord, ...] = (),
+    ) -> None:
         self.spec = spec
         self.ike = IkeEngine("gateway", random=Random(2).randbytes)
         records = [one for number in numbers for one in mirrored(spec, number)]
-        self.ike.receive(Configure((*spec.shared_records(), *records), full=True, settings=settings), now, now)
+        shared = replace(spec, credentials=credentials or spec.credentials).shared_records()
+        self.ike.receive(Configure((*shared, *records), full=True, settings=settings), now, now)
 
     @property
     def sessions(self) -> list[Any]:
@@ -64,20 +74,32 @@ class Gateway:
 class PeersAndGateway:
     """Both, on a fake clock, with a wire that loses nothing between them."""
 
-    def __init__(self, *, settings: dict[str, Any] | None = None, **peers: Any) -> None:
+    def __init__(
+        self,
+        *,
+        settings: dict[str, Any] | None = None,
+        credentials: tuple[CertificateRecord, ...] = (),
+        **peers: Any,
+    ) -> None:
+        """`credentials` are the gateway's, in place of those of the peers."""
+        self.credentials = credentials
         self.now = 100.0
         self.settings = settings or {}
         values = {**PEERS, **{name.replace("_", "-"): value for name, value in peers.items()}}
+        values = {name: value for name, value in values.items() if value is not None}
         self.peers = PeersEngine(
             "p", ports=PORTS, peers=values, random=Random(1).randbytes, settings=self.settings
         )
         self.gateway = Gateway(self.peers.spec, (), self.now, self.settings)
+        self.fragments = 0
+        """Fragments that the gateway received."""
+        self._fragments = Reassembler()
         self._carry(self.peers.start(self.now))
         self._carry(self.peers.on_carrier("1", True, self.now))
 
     def serve(self, numbers: Iterable[int]) -> None:
         """Another gateway takes the place of the one before, which nobody tells."""
-        self.gateway = Gateway(self.peers.spec, numbers, self.now, self.settings)
+        self.gateway = Gateway(self.peers.spec, numbers, self.now, self.settings, self.credentials)
 
     def command(self, name: str, **arguments: Any) -> dict[str, Any]:
         outputs = self.peers.on_operator_command(1, name, arguments, self.now)
@@ -122,6 +144,12 @@ class PeersAndGateway:
             self._deliver(header(asked.sender_mac, MAC, 0x0806) + answer.emit())
             return
         packet = Ipv4.parse(frame[HEADROOM:], padding=True)
+        if packet.more_fragments or packet.offset:
+            self.fragments += 1
+            whole = self._fragments.add(OUTER, packet, self.now)
+            if whole is None:
+                return
+            packet = whole[0]
         udp = Udp.parse(packet.payload, (packet.source, packet.destination))
         arrived = IkePacket(
             OUTER, packet.destination, udp.destination_port, packet.source, udp.source_port, udp.payload
@@ -132,8 +160,8 @@ class PeersAndGateway:
         for one in messages:
             if isinstance(one, IkePacket):
                 udp = Udp(one.local_port, one.remote_port, one.data).emit((one.local, one.remote))
-                packet = Ipv4(one.local, one.remote, PROTOCOL_UDP, udp).emit()
-                self._deliver(header(self.peers._host.mac, MAC) + packet)
+                for piece in fragment(Ipv4(one.local, one.remote, PROTOCOL_UDP, udp), MTU):
+                    self._deliver(header(self.peers._host.mac, MAC) + piece.emit())
 
     def _deliver(self, frame: bytes) -> None:
         self._carry(self.peers.receive_frames("1", frames_batch([padded(frame)]), self.now))

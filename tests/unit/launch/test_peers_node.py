@@ -66,6 +66,8 @@ def test_a_right_one_has_no_error(tmp_path: Path) -> None:
     ("rate: 100/s", "traffic: {peers: 2}", "16:16", "needs 'to'"),
     ("rate: 100/s", "traffic: {to: 10.0.0.1, size: 9}", "16:37", "64 to 1400"),
     ("rate: 100/s", "rate: fast", "16:13", "peers a second"),
+    ("rate: 100/s", "certificate: none.pem", "16:20", "cannot be read"),
+    ("      pre-shared-key: a-secret-key\n", "", "4:5", "need 'pre-shared-key:', or 'certificate:'"),
     ("at-once: 20", "at-once: 0", "17:16", "1 to 32000"),
     ("      towards: 10.3.0.1\n", "", "4:5", "need 'towards:'"),
     ("a-secret-key", '"a-secret-key\\0"', "12:23", "not allowed"),
