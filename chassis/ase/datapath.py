@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from functools import partial
 
 from chassis.ase.counters import DECAPSULATED, ENCAPSULATED, AnyCause, AspCounters, AspDropCause
@@ -191,12 +190,11 @@ class DataPath:
         """Decapsulate packets that came in for an address of this ASP in a context."""
         if self.taps:
             self._tap("outer", "decapsulate", batch)
-        return self._decapsulate_now(batch, now, nesting)
-
-    def _decapsulate_now(self, batch: Batch, now: float, nesting: int) -> list[Output]:
         host = self._host
         host.add_stamp(batch, self._decapsulate_step, now)
-        result = self._sadb.decapsulate_batch(batch.body, batch.lengths, batch.context)
+        others: list[Output] = []
+        reassemble = partial(self._reassemble, batch.context, now, nesting, others)
+        result = self._sadb.decapsulate_batch(batch.body, batch.lengths, batch.context, reassemble)
         out: list[Output] = []
         if result.drops.counts:
             out += host.count_drops(result.drops, now)
@@ -235,8 +233,8 @@ class DataPath:
         if result.negotiated:
             out += host.on_inbound_traffic(result.negotiated, now)
         if result.punted:
-            out += self._handle_punted(batch, result.punted, now, nesting)
-        return out
+            self._handle_punted(batch.context, result.punted, now, others)
+        return out + others if others else out
 
     def send_datagram(self, message: IkePacket, now: float) -> list[Output]:
         """Send a datagram of IKE by the ASP's own routes, whatever the mode of its tunnel.
@@ -279,36 +277,34 @@ class DataPath:
         out = self._count_ipsec_drops(batch.tunnel, result.drops, now)
         return out + self._host.on_acquire(batch.tunnel, result.missing, now) if result.missing else out
 
-    def _handle_punted(
-        self, batch: Batch, packets: Iterable[memoryview], now: float, nesting: int
-    ) -> list[Output]:
-        """Act on datagrams of IKE, ICMP errors about our packets, and fragments.
-
-        Packets that are reassembled now are decapsulated together.
-        """
-        out: list[Output] = []
-        body, lengths = bytearray(), array("H")
+    def _handle_punted(self, context: int, packets: Iterable[memoryview], now: float, out: list[Output]) -> None:
+        """Act on datagrams of IKE and ICMP errors about our packets."""
         for packet in packets:
             if packet[9] == PROTOCOL_ICMP:
-                out += self.path_mtus.receive(batch.context, packet, now)
+                out += self.path_mtus.receive(context, packet, now)
                 continue
-            found = self.datagrams.receive(batch.context, packet, now)
+            found = self.datagrams.receive(context, packet, now)
             if isinstance(found, IkePacket):
                 out.append(ToIke(found))
-            elif found is not None:
-                if len(found.packet) > MAX_BATCHED_IPV4_LENGTH:
-                    self._host.drop(IpsecDropCause.MALFORMED)
-                    continue
-                if found.is_local:
-                    octets = bytearray(HEADROOM) + found.packet
-                    whole = Batch(Step.LOCAL, octets, array("H", (len(octets),)), context=batch.context)
-                    out += self.to_local_stack(whole, Origin(transit=True, nesting=nesting), now)
-                    continue
-                body += bytearray(HEADROOM) + found.packet
-                lengths.append(HEADROOM + len(found.packet))
-        if not lengths:
-            return out
-        return out + self._decapsulate_now(replace(batch, body=body, lengths=lengths, marks=()), now, nesting)
+
+    def _reassemble(
+        self, context: int, now: float, nesting: int, out: list[Output], fragment: memoryview
+    ) -> bytes | None:
+        """Return the packet for an SA that a fragment completes. Datagrams of IKE and packets for the router
+        itself are passed on."""
+        found = self.datagrams.receive(context, fragment, now)
+        if isinstance(found, IkePacket):
+            out.append(ToIke(found))
+        elif found is not None:
+            if len(found.packet) > MAX_BATCHED_IPV4_LENGTH:
+                self._host.drop(IpsecDropCause.MALFORMED)
+            elif found.is_local:
+                octets = bytearray(HEADROOM) + found.packet
+                whole = Batch(Step.LOCAL, octets, array("H", (len(octets),)), context=context)
+                out += self.to_local_stack(whole, Origin(transit=True, nesting=nesting), now)
+            else:
+                return found.packet
+        return None
 
     def _find_egress(self, state: AspTunnel) -> TunnelEgress:
         """Decide where the outer packets of a tunnel go, for this generation of decisions."""

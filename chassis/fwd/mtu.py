@@ -103,6 +103,10 @@ def fit_to_mtu(
             result.malformed += 1
             continue
         total, flags = _TOTAL_AND_FLAGS(view, start + 2)
+        if total > at - start:
+            # Nobody gets an error about a packet that is not whole.
+            result.malformed += 1
+            continue
         df = flags & DONT_FRAGMENT
         first = len(out)
         if total <= (limits.df_set if df else limits.df_clear):

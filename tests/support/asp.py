@@ -11,6 +11,8 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from chassis.ase.engine import AspEngine
+from chassis.ase.ipsec.cipher_engine import CipherEngine
+from chassis.ase.ipsec.cryptography_engine import CRYPTOGRAPHY
 from chassis.ase.ipsec.state import octets_for
 from chassis.bus.batch import Batch, Step, pack
 from chassis.bus.codec import decode, encode
@@ -137,7 +139,8 @@ def fabric(outputs: Iterable[Output]) -> list[tuple[str, Batch]]:
 class Controller:
     """What a controller does for one ASP, and no more."""
 
-    def __init__(self, records: Iterable[Record], slots: int = 64) -> None:
+    def __init__(self, records: Iterable[Record], slots: int = 64, engine: CipherEngine = CRYPTOGRAPHY) -> None:
+        self.engine = engine
         self.publisher = Publisher(lambda card, record: True, 0)
         self.publisher.replace(records)
         self.state = memoryview(bytearray(octets_for(slots)))
@@ -154,7 +157,13 @@ class Controller:
         self.boot += 1
         self.epoch += 1
         self.asp = AspEngine(
-            card, pid=1, boot=self.boot, state=self.state, fresh=fresh, random=self.random.randbytes
+            card,
+            pid=1,
+            boot=self.boot,
+            state=self.state,
+            fresh=fresh,
+            random=self.random.randbytes,
+            engine=self.engine,
         )
         self.take(self.asp.start(self.now))
         self.take(self.asp.on_connected(self.now))

@@ -7,7 +7,9 @@ from dataclasses import replace
 from typing import TypeVar
 
 from chassis.ase.ike_messages import FromIke, IkeTunnelState, SaInstall, ToIke, UdpEncapsulation
-from chassis.bus import engine
+from chassis.ase.ipsec.cipher_engine import CipherEngine
+from chassis.ase.ipsec.cryptography_engine import CRYPTOGRAPHY
+from chassis.bus import engine as bus
 from chassis.bus.batch import Batch
 from chassis.bus.codec import carrier
 from chassis.bus.engine import Exit, Output
@@ -25,17 +27,19 @@ _encode, _decode = carrier(ToIke)
 class Side(Controller):
     """One router's controller, and what its ASP says to IKE."""
 
-    def __init__(self, made: Iterable[Record], *, connected: bool = True) -> None:
+    def __init__(
+        self, made: Iterable[Record], *, connected: bool = True, engine: CipherEngine = CRYPTOGRAPHY
+    ) -> None:
         self.to_ike: list[object] = []
         self.stopped: list[str] = []
-        super().__init__(made)
+        super().__init__(made, engine=engine)
         if connected:
             self.take(self.asp.ike_connected(self.now))
 
     def take(self, outputs: Iterable[Output]) -> list[tuple[str, Batch]]:
         outputs = list(outputs)
         for output in outputs:
-            if isinstance(output, engine.ToIke):
+            if isinstance(output, bus.ToIke):
                 assert _decode(_encode(output.message)) == output.message
                 self.to_ike.append(output.message)
             elif isinstance(output, Exit):

@@ -14,7 +14,7 @@ from typing import Final
 
 from chassis.ase.ipsec.causes import IpsecDropCause
 from chassis.ase.ipsec.cipher_engine import Item
-from chassis.ase.ipsec.esp import VERDICT_CAUSES, DropItem, Span, icv_with_esn
+from chassis.ase.ipsec.esp import DropItem, Span, icv_with_esn, refusal
 from chassis.ase.ipsec.outer_header import OUTER_TTL, header_base_sum
 from chassis.ase.ipsec.replay import accept_batch, bits_behind, infer_esn
 from chassis.ase.ipsec.sa import AH_FIXED_LENGTH, Ah
@@ -172,7 +172,8 @@ class AhReceiver:
             self._edge, self._bitmap, self._window, numbers, authentic_extended if self._esn else authentic
         )
         for index, verdict in refused:
-            drop(VERDICT_CAUSES.get(verdict, IpsecDropCause.AH_AUTHENTICATION), whole[index], spi)
+            cause = refusal(verdict, numbers[index], self._esn, IpsecDropCause.AH_AUTHENTICATION)
+            drop(cause, whole[index], spi)
         if accepted:
             self._slot.store_window(edge, bitmap | self._bits_behind)
             self._edge, self._bitmap = edge, bitmap

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final, TypeAlias
@@ -75,7 +75,8 @@ class DecapsulationResult:
     """Inner packets in groups, ordered by the first packet of each group, and the drops.
 
     `negotiated`: the SAs of IKE that received authentic packets. `punted`: IPv4 packets for other handlers: UDP to
-    an IKE port, ICMP "fragmentation needed", and fragments, which must be reassembled first (RFC 4303 3.4.1).
+    an IKE port, ICMP "fragmentation needed", and fragments that nobody took: they must be reassembled first (RFC
+    4303 3.4.1).
     """
 
     groups: tuple[DecapsulatedGroup, ...]
@@ -354,6 +355,12 @@ class Decapsulator:
         return items
 
 
+Punted: TypeAlias = tuple[int, memoryview]
+"""A punted packet: index in the batch, packet."""
+
+Reassemble: TypeAlias = Callable[[memoryview], bytes | None]
+"""`reassemble(fragment)` returns the packet for an SA that the fragment completes; None if there is none."""
+
 InboundKey: TypeAlias = tuple[int, int, int]
 """(destination, protocol, SPI) within one context."""
 
@@ -363,18 +370,24 @@ def decapsulate_batch(
     body: bytes | bytearray | memoryview,
     lengths: Sequence[int],
     engine: CipherEngine = CRYPTOGRAPHY,
+    reassemble: Reassemble | None = None,
 ) -> DecapsulationResult:
     """Decapsulate a batch with the inbound SAs of the context that received it.
 
     `lengths` are octets, headroom included. Nothing is raised for the content of packets: a packet that fails a
-    check is counted in `drops` of the result. `engine` is that of the SAs.
+    check is counted in `drops` of the result. `engine` is that of the SAs. `reassemble` takes the fragments of the
+    batch, which are punted without it; a packet that it returns stands where its last fragment was.
     """
     drops = Drops()
     view = memoryview(body)
-    punted: list[memoryview] = []
+    punted: list[Punted] = []
+    pending: dict[Decapsulator, list[Item]] = {}
+    _items_by_sa(inbound, view, enumerate(lengths), 0, drops, punted, pending)
+    if punted and reassemble is not None:
+        view, punted = _reassembled(inbound, view, reassemble, drops, punted, pending)
     begun = [
         (decapsulator, work)
-        for decapsulator, items in _items_by_sa(inbound, view, lengths, drops, punted).items()
+        for decapsulator, items in pending.items()
         if (work := decapsulator.begin(view, items, drops)) is not None
     ]
     engine.flush()
@@ -404,24 +417,54 @@ def decapsulate_batch(
             origins = [origins[index] for index in order]
         groups.append(DecapsulatedGroup(tunnel, bytearray().join(pieces), array("H", sizes), origins))
     groups.sort(key=lambda group: group.origins[0])
-    return DecapsulationResult(tuple(groups), drops, tuple(negotiated), tuple(punted))
+    return DecapsulationResult(tuple(groups), drops, tuple(negotiated), tuple([packet for _, packet in punted]))
+
+
+def _reassembled(
+    inbound: Mapping[InboundKey, Decapsulator],
+    view: memoryview,
+    reassemble: Reassemble,
+    drops: Drops,
+    punted: Sequence[Punted],
+    pending: dict[Decapsulator, list[Item]],
+) -> tuple[memoryview, list[Punted]]:
+    """Add the packets of complete fragments to those of their SAs; return the octets of all packets, and what
+    stays punted."""
+    left: list[Punted] = []
+    indices: list[int] = []
+    pieces: list[Octets] = [view]
+    lengths: list[int] = []
+    for index, packet in punted:
+        if not (packet[6] << 8 | packet[7]) & FRAGMENT_MASK:
+            left.append((index, packet))
+        elif (whole := reassemble(packet)) is not None:
+            indices.append(index)
+            pieces += (HEADROOM_FILL, whole)
+            lengths.append(HEADROOM + len(whole))
+    if indices:
+        offset = len(view)
+        view = memoryview(b"".join(pieces))
+        _items_by_sa(inbound, view, zip(indices, lengths, strict=True), offset, drops, left, pending)
+        for items in pending.values():
+            items.sort()
+    return view, left
 
 
 def _items_by_sa(
     inbound: Mapping[InboundKey, Decapsulator],
     view: memoryview,
-    lengths: Sequence[int],
+    rows: Iterable[tuple[int, int]],
+    offset: int,
     drops: Drops,
-    punted: list[memoryview],
-) -> dict[Decapsulator, list[Item]]:
-    """Return the packets of a batch by their SA. Punt fragments, packets for IKE and ICMP "fragmentation needed";
-    drop all others."""
-    pending: dict[Decapsulator, list[Item]] = {}
+    punted: list[Punted],
+    pending: dict[Decapsulator, list[Item]],
+) -> None:
+    """Add packets, (index, length) from `offset` on, to those of their SAs. Punt fragments, packets for IKE and
+    ICMP "fragmentation needed"; drop all others."""
     add: Callable[[Item], None] | None = None
     last: InboundKey | None = None
     size = len(view)
-    offset = 0
-    for index, length in enumerate(lengths):
+    for index, length in rows:
         start = offset + HEADROOM
         offset += length
         if length < _MIN_LENGTH or offset > size:
@@ -429,7 +472,7 @@ def _items_by_sa(
             if short is None:
                 drops.add(IpsecDropCause.MALFORMED)
             else:
-                punted.append(short)
+                punted.append((index, short))
             continue
         version_length, service, total, flags, protocol, source, destination, one, two, three = _OUTER(view, start)
         at = start + IPV4_HEADER_LENGTH
@@ -453,11 +496,11 @@ def _items_by_sa(
                 if short is None:
                     drops.add(IpsecDropCause.MALFORMED, 0, source)
                 else:
-                    punted.append(short)
+                    punted.append((index, short))
                 continue
             if flags & FRAGMENT_MASK:
                 if protocol in IPSEC_PROTOCOLS:
-                    punted.append(view[start:end])
+                    punted.append((index, view[start:end]))
                 else:
                     drops.add(IpsecDropCause.NOT_IPSEC, 0, source)
                 continue
@@ -471,7 +514,7 @@ def _items_by_sa(
                     port == NAT_PORT and (not three or end < at + UDP_HEADER_LENGTH + ESP_HEADER_LENGTH)
                 ):
                     # On port 4500 a zero SPI marks a message of IKE (RFC 3948 2.2).
-                    punted.append(view[start:end])
+                    punted.append((index, view[start:end]))
                     continue
                 if port != NAT_PORT:
                     drops.add(IpsecDropCause.NOT_IPSEC, 0, source)
@@ -483,7 +526,7 @@ def _items_by_sa(
                 protocol = PROTOCOL_ESP
                 spi, number = _TWO(view, at)
             elif protocol == PROTOCOL_ICMP and one >> 16 == FRAGMENTATION_NEEDED:
-                punted.append(view[start:end])
+                punted.append((index, view[start:end]))
                 continue
             else:
                 drops.add(IpsecDropCause.NOT_IPSEC, 0, source)
@@ -503,7 +546,6 @@ def _items_by_sa(
                 drops.unknown = UnknownSa(source, destination, protocol, spi, udp_port)
         else:
             add((index, start, at, end, service, number))
-    return pending
 
 
 def _short_packet(view: memoryview, start: int, stop: int) -> memoryview | None:

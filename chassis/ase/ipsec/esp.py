@@ -32,10 +32,6 @@ octets without meaning, payload and trailer."""
 DropItem: TypeAlias = Callable[[IpsecDropCause, Item, int], None]
 """`drop(cause, item, spi)` counts a dropped packet."""
 
-VERDICT_CAUSES: Final = {
-    Verdict.OUTSIDE_WINDOW: IpsecDropCause.OUTSIDE_WINDOW,
-    Verdict.REPLAYED: IpsecDropCause.REPLAYED,
-}
 
 _HIGH: Final = struct.Struct("!I").pack
 
@@ -52,6 +48,19 @@ def icv_with_esn(icv: IcvFunction, number: int) -> IcvFunction:
         return icv(high, data if head is None else b"".join((head, data)))
 
     return extended
+
+
+def refusal(verdict: Verdict, number: int, esn: bool, forged: IpsecDropCause) -> IpsecDropCause:
+    """Return the cause of a drop for a number or an ICV that was refused; `forged` is the cause for an ICV.
+
+    With extended numbers only number 0 is outside the window. A packet that came too late has a low half that
+    belongs to the next 2^32 numbers, and so a wrong ICV (RFC 4303 appendix A2.2).
+    """
+    if verdict is Verdict.REPLAYED:
+        return IpsecDropCause.REPLAYED
+    if verdict is Verdict.OUTSIDE_WINDOW and not (esn and number):
+        return IpsecDropCause.OUTSIDE_WINDOW
+    return forged
 
 
 def payload_end(clear: bytes | bytearray, start: int, after: int) -> int | None:
@@ -242,7 +251,8 @@ class EspReceiver:
             self.edge, self._bitmap, self._window, numbers, set(opened).__contains__
         )
         for index, verdict in refused:
-            drop(VERDICT_CAUSES.get(verdict, IpsecDropCause.ESP_AUTHENTICATION), items[index], self.spi)
+            cause = refusal(verdict, numbers[index], self._esn, IpsecDropCause.ESP_AUTHENTICATION)
+            drop(cause, items[index], self.spi)
         if accepted:
             self._slot.store_window(edge, bitmap | self._bits_behind)
             self.edge, self._bitmap = edge, bitmap

@@ -16,7 +16,13 @@ from typing import Final, TypeAlias
 from chassis.ase.ipsec.causes import Drops, IpsecDropCause, Notice, add_count
 from chassis.ase.ipsec.cipher_engine import CipherEngine
 from chassis.ase.ipsec.cryptography_engine import CRYPTOGRAPHY
-from chassis.ase.ipsec.decapsulate import DecapsulationResult, Decapsulator, InboundKey, decapsulate_batch
+from chassis.ase.ipsec.decapsulate import (
+    DecapsulationResult,
+    Decapsulator,
+    InboundKey,
+    Reassemble,
+    decapsulate_batch,
+)
 from chassis.ase.ipsec.encapsulate import EncapsulationResult, Encapsulator, split_batch
 from chassis.ase.ipsec.outer_header import Ipv4IdSequences
 from chassis.ase.ipsec.replay import all_received
@@ -411,10 +417,15 @@ class Sadb:
         return FragmentDecision.DROP
 
     def decapsulate_batch(
-        self, body: bytes | bytearray | memoryview, lengths: Sequence[int], context: int = 0
+        self,
+        body: bytes | bytearray | memoryview,
+        lengths: Sequence[int],
+        context: int = 0,
+        reassemble: Reassemble | None = None,
     ) -> DecapsulationResult:
         """Decapsulate a batch of packets for local addresses of a context (RFC 4301 5.2); see `decapsulate`."""
-        return decapsulate_batch(self._by_inbound_key.get(context, _NO_SAS), body, lengths, self._engine)
+        inbound = self._by_inbound_key.get(context, _NO_SAS)
+        return decapsulate_batch(inbound, body, lengths, self._engine, reassemble)
 
 
 def _retain_totals(past: RetiredTotals, work: Encapsulator | Decapsulator) -> None:
