@@ -111,15 +111,18 @@ class AspEngine(CardBase):
         counters: Counters | None = None,
         others: OtherStateFiles = tuple,
         engine: CipherEngine = CRYPTOGRAPHY,
+        remarks: tuple[str, ...] = (),
     ) -> None:
         """`state` keeps the SAs' numbers and windows and outlives the process; `fresh` says that it is new.
 
         `random(n)` returns n unpredictable octets. `others` returns the states of the router's other ASPs, to find
         the progress of an SA that moved here. A damaged state is erased, which counts as fresh: the controller
-        then knows that SAs lost their windows, and holds them back.
+        then knows that SAs lost their windows, and holds them back. `engine` encrypts ESP; the operator is told
+        its name and `remarks`.
         """
         super().__init__(card, pid=pid, boot=boot, counters=counters)
         self._damage = ""
+        self._cipher_engine, self._remarks = engine.name, remarks
         salt = int.from_bytes(random(8), "little")
         try:
             held = SaStateFile(state, salt, others)
@@ -164,7 +167,14 @@ class AspEngine(CardBase):
             for number, state in states.items()
             if state.up and state.ike is not None and state.ike.selectors
         )
-        return replace(hello, fresh=self.fresh and self.replica.version == 0, sas=sas, networks=networks)
+        return replace(
+            hello,
+            fresh=self.fresh and self.replica.version == 0,
+            sas=sas,
+            networks=networks,
+            cipher_engine=self._cipher_engine,
+            remarks=self._remarks,
+        )
 
     def held_instances(self) -> tuple[TunnelRecord, ...]:
         """Return the records of the peers of on-demand tunnels that IKE has not dropped."""

@@ -16,6 +16,7 @@ from chassis.ase.datapath import SIDES
 from chassis.ase.engine import AspEngine
 from chassis.ase.ike_messages import MessageDropped
 from chassis.ase.ike_process import Pipe, PipeClosed
+from chassis.ase.ipsec.ipsec_mb import choose_engine
 from chassis.ase.ipsec.state import FILE_SIZE, StateError
 from chassis.bus import endpoints
 from chassis.bus.capture import Capture
@@ -24,6 +25,7 @@ from chassis.bus.counters import Counters
 from chassis.bus.engine import ToIke
 from chassis.bus.environment import Environment
 from chassis.bus.storage import map_file
+from chassis.model.ipsec import CIPHER_ENGINES
 from chassis.net.ethernet import HEADROOM
 
 
@@ -123,6 +125,7 @@ def run(env: Environment) -> int:
     own = f"{endpoints.compact(env.card)}.sa"
     state, fresh = map_file(env.state / own, FILE_SIZE)
     counters = env.counters()
+    cipher, remarks = choose_engine(env.settings.get("cipher-engine", CIPHER_ENGINES[0]))
     engine = AspEngine(
         env.card,
         pid=os.getpid(),
@@ -132,5 +135,7 @@ def run(env: Environment) -> int:
         fresh=fresh,
         random=os.urandom,
         others=lambda: map_other_states(env.state, own),
+        engine=cipher,
+        remarks=remarks,
     )
     return AspShell(env, engine, counters, pipe).run()

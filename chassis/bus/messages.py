@@ -84,7 +84,8 @@ class Hello:
     """First message of a card on every connection: its name and boot, and the state that it holds.
 
     `epoch` and `version` are 0 in a new process. `fresh`: the ASP found no mapped SA state, so its sequence
-    numbers must continue from the controller's lease. `parts` `HeldInstances` follow it.
+    numbers must continue from the controller's lease. `parts` `HeldInstances` follow it. `cipher_engine` is what
+    encrypts the ESP of an ASP; `remarks` are lines for the operator.
     """
 
     protocol: int
@@ -99,6 +100,8 @@ class Hello:
     ports: tuple[str, ...] = ()
     networks: tuple[PeerNetworks, ...] = ()
     parts: int = 0
+    cipher_engine: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

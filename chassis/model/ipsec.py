@@ -16,6 +16,10 @@ from chassis.model.source import (
     written_field,
 )
 
+CIPHER_ENGINES: Final = ("cryptography", "auto", "ipsec-mb")
+"""What a lab may ask for as the library that encrypts ESP, the default first. `auto` is ipsec-mb where the machine
+has it."""
+
 DEFAULT_WINDOW: Final = 64
 """Anti-replay window of an SA without such a line (packets)."""
 

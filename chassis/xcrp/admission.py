@@ -312,6 +312,7 @@ class Admission:
         entry.boot = entry.admitted_boot = hello.boot
         entry.pid, entry.last_heartbeat, entry.cpu_wait = hello.pid, now, 0.0
         entry.hung_at, entry.down_reason = inf, ""
+        entry.cipher_engine, entry.remarks = hello.cipher_engine, hello.remarks
         self._node.publisher.unsubscribe(entry.card)
         if self._state.reconciled:
             self._node.publish_card(entry)

@@ -230,6 +230,10 @@ class CardEntry:
     """Part of its present silence in which it waited for a core (s)."""
     down_reason: str = ""
     """Why it last became unusable."""
+    cipher_engine: str = ""
+    """What encrypts the ESP of an ASP, as its process said."""
+    remarks: tuple[str, ...] = ()
+    """What the process told the operator when it was admitted."""
 
     @property
     def usable(self) -> bool:

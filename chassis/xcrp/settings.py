@@ -9,6 +9,7 @@ from math import isfinite
 from typing import Any, Literal
 
 from chassis.bus.messages import Attributes
+from chassis.model.ipsec import CIPHER_ENGINES
 from chassis.net.rate import Rate
 from chassis.xcrp.capacity import CARD_CAPACITY, ROUTER_CAPACITY, Capacity
 
@@ -187,6 +188,9 @@ class ControllerSettings:
         else:
             problems.append(f"setting os: {system!r} is none of {', '.join(SYSTEMS)}")
         wrong: set[str] = set()
+        if (engine := given.get("cipher-engine", CIPHER_ENGINES[0])) not in CIPHER_ENGINES:
+            problems.append(f"setting cipher-engine: {engine!r} is none of {', '.join(CIPHER_ENGINES)}")
+            wrong.add("cipher-engine")
         try:
             Rate.parse(given.get("asp-rate", 0))
         except ValueError as error:

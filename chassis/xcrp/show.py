@@ -70,6 +70,7 @@ def cards(node: NodeState) -> list[Row]:
             "state": entry.state.value,
             "loop_lag": entry.loop_lag,
             "down_reason": entry.down_reason,
+            "remarks": list(entry.remarks),
         }
         for entry in node.cards.values()
     ]

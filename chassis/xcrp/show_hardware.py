@@ -113,6 +113,7 @@ def asps(node: NodeState) -> Row:
     """Return ASPs, pools and groups. A group works with the first `asp_count` ASPs of its pools.
 
     `rate` is what an ASP can encapsulate in a second: by its pool, else by the lab; empty without a limit.
+    `cipher_engine` is what encrypts its ESP; empty of an ASP that was not there yet.
     """
     config = node.plan.config
     working = {name: list(spares.working(config, name, node.numbers.seats)) for name in config.groups}
@@ -142,6 +143,7 @@ def asps(node: NodeState) -> Row:
                 "role": "active" if groups else "spare" if name in pools else "",
                 "contexts": [context for group in groups for context in contexts.get(group, ())],
                 "rate": _rate(node, entry.card),
+                "cipher_engine": entry.cipher_engine,
                 "tunnels": len(numbers),
                 "up": sum(node.tunnels[number].up for number in numbers),
                 "boot": entry.admitted_boot,

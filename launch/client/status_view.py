@@ -99,6 +99,9 @@ def _head(status: Status) -> Text:
         if errors:
             lines = "1 error: its line has" if errors == 1 else f"{errors} errors: their lines have"
             text.append(f"\n  {name}: its configuration has {lines} no effect", "red")
+        for card in (node["status"] or {}).get("cards", []):
+            for remark in card.get("remarks", []):
+                text.append(f"\n  {name} {card['card']}: {remark}", "yellow")
     for missing in status["missing"][:4]:
         text.append(f"\n  {missing}", "yellow")
     for line in status.get("not_in_force", [])[:NOTES_SHOWN]:

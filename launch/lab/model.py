@@ -11,6 +11,7 @@ from math import isinf
 from pathlib import Path
 from typing import Any, Literal
 
+from chassis.model.ipsec import CIPHER_ENGINES
 from chassis.xcrp.settings import SYSTEMS
 from launch.lab.yaml_source import Marked, YamlPosition
 
@@ -26,9 +27,9 @@ class LabSettings:
     `restart_delay` None: a dead card is not restarted. `ingress_hold` is how long (s) a port may hold frames on a
     crowded machine. `asp_rate` is the rate that each ASP can encapsulate, as `chassis.net.rate.Rate` reads it; ""
     is unlimited. With `refuse_errors` a router with an error in its configuration is not started; else it runs
-    without those lines. `os` is one of `chassis.xcrp.settings.SYSTEMS`. `capacity` has what the lab makes smaller
-    of `CAPACITIES` there. `ike` has the lab's IKE settings, by the names of `chassis.xcrp.settings.IKE`; durations
-    in seconds.
+    without those lines. `cipher_engine` is one of `chassis.model.ipsec.CIPHER_ENGINES`. `os` is one of
+    `chassis.xcrp.settings.SYSTEMS`. `capacity` has what the lab makes smaller of `CAPACITIES` there. `ike` has the
+    lab's IKE settings, by the names of `chassis.xcrp.settings.IKE`; durations in seconds.
     """
 
     restart_delay: float | None = 1.0
@@ -39,6 +40,7 @@ class LabSettings:
     asp_rate: str = ""
     refuse_errors: bool = False
     os: str = SYSTEMS[0]
+    cipher_engine: str = CIPHER_ENGINES[0]
     capacity: Mapping[str, int] = field(default_factory=dict)
     ike: Mapping[str, float | int | bool] = field(default_factory=dict)
 
@@ -53,6 +55,7 @@ class LabSettings:
             **({"asp-rate": self.asp_rate} if self.asp_rate else {}),
             **({"refuse-errors": True} if self.refuse_errors else {}),
             **({"os": self.os} if self.os != SYSTEMS[0] else {}),
+            **({"cipher-engine": self.cipher_engine} if self.cipher_engine != CIPHER_ENGINES[0] else {}),
             **self.capacity,
             **self.ike,
         }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -17,6 +17,7 @@ from chassis.bus import regular_files
 from chassis.config.diagnostics import Diagnostic, in_order
 from chassis.config.secrets import secret_fault
 from chassis.config.values import HIDDEN_VALUE
+from chassis.model.ipsec import CIPHER_ENGINES
 from chassis.net import units
 from chassis.net.rate import Rate
 from chassis.peers.spec import FILES as PEERS_FILES
@@ -65,6 +66,7 @@ _SETTINGS_KEYS = (
     "ingress-hold",
     "seed",
     "asp-rate",
+    "cipher-engine",
     *(name for name, *_ in CAPACITIES),
     "refuse-errors",
     "os",
@@ -202,7 +204,9 @@ class _Parser:
         if "refuse-errors" in fields:
             changes["refuse_errors"] = self._switch(fields["refuse-errors"], "refuse-errors")
         if "os" in fields:
-            changes["os"] = self._system(fields["os"])
+            changes["os"] = self._one_of(fields["os"], "os", SYSTEMS)
+        if "cipher-engine" in fields:
+            changes["cipher_engine"] = self._one_of(fields["cipher-engine"], "cipher-engine", CIPHER_ENGINES)
         ike = {one.name: self._ike(fields[one.name], one) for one in IKE if one.name in fields}
         return replace(base, **changes, capacity={**base.capacity, **most}, ike={**base.ike, **ike})
 
@@ -220,12 +224,13 @@ class _Parser:
             self._report.error(value.at, "lab-value", f"'asp-rate:' {error}", str(value.value))
             return ""
 
-    def _system(self, value: Marked) -> str:
-        """Read the name of an operating system; return the router's own if it is wrong."""
-        if value.value in SYSTEMS:
+    def _one_of(self, value: Marked, name: str, names: Sequence[str]) -> str:
+        """Read a key that is one of some names; return the first of them if it is wrong."""
+        if value.value in names:
             return str(value.value)
-        self._report.error(value.at, "lab-value", f"'os:' is {' or '.join(SYSTEMS)}", str(value.value))
-        return SYSTEMS[0]
+        expected = f"{', '.join(names[:-1])} or {names[-1]}"
+        self._report.error(value.at, "lab-value", f"'{name}:' is {expected}", str(value.value))
+        return names[0]
 
     def _ike(self, value: Marked, setting: IkeSetting) -> float | int | bool:
         """Read one IKE setting; return its smallest value if it is wrong."""

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chassis.bus.requests import MAX_SETUP_RATE
+from chassis.model.ipsec import CIPHER_ENGINES
 from chassis.net import units
 from chassis.peers import nat, spec
 from chassis.xcrp.settings import CAPACITIES, EXTENSIONS, IKE, SYSTEMS, IkeSetting
@@ -246,6 +247,10 @@ def _nodes() -> dict[str, Schema]:
         "refuse-errors": {
             "type": "boolean",
             "description": "No start with an error in the configuration; else without those lines.",
+        },
+        "cipher-engine": {
+            "enum": list(CIPHER_ENGINES),
+            "description": "Library that encrypts ESP; auto: ipsec-mb where the machine has it.",
         },
         "os": {
             "enum": list(SYSTEMS),

@@ -16,7 +16,7 @@ from itertools import accumulate
 from typing import Any, Final, cast
 
 from chassis.ase.ipsec import ipsec_mb_library as library
-from chassis.ase.ipsec.cipher_engine import EspOpener, EspSealer, Item, Opened, Pending
+from chassis.ase.ipsec.cipher_engine import CipherEngine, EspOpener, EspSealer, Item, Opened, Pending
 from chassis.ase.ipsec.cryptography_engine import CRYPTOGRAPHY, EXTENDED, GCM_IV, GCM_SALT, gcm_ivs
 from chassis.ase.ipsec.ipsec_mb_library import JOB_OCTETS, JOB_WORDS, Library
 from chassis.ase.ipsec.known_answers import SUITES, Suite, is_right
@@ -356,14 +356,12 @@ class MultiBufferOpener:
 class MultiBufferEngine:
     """Seals and opens with the library. Make it after the last fork.
 
-    `version` is the library's. `failed` are the suites that gave a wrong known answer.
+    `name` has the library's version. `failed` are the suites that gave a wrong known answer.
     """
 
-    name = "ipsec-mb"
-
     def __init__(self, used: Library) -> None:
+        self.name = f"ipsec-mb {used.version}"
         self._jobs = _Jobs(used)
-        self.version = used.version
         self._suites: frozenset[Suite] = frozenset(SUITES)
         self.failed = tuple([suite for suite in SUITES if not is_right(self, suite)])
         self._suites -= frozenset(self.failed)
@@ -380,3 +378,18 @@ class MultiBufferEngine:
 
     def flush(self) -> None:
         self._jobs.flush()
+
+
+def choose_engine(asked: str) -> tuple[CipherEngine, tuple[str, ...]]:
+    """Return the engine for what a lab asks for, one of `chassis.model.ipsec.CIPHER_ENGINES`, and remarks for the
+    operator. Call it after the last fork."""
+    if asked == CRYPTOGRAPHY.name:
+        return CRYPTOGRAPHY, ()
+    try:
+        engine = MultiBufferEngine(library.load())
+    except library.LibraryMissing as error:
+        return CRYPTOGRAPHY, () if asked == "auto" else (f"ESP is by cryptography: {error}",)
+    if not engine.failed:
+        return engine, ()
+    names = ", ".join("/".join(filter(None, suite)) for suite in engine.failed)
+    return engine, (f"wrong known answers of {engine.name}, so ESP is by cryptography with {names}",)
