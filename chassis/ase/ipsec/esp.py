@@ -19,7 +19,7 @@ from chassis.ase.ipsec.cipher_engine import TRAILERS, CipherEngine, EspOpener, I
 from chassis.ase.ipsec.cryptography_engine import CRYPTOGRAPHY
 from chassis.ase.ipsec.outer_header import EspHeads
 from chassis.ase.ipsec.replay import Verdict, accept_batch, accept_run, bits_behind, check, infer_esn
-from chassis.ase.ipsec.sa import ESP_HEADER_LENGTH, ESP_TRAILER_LENGTH, Esp, UdpPorts
+from chassis.ase.ipsec.sa import ESP_HEADER_LENGTH, ESP_TRAILER_LENGTH, MAX_EXTENDED_SEQUENCE, Esp, UdpPorts
 from chassis.ase.ipsec.state import WindowStore
 
 Span: TypeAlias = tuple[Item, int, int, int]
@@ -53,12 +53,13 @@ def icv_with_esn(icv: IcvFunction, number: int) -> IcvFunction:
 def refusal(verdict: Verdict, number: int, esn: bool, forged: IpsecDropCause) -> IpsecDropCause:
     """Return the cause of a drop for a number or an ICV that was refused; `forged` is the cause for an ICV.
 
-    With extended numbers only number 0 is outside the window. A packet that came too late has a low half that
-    belongs to the next 2^32 numbers, and so a wrong ICV (RFC 4303 appendix A2.2).
+    A late packet with an extended number has a low half that belongs to the next 2^32 numbers, if there are any,
+    and so a wrong ICV (RFC 4303 appendix A2.2). Number 0 is never sent.
     """
     if verdict is Verdict.REPLAYED:
         return IpsecDropCause.REPLAYED
-    if verdict is Verdict.OUTSIDE_WINDOW and not (esn and number):
+    has_next = esn and 0 < number <= MAX_EXTENDED_SEQUENCE - (1 << 32)
+    if verdict is Verdict.OUTSIDE_WINDOW and not has_next:
         return IpsecDropCause.OUTSIDE_WINDOW
     return forged
 
