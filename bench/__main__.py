@@ -21,6 +21,7 @@ BENCHMARKS = (
     "bus_hop",
     "line_card",
     "asp",
+    "ciphers",
     "asp_work",
     "deaths",
     "asp_deaths",

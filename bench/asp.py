@@ -60,7 +60,7 @@ BAR_AT = ("AES-128-CBC/SHA1", "1400")
 LEFT, RIGHT = parse_address("30.0.0.1"), parse_address("20.1.0.2")
 
 
-def _asp(keys: SaKeys, local: int, remote: int, engine: CipherEngine = CRYPTOGRAPHY) -> AspEngine:
+def asp_of(keys: SaKeys, local: int, remote: int, engine: CipherEngine = CRYPTOGRAPHY) -> AspEngine:
     """Create an ASP with one circuit-based tunnel, an SA pair as from IKE, and a line card as neighbour."""
     asp = AspEngine(
         "asp 1/1",
@@ -99,8 +99,8 @@ def _asp(keys: SaKeys, local: int, remote: int, engine: CipherEngine = CRYPTOGRA
     return asp
 
 
-def _clear(sizes: Sequence[int]) -> Batch:
-    packets = [
+def clear_batch(sizes: Sequence[int], packets: int = BATCH) -> Batch:
+    frames = [
         bytes(HEADROOM)
         + Ipv4(
             source=parse_address("50.1.0.1"),
@@ -108,12 +108,12 @@ def _clear(sizes: Sequence[int]) -> Batch:
             protocol=17,
             payload=bytes(size - 20),
         ).emit()
-        for size in islice(cycle(sizes), BATCH)
+        for size in islice(cycle(sizes), packets)
     ]
     return Batch(
         Step.ENCAPSULATE,
-        bytearray(b"".join(packets)),
-        array("H", map(len, packets)),
+        bytearray(b"".join(frames)),
+        array("H", map(len, frames)),
         card="lc 3",
         epoch=2,
         context=1,
@@ -121,7 +121,7 @@ def _clear(sizes: Sequence[int]) -> Batch:
     )
 
 
-def _batches(outputs: list[Output]) -> list[Batch]:
+def batches_of(outputs: list[Output]) -> list[Batch]:
     return [output.batch for output in outputs if isinstance(output, ToFabric)]
 
 
@@ -130,23 +130,23 @@ def run(report: Report) -> None:
     for name, keys in KEYS.items():
         for what, sizes in CLEAR.items():
             protected_rates, opened_rates, protected_cores, opened_cores = [], [], [], []
-            clear = _clear(sizes)
+            clear = clear_batch(sizes)
             for _ in range(RUNS):
-                sender, receiver = _asp(keys, LEFT, RIGHT), _asp(keys, RIGHT, LEFT)
+                sender, receiver = asp_of(keys, LEFT, RIGHT), asp_of(keys, RIGHT, LEFT)
                 kept: list[Batch] = []
                 packets, begin, used = 0, time.perf_counter(), time.process_time()
                 while (spent := time.perf_counter() - begin) < SECONDS:
                     outputs = sender.receive_batch(copy(clear), 0.0)
                     packets += BATCH
                     if len(kept) < 2000:
-                        kept += _batches(outputs)
+                        kept += batches_of(outputs)
                 protected_rates.append(packets / spent)
                 protected_cores.append((time.process_time() - used) / spent)
                 for batch in kept:
                     batch.card, batch.epoch, batch.step, batch.context = "lc 3", 2, Step.DECAPSULATE, 1
                 opened, begin, used = 0, time.perf_counter(), time.process_time()
                 for batch in kept:
-                    opened += sum(map(len, _batches(receiver.receive_batch(batch, 0.0))))
+                    opened += sum(map(len, batches_of(receiver.receive_batch(batch, 0.0))))
                 spent = time.perf_counter() - begin
                 opened_rates.append(opened / spent)
                 opened_cores.append((time.process_time() - used) / spent)

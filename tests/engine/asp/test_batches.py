@@ -166,6 +166,31 @@ def both(
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_runs_of_tunnels_are_a_batch_of_each(engine: str) -> None:
+    chance = random.Random(5)
+    left, left_twin, _, _ = four("gcm and sha2", engine)
+    number = 0
+    for _ in range(4):
+        together: Places = {}
+        apart: Places = {}
+        runs, packets, tunnels = [], [], []
+        for tunnel in (CIRCUIT, ECONOMICAL, CIRCUIT, 99, ECONOMICAL):
+            count = chance.choice((1, 3, 9))
+            runs.append((count, tunnel, 0))
+            known = tunnel if tunnel in INSIDE else CIRCUIT
+            packets += [clear_packet(chance, known, number + i) for i in range(count)]
+            tunnels += [tunnel] * count
+            number += count
+        fields: dict[str, Any] = {"context": INNER, "ingress": "3/1"}
+        places(left.give(batch_of(packets, Step.ENCAPSULATE, runs=tuple(runs), **fields)), together)
+        for packet, tunnel in zip(packets, tunnels, strict=True):
+            places(left_twin.give(batch_of([packet], Step.ENCAPSULATE, tunnel=tunnel, **fields)), apart)
+        assert together == apart
+        assert dict(left.asp.counters.items()) == dict(left_twin.asp.counters.items())
+        assert len(together) > 1
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("kind", ["manual", *SIDES])
 def test_a_batch_is_its_packets_one_at_a_time(kind: str, engine: str) -> None:
     chance = random.Random(kind)
