@@ -373,7 +373,7 @@ class LabClient:
         except OperatorError as error:
             return False, str(error)
 
-    def wait_until(self, condition: str | Condition | Callable[[], Any], within: float = 30.0) -> float:
+    def wait_until(self, condition: str | Condition | Callable[[], Any], within: float = 60.0) -> float:
         """Wait until a condition holds (see `launch.lab.scenario_syntax.FORMS`) or a function's result is true.
 
         Return the time that it took (s).

@@ -65,7 +65,7 @@ def test_the_bus_is_watched_across_the_death_of_its_controller(lab: LabClient, t
     words = ("bus", "--replay", everything, "a", "--card", "asp 1/1", "--engine", "--json")
     replaying = chassisctl(lab, *words, **PIPES)
     answers = [json.loads(line) for line in replaying.communicate(timeout=60)[0].splitlines()]
-    assert ("same", "TunnelEvent") in [(answer["what"], answer["type"]) for answer in answers]
+    assert ("same", "TunnelEvent") in [(answer["what"], answer["type"]) for answer in answers], answers
 
 
 def test_a_tunnel_and_a_card_that_no_router_has_are_refused(lab: LabClient, tmp_path: Path) -> None:

@@ -69,15 +69,17 @@ def test_ping_traceroute_and_a_reloaded_asp(lab: LabClient) -> None:
     for name, network in (("a", "60.0.0.0/16"), ("b", "50.0.0.0/16")):
         lines = f"context lan\n ip route {network} to-circuit\n"
         assert lab.node(name).call("commit", lines=lines, user="test")["applied"]
+    there = {"context": "lan", "address": "60.0.0.1", "source": "50.0.0.254", "count": 1}
+    lab.wait_until(lambda: lab.node("a").call("ping", **there)["received"])
     rig = TerminalRig(lab)
     with ending(rig.process):
         rig.until("[local]a#")
         rig.type("context lan\r")
         rig.until("[lan]a#")
-        rig.type("ping\r60.0.0.1\r3\r100\r2\ry\r50.0.0.254\r")
+        rig.type("ping\r60.0.0.1\r3\r100\r20\ry\r50.0.0.254\r")
         said = rig.until("0.0% packet loss\r\n")
         assert (
-            "PING 60.0.0.1 (60.0.0.1): source 50.0.0.254, 100 data bytes,\r\ntimeout is 2 seconds\r\n!!!\r\n"
+            "PING 60.0.0.1 (60.0.0.1): source 50.0.0.254, 100 data bytes,\r\ntimeout is 20 seconds\r\n!!!\r\n"
             in said
         )
         rig.until("[lan]a#")
