@@ -19,6 +19,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, Final
 
 import msgpack
@@ -61,6 +62,9 @@ DROPPABLE: Final = {
 COMMANDS: Final = {IkeRequest.__name__, IkeReply.__name__}
 """Messages that begin with the number of a command whose sender waits for a reply."""
 
+MAX_FRAMES: Final = 64
+"""Most messages of one system call (count)."""
+
 MAX_LOGGED_CHARS: Final = 200
 """Length limit of the text about a dropped message (characters)."""
 
@@ -100,6 +104,16 @@ class Pipe:
         Raises:
             PipeClosed: the other process has ended, or the states would differ without this message.
         """
+        left = self.enqueue(message)
+        self.flush()
+        return left
+
+    def enqueue(self, message: Any) -> MessageDropped | None:
+        """Send a message with the next `flush`, so that several wake the other process once. As `send` otherwise.
+
+        Raises:
+            PipeClosed: the states of both processes would differ without this message.
+        """
         if self._waiting > MAX_PENDING_OCTETS and isinstance(message, self._lossy):
             self.dropped += 1
             return None
@@ -116,7 +130,6 @@ class Pipe:
         frame = memoryview(_LENGTH.pack(len(data)) + data)
         self._out.append(frame)
         self._waiting += len(frame)
-        self.flush()
         return None
 
     def flush(self) -> None:
@@ -128,16 +141,17 @@ class Pipe:
         out = self._out
         while out:
             try:
-                taken = self.socket.send(out[0])
+                taken = self.socket.sendmsg(list(islice(out, MAX_FRAMES)))
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
                 raise PipeClosed(str(error)) from None
             self._waiting -= taken
-            if taken == len(out[0]):
-                out.popleft()
-            else:
-                out[0] = out[0][taken:]
+            while taken:
+                if taken < len(out[0]):
+                    out[0] = out[0][taken:]
+                    break
+                taken -= len(out.popleft())
 
     def receive(self) -> list[Any]:
         """Return the messages received since the last call; `MessageDropped` for one that does not decode.
@@ -252,9 +266,10 @@ def _run(env: Environment, pipe: Pipe) -> int:
 
     def send(messages: list[FromIke]) -> None:
         for message in messages:
-            left = pipe.send(message)
+            left = pipe.enqueue(message)
             if left is not None:
                 send(engine.on_message_dropped(left.text, left.number, time.monotonic()))
+        pipe.flush()
         watch()
 
     def ready(now: float) -> None:

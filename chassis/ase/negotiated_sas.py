@@ -70,6 +70,7 @@ class NegotiatedSas:
         """By tunnel and serial."""
         self._peers: set[int] = set()
         self._peer_interval = PEER_ALIVE_INTERVALS[1]
+        self._settings: Attributes | None = None
         self._peers_report_at = -inf
         """When the next `PeerAlive` may be sent."""
         self._acquire_at: dict[int, dict[int, float]] = {}
@@ -212,6 +213,9 @@ class NegotiatedSas:
 
     def apply_settings(self, settings: Attributes) -> None:
         """Apply the router's settings."""
+        if settings is self._settings:
+            return
+        self._settings = settings
         least, most = PEER_ALIVE_INTERVALS
         self._peer_interval = min(max(read_settings(settings)[0].dpd_interval / 10, least), most)
 

@@ -22,7 +22,7 @@ from chassis.bus import endpoints
 from chassis.bus.capture import Capture
 from chassis.bus.card_shell import CardRequestError, CardShell
 from chassis.bus.counters import Counters
-from chassis.bus.engine import ToIke
+from chassis.bus.engine import Output, ToIke
 from chassis.bus.environment import Environment
 from chassis.bus.storage import map_file
 from chassis.model.ipsec import CIPHER_ENGINES
@@ -59,17 +59,25 @@ class AspShell(CardShell):
         """Return the octets of link header before each captured packet."""
         return HEADROOM
 
+    def perform(self, outputs: list[Output]) -> None:
+        super().perform(outputs)
+        if self._pipe.pending and not self._watching_writable:
+            try:
+                self._pipe.flush()
+            except PipeClosed as error:
+                self._exit_without_ike(error)
+            self._watch_pipe()
+
     def _to_ike(self, output: ToIke) -> None:
         dropped = self._pipe.dropped
         try:
-            left = self._pipe.send(output.message)
+            left = self._pipe.enqueue(output.message)
         except PipeClosed as error:
             self._exit_without_ike(error)
         if left is not None:
             self.perform(self._asp.ike.on_message_dropped(left, time.monotonic()))
         if self._pipe.dropped != dropped:
             self.counters.add("drop ike busy")
-        self._watch_pipe()
 
     def _on_pipe_ready(self, now: float) -> None:
         try:
@@ -80,11 +88,13 @@ class AspShell(CardShell):
         if messages and not self._ike_connected:
             self._ike_connected = True
             self.perform(self._asp.ike_connected(now))
+        outputs: list[Output] = []
         for message in messages:
             if isinstance(message, MessageDropped):
-                self.perform(self._asp.ike.on_message_dropped(message, now))
+                outputs += self._asp.ike.on_message_dropped(message, now)
             else:
-                self.perform(self._asp.from_ike(message, now))
+                outputs += self._asp.from_ike(message, now)
+        self.perform(outputs)
         self._watch_pipe()
 
     def _watch_pipe(self) -> None:

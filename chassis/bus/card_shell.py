@@ -10,6 +10,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import zmq
@@ -43,6 +44,9 @@ from chassis.net.ethernet import HEADROOM
 
 CONTROL_QUEUE = 10_000
 """High-water mark of the control connection, and most messages that wait in the process itself (count)."""
+
+MAX_FRAMES = 64
+"""Most control messages that are the frames of one (count)."""
 
 
 class CardRequestError(Exception):
@@ -89,6 +93,8 @@ class CardShell:
             "capture-stop": self.captures.stop,
         }
         self._pending: deque[bytes] = deque()
+        self._unsent = False
+        """Whether something was appended to `_pending` that was not tried to be sent."""
         self._control, self._monitor = connect(
             self.context, zmq.DEALER, endpoints.control(env.run, env.node), CONTROL_QUEUE
         )
@@ -118,6 +124,8 @@ class CardShell:
         handlers = self.handlers
         for output in _coalesced(outputs) if len(outputs) > 1 else outputs:
             handlers[type(output)](output)
+        if self._unsent:
+            self._flush()
 
     def close(self) -> None:
         self.captures.close()
@@ -161,16 +169,20 @@ class CardShell:
         while len(self._pending) > CONTROL_QUEUE:
             self._pending.popleft()
             self.counters.add("drop control message")
-        self._flush()
+        self._unsent = True
 
     def _flush(self) -> None:
+        """Send what is pending, several messages as the frames of one."""
+        self._unsent = False
         pending = self._pending
         while pending:
+            frames = list(islice(pending, MAX_FRAMES))
             try:
-                self._control.send(pending[0], zmq.DONTWAIT)
+                self._control.send_multipart(frames, zmq.DONTWAIT)
             except zmq.Again:
                 return
-            pending.popleft()
+            for _ in frames:
+                pending.popleft()
 
     def _on_connection_event(self, now: float) -> None:
         for up in connection_events(self._monitor):

@@ -7,7 +7,7 @@ replica compares it with its records and reports only the differences.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from chassis.bus.messages import Delta, Snapshot
@@ -24,6 +24,8 @@ Wants = Callable[[str, Record], bool]
 class _Subscriber:
     version: int
     held: set[Key] = field(default_factory=set)
+    late: dict[Key, bool] = field(default_factory=dict)
+    """Changes that this card has not been given yet, as in `Publisher._dirty`."""
 
 
 class Publisher:
@@ -101,16 +103,26 @@ class Publisher:
             for number, at in enumerate(cuts, 1)
         ]
 
-    def flush(self) -> list[tuple[str, Delta]]:
-        """Return the deltas that bring every subscribed card up to date, in the order of the changes."""
-        if not self._dirty:
-            return []
-        self.version += 1
+    def flush(self, only: Collection[str] | None = None) -> list[tuple[str, Delta]]:
+        """Return the deltas that bring every subscribed card up to date, in the order of the changes.
+
+        With `only` these cards alone; the others get the changes with the next flush of theirs.
+        """
+        if self._dirty:
+            self.version += 1
         dirty, self._dirty = self._dirty, {}
         deltas = []
         for card, subscriber in self._cards.items():
+            changes = dirty
+            if subscriber.late or (only is not None and card not in only):
+                changes = subscriber.late
+                for key, changed in dirty.items():
+                    changes[key] = changed or changes.get(key, False)
+                if only is not None and card not in only:
+                    continue
+                subscriber.late = {}
             put, delete = [], []
-            for key, changed in dirty.items():
+            for key, changed in changes.items():
                 record = self.records.get(key)
                 if record is not None and self._wants(card, record):
                     if changed or key not in subscriber.held:

@@ -42,11 +42,13 @@ class ForwardingTables:
     def apply(self, change: RecordChange) -> None:
         """Apply changed records. Decisions that may rest on them are void."""
         touched = self.fib.apply(change.put, change.deleted)
+        addresses = False
         for record in change.deleted:
             if isinstance(record, PortRecord):
                 self.ports.pop(record.port, None)
             elif isinstance(record, InterfaceRecord):
                 self._interfaces.pop((record.context, record.name), None)
+                addresses = True
             elif isinstance(record, TunnelRecord):
                 self.tunnels.pop(record.number, None)
             touched |= isinstance(record, PortRecord | InterfaceRecord | TunnelRecord | CardStateRecord)
@@ -55,11 +57,13 @@ class ForwardingTables:
                 self.ports[record.port] = record
             elif isinstance(record, InterfaceRecord):
                 self._interfaces[record.context, record.name] = record
+                addresses = True
             elif isinstance(record, TunnelRecord):
                 self.tunnels[record.number] = record
             touched |= isinstance(record, PortRecord | InterfaceRecord | TunnelRecord | CardStateRecord)
-        if touched:
+        if addresses:
             self._index_addresses()
+        if touched:
             self.decider.invalidate()
 
     def usable(self, hop: NextHop) -> bool:

@@ -5,7 +5,7 @@ Each method takes one change and computes again only what depends on it. Nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import inf
 
@@ -140,10 +140,13 @@ class NodeState:
         )
         return "" if way is None else way.port
 
-    def publish(self) -> list[Output]:
-        """Return everything that changed: first the files of numbers, then each card's delta."""
+    def publish(self, only: Collection[str] | None = None) -> list[Output]:
+        """Return everything that changed: first the files of numbers, then each card's delta; with `only` those of
+        these cards, and others have theirs with the next ones."""
         outputs: list[Output] = list(self.numbers.pending_writes())
-        outputs += [ToCard(card, delta) for card, delta in self.publisher.flush()]
+        outputs += [ToCard(card, delta) for card, delta in self.publisher.flush(only)]
+        if only is not None:
+            return outputs
         for asp in self.numbers.asps_holding_moved_sas():
             # A card that is not subscribed gets a snapshot of a later version first.
             self.releasing.setdefault(asp, self.publisher.sent(asp) or self.publisher.version)

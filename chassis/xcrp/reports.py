@@ -24,13 +24,17 @@ from chassis.bus.messages import (
     Value,
 )
 from chassis.bus.records import TunnelRecord
+from chassis.net.rate import TokenBucket
 from chassis.xcrp.cards import CardEntry
 from chassis.xcrp.id_allocator import LEASE_SIZE
 from chassis.xcrp.inventory import ASP, LINE_CARD
 from chassis.xcrp.state import ControllerState
 
 TUNNEL_REPORT_DELAY: Final = 0.002
-"""Time (s) for which reports about tunnels are gathered: thousands that come up together are one change."""
+BUSY_DELAY: Final = 0.05
+MAX_BURST: Final = 20
+"""Times (s) for which reports about tunnels are gathered: thousands that come up together are one change. Each one
+costs every card something: where more than this burst (count) follow each other, the longer time is taken."""
 
 Receiver = Callable[[CardEntry, Any, float], list[Output]]
 
@@ -58,6 +62,7 @@ class Reports:
         self._gathered: dict[int, TunnelEvent] = {}
         """The last report about each tunnel that is not acted on yet."""
         self._flush_at = inf
+        self._budget = TokenBucket(1 / BUSY_DELAY, MAX_BURST)
         self.receivers: dict[type, Receiver] = {
             PortEvent: self._on_port,
             NeighbourEvent: lambda entry, message, now: [],
@@ -75,6 +80,11 @@ class Reports:
             return []
         lines = self.process_gathered(now)
         return self._state.publish() + self._state.events(lines, now)
+
+    def publish_soon(self, now: float) -> None:
+        """Cards other than those that were given a change at once are given it with the next reports."""
+        if self._flush_at == inf:
+            self._flush_at = now + (TUNNEL_REPORT_DELAY if self._budget.consume(now) else BUSY_DELAY)
 
     def process_gathered(self, now: float) -> list[str]:
         """Act on the gathered reports; return history lines. Call it before a commit: they belong to the old
@@ -160,7 +170,7 @@ class Reports:
             self._state.count_ignored("report about a tunnel of another ASP")
             return []
         self._gathered[message.tunnel] = message
-        self._flush_at = min(self._flush_at, now + TUNNEL_REPORT_DELAY)
+        self.publish_soon(now)
         return []
 
     def _on_sa(self, entry: CardEntry, message: SaEvent, now: float) -> list[Output]:

@@ -195,36 +195,40 @@ class ControllerShell:
     # cards
 
     def _on_card_messages(self, now: float) -> None:
-        for _ in range(MAX_MESSAGES_PER_TURN):
+        handled = 0
+        while handled < MAX_MESSAGES_PER_TURN:
             # Cheaper than the exception of a receive without a message.
             if not int(self._router.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
                 return
             try:
-                identity, data = self._router.recv_multipart(zmq.DONTWAIT)
+                identity, *frames = self._router.recv_multipart(zmq.DONTWAIT)
             except zmq.Again:
                 return
-            except ValueError:
-                continue
-            try:
-                message = codec.decode(data)
-            except DecodeError as error:
-                self.perform(self.engine.on_undecodable(self._cards.get(identity, ""), str(error), now))
-                continue
-            if isinstance(message, Hello):
-                # A late hello of an earlier process must not replace the connection of the current one.
-                if message.boot < self._boots.get(message.card, 0):
-                    continue
-                self._boots[message.card] = message.boot
-                self._cards.pop(self._identities.get(message.card, b""), None)
-                self._identities[message.card] = identity
-                self._cards[identity] = message.card
-            card = self._cards.get(identity)
-            # Before a hello on this connection the sender is not known.
-            if card is None:
-                continue
-            if self._watchers:
-                self._send_to_watchers(card, "to-controller", message)
-            self.perform(self.engine.receive(card, message, now))
+            handled += max(len(frames), 1)
+            for data in frames:
+                self._on_card_message(identity, data, now)
+
+    def _on_card_message(self, identity: bytes, data: bytes, now: float) -> None:
+        try:
+            message = codec.decode(data)
+        except DecodeError as error:
+            self.perform(self.engine.on_undecodable(self._cards.get(identity, ""), str(error), now))
+            return
+        if isinstance(message, Hello):
+            # A late hello of an earlier process must not replace the connection of the current one.
+            if message.boot < self._boots.get(message.card, 0):
+                return
+            self._boots[message.card] = message.boot
+            self._cards.pop(self._identities.get(message.card, b""), None)
+            self._identities[message.card] = identity
+            self._cards[identity] = message.card
+        card = self._cards.get(identity)
+        # Before a hello on this connection the sender is not known.
+        if card is None:
+            return
+        if self._watchers:
+            self._send_to_watchers(card, "to-controller", message)
+        self.perform(self.engine.receive(card, message, now))
 
     def _send(self, card: str, message: Message) -> None:
         identity = self._identities.get(card)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from chassis.bus.engine import Output, ToLauncher
@@ -67,9 +67,10 @@ class ControllerState:
         )
         return refuse_surplus(checked, self.config, file, over)
 
-    def publish(self) -> list[Output]:
-        """Return the deltas of everything that changed; none before the reconcile window is over."""
-        return self.node.publish() if self.reconciled else []
+    def publish(self, only: Collection[str] | None = None) -> list[Output]:
+        """Return the deltas of everything that changed; none before the reconcile window is over. With `only`
+        those of these cards: `Reports` sees to the others."""
+        return self.node.publish(only) if self.reconciled else []
 
     def event(self, text: str, now: float) -> list[Output]:
         """Add a line to the history, and report it to the launcher."""
