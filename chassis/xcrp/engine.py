@@ -90,7 +90,7 @@ class ControllerEngine:
         self._problems += self._read_flash(flash)
         self._reports = Reports(self.state)
         self._peers = PeerServices(self.state, random, files.get(SESSIONS, b""))
-        self._on_demand = OnDemand(self.state, self._peers, self._reports.publish_soon)
+        self._on_demand = OnDemand(self.state, self._peers, self._reports.publish)
         self._began = False
         """Whether there is a plan."""
         self._commits = Commits(

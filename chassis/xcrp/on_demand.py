@@ -7,7 +7,7 @@ admission too. The answer to an admission follows the instance's record: the con
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from typing import Final, NamedTuple
 
 from chassis.aaa.actions import AccessQuestion, Authorized
@@ -48,11 +48,14 @@ class OnDemand:
     """Answers what ASPs ask about peers, and ends the instances of peers that are gone."""
 
     def __init__(
-        self, state: ControllerState, services: PeerServices, publish_soon: Callable[[float], None]
+        self,
+        state: ControllerState,
+        services: PeerServices,
+        publish: Callable[[Collection[str], float], list[Output]],
     ) -> None:
-        """`publish_soon` has changes published that some cards are not given at once."""
+        """`publish` publishes to some cards at once, and to others soon: `Reports.publish`."""
         self._state, self._node, self._services = state, state.node, services
-        self._publish_soon = publish_soon
+        self._publish = publish
         services.on_result = self._on_result
         self._early: list[tuple[str, PeerQuestion]] = []
         """Questions of ASPs before there was a plan."""
@@ -210,24 +213,18 @@ class OnDemand:
                 return self._refused(entry, question, template, str(error), now)
         outputs = self._end(before, REPLACED, now) if before is not None else []
         lines = node.add_instance(made, now)
-        outputs += self._publish(made, node.tunnels[number].home, now)
+        outputs += self._publish({made.asp, node.tunnels[number].home}, now)
         assert made.instance is not None
         outputs.append(ToCard(entry.card, _granted(question, number, made.instance, dns)))
         outputs += self._state.events(lines, now)
         return outputs + self._services.begin(made, now)
 
     def _end(self, ended: TunnelPlan, reason: str, now: float) -> list[Output]:
-        """End an instance."""
+        """End an instance. Its ASP and the line card of its circuit know at once."""
         home = self._node.tunnels[ended.number].home
         lines = self._node.end_instances([ended.number], reason, now)
-        outputs = self._publish(ended, home, now) + self._services.process_ended(now)
+        outputs = self._publish({ended.asp, home}, now) + self._services.process_ended(now)
         return outputs + self._state.events(lines, now)
-
-    def _publish(self, changed: TunnelPlan, home: str, now: float) -> list[Output]:
-        """Publish an instance that came or went at once to its ASP, and to the line card of its circuit; soon to
-        all others."""
-        self._publish_soon(now)
-        return self._state.publish({changed.asp, home})
 
     def _refused(
         self, entry: CardEntry, question: PeerQuestion, template: TunnelPlan, why: str, now: float

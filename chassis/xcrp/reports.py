@@ -6,7 +6,7 @@ Before the first plan is made they are kept, with what the ASPs' hellos report.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any, Final
@@ -81,10 +81,13 @@ class Reports:
         lines = self.process_gathered(now)
         return self._state.publish() + self._state.events(lines, now)
 
-    def publish_soon(self, now: float) -> None:
-        """Cards other than those that were given a change at once are given it with the next reports."""
-        if self._flush_at == inf:
-            self._flush_at = now + (TUNNEL_REPORT_DELAY if self._budget.consume(now) else BUSY_DELAY)
+    def publish(self, urgent: Collection[str], now: float) -> list[Output]:
+        """Publish what changed: at once to `urgent` cards, and to the others too unless many changes follow each
+        other, of which they are told together."""
+        if self._budget.consume(now):
+            return self._state.publish()
+        self._flush_at = min(self._flush_at, now + BUSY_DELAY)
+        return self._state.publish(urgent)
 
     def process_gathered(self, now: float) -> list[str]:
         """Act on the gathered reports; return history lines. Call it before a commit: they belong to the old
@@ -170,7 +173,8 @@ class Reports:
             self._state.count_ignored("report about a tunnel of another ASP")
             return []
         self._gathered[message.tunnel] = message
-        self.publish_soon(now)
+        if self._flush_at == inf:
+            self._flush_at = now + (TUNNEL_REPORT_DELAY if self._budget.consume(now) else BUSY_DELAY)
         return []
 
     def _on_sa(self, entry: CardEntry, message: SaEvent, now: float) -> list[Output]:

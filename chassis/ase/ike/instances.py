@@ -22,7 +22,7 @@ class InstanceWatch:
     def __init__(self, manager: IkeSaManager) -> None:
         self._manager = manager
         self._idle: dict[int, float] = {}
-        """When each instance without a CHILD SA is over (s), by tunnel."""
+        """When each instance without a CHILD SA is over (s), by tunnel, in order: all have the same time."""
         self._silent: set[int] = set()
         """Instances of which nothing is to be told: it was told, they are being deleted, or a peer was just
         admitted, whose IKE SA is not established yet."""
@@ -66,11 +66,12 @@ class InstanceWatch:
     def pop_due(self, now: float) -> int | None:
         """Return an instance that was without a CHILD SA for too long; None if there is none. One that the
         controller was told of is told again: it may have been away."""
-        due = next((tunnel for tunnel, at in self._idle.items() if at <= now), None)
-        if due is not None:
-            del self._idle[due]
-            self._silent.discard(due)
+        due = next(iter(self._idle), None)
+        if due is None or self._idle[due] > now:
+            return None
+        del self._idle[due]
+        self._silent.discard(due)
         return due
 
     def next_timer(self) -> float:
-        return min(self._idle.values(), default=inf)
+        return next(iter(self._idle.values()), inf)
