@@ -87,6 +87,11 @@ class Caller:
         return f"s{self.number}.swan.example"
 
     @property
+    def tunnel(self) -> str:
+        """Name of its static tunnel at the hub."""
+        return f"swan-{self.number}"
+
+    @property
     def conn(self) -> Conn:
         return Conn(
             f"s{self.number}", self.kind.version, self.outside, self.kind.end, Auth(self.identity), Auth(HUB),
@@ -134,7 +139,7 @@ class LargeLab:
                 on_demand_tunnel("nomads", END_OF_NOMADS, Kind(True, 1, False), "*.nomad.example"),
                 *map(self._site, range(1, self.sites + 1)),
                 *(
-                    static_tunnel(f"swan-{one.number}", one.kind.end, one.outside, one.kind, one.identity)
+                    static_tunnel(one.tunnel, one.kind.end, one.outside, one.kind, one.identity)
                     for one in self.callers
                     if not one.kind.on_demand
                 ),
@@ -154,7 +159,7 @@ class LargeLab:
             yield from static_inner(f"site-{number}", f"10.30.{pair(number)}", f"10.200.{pair(2 * number)}")
         for one in self.callers:
             if not one.kind.on_demand:
-                yield from static_inner(f"swan-{one.number}", one.inside, f"10.210.{pair(2 * one.number)}")
+                yield from static_inner(one.tunnel, one.inside, f"10.210.{pair(2 * one.number)}")
 
     def _site(self, number: int) -> str:
         # The node's peers have versions 1 and 2 by turns.
@@ -231,6 +236,8 @@ def _outer() -> Iterator[str]:
         yield from (f" interface to-{port}", f"  ip address 172.16.{port}.1/24")
         yield f" ip route 10.{80 + port}.0.0/16 172.16.{port}.2"
     yield from (" interface to-5", "  ip address 172.20.0.254/16", " asp-group G service security")
+    # A peer whose Delete is lost goes too.
+    yield " ike keepalive"
 
 
 def on_demand_tunnel(name: str, end: str, kind: Kind, identity: str) -> str:
