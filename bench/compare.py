@@ -1,7 +1,7 @@
 """This commit beside another one: `make bench BASE=COMMIT`.
 
 Each side has a worktree and an environment of its own and boots its own `configs/site-to-site`; they take turns.
-Every figure has the ratio to the other side of the same run.
+Every figure has the ratio to the other side: the median of those of the rounds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from bench.report import Report
+from bench.report import Report, paired
 from bench.search import STRIDE
 from bench.side import Side, here, side_of
 from bench.site import BAR_AT, HALF, MAX, NAME, SLOW, arithmetic, beside, site
@@ -42,16 +42,24 @@ HALF_BAR = 5.0
 
 @dataclass(slots=True)
 class Found:
-    """Figures of one side at one kind of tunnel and size, one or more each round."""
+    """Figures of one side at one kind of tunnel and size, by round."""
 
-    best: list[Carried] = field(default_factory=list)
-    goodput: dict[str, list[float]] = field(default_factory=dict)
+    best: dict[int, list[Carried]] = field(default_factory=dict)
+    goodput: dict[str, dict[int, float]] = field(default_factory=dict)
     """Rates (packets/s) that arrived, by what was offered: `twice the best`, `rate: max`."""
-    latency: dict[str, list[Mapping[str, float]]] = field(default_factory=dict)
+    latency: dict[str, dict[int, Mapping[str, float]]] = field(default_factory=dict)
     """By load: `1,000/s`, `half the best`."""
 
-    def rate(self) -> float:
-        return median(run.rate for run in self.best)
+    def rates(self) -> dict[int, float]:
+        """Return the best load (packets/s) of each round."""
+        return {number: median(run.rate for run in runs) for number, runs in self.best.items()}
+
+    def runs(self) -> list[Carried]:
+        return [run for runs in self.best.values() for run in runs]
+
+    def delays(self, load: str, key: str) -> dict[int, float]:
+        """Return a latency (ms) of each round."""
+        return {number: found[key] for number, found in self.latency.get(load, {}).items() if key in found}
 
 
 def run(report: Report, base: str, *, worktree: bool = True, rounds: int = ROUNDS) -> None:
@@ -79,52 +87,51 @@ def _path(report: Report, path: str, sides: Sequence[Side], rounds: int) -> None
                 with side.booted(file) as stream:
                     for size in SIZES:
                         with report.row(f"{what}, {size}"):
-                            _measure(stream, size, found[side.name, size], more=number < MORE_ROUNDS)
-                            print(
-                                f"  {what}, {size}: {found[side.name, size].best[-1].rate:,.0f} packets/s",
-                                flush=True,
-                            )
+                            _measure(stream, size, found[side.name, size], number)
+                            rate = found[side.name, size].rates()[number]
+                            print(f"  {what}, {size}: {rate:,.0f} packets/s", flush=True)
     for size in SIZES:
         old, new = (found[side.name, size] for side in sides)
         _report(report, f"site to site, {path}, {size}", size, old, new, sides[0].name)
 
 
-def _measure(stream: Stream, size: str, found: Found, *, more: bool) -> None:
-    """Measure the best load of a booted lab; with `more`, goodput above it, and latency below."""
-    guess, stride = (found.rate(), 2) if found.best else (GUESS, STRIDE)
-    runs = stream.best(sized(NAME, size), guess=guess, stride=stride)
-    found.best += runs
-    if not more:
+def _measure(stream: Stream, size: str, found: Found, number: int) -> None:
+    """Measure the best load of a booted lab; in the first rounds also goodput above it, and latency below."""
+    guess, stride = (median(found.rates().values()), 2) if found.best else (GUESS, STRIDE)
+    runs = found.best[number] = stream.best(sized(NAME, size), guess=guess, stride=stride)
+    if number >= MORE_ROUNDS:
         return
     best = median(run.rate for run in runs)
     for what, name, rate in (("twice the best", NAME, 2 * best), ("rate: max", MAX, "max")):
         carried = stream.offer(sized(name, size), rate, WINDOW)
-        found.goodput.setdefault(what, []).append(carried.rate)
+        found.goodput.setdefault(what, {})[number] = carried.rate
     for what, name, load in (("1,000/s", SLOW, LATENCY_RATE), ("half the best", HALF, best / 2)):
         (latency,) = stream.offer(sized(name, size), load, WINDOW, latency=True).latency.values()
-        found.latency.setdefault(what, []).append(latency)
+        found.latency.setdefault(what, {})[number] = latency
 
 
 def _report(report: Report, what: str, size: str, old: Found, new: Found, peer: str) -> None:
     sides = ((peer, old), ("this", new))
     known = arithmetic(SUITE, int(size))
-    against: float | None = None
     for name, found in sides:
         if not found.best:
             continue
-        lost = median(run.lost for run in found.best)
-        rates = [run.rate for run in found.best]
-        rate = report.add(f"{what}, {name}: best, loss {lost:.3%}", rates, "packets/s", peer, against)
+        runs = found.runs()
+        lost = median(run.lost for run in runs)
+        ratio = paired(new.rates(), old.rates()) if found is new else None
+        rates = [run.rate for run in runs]
+        rate = report.add(f"{what}, {name}: best, loss {lost:.3%}", rates, "packets/s", peer, ratio=ratio)
         if found is new:
             report.bar(BARS[size], "ratio")
-        against = rate
         parts = f"{rate / known:.0%} of openssl speed on one core, " if known else ""
-        print(f"  {parts}the testers' share of the CPU {median(run.testers() for run in found.best):.0%}")
+        print(f"  {parts}the testers' share of the CPU {median(run.testers() for run in runs):.0%}")
     for load in new.goodput:
         for name, found in sides:
-            if found.goodput.get(load):
-                goodput = found.goodput[load]
-                report.add(f"{what}, {name}: goodput at {load}", goodput, "packets/s", "its best", found.rate())
+            goodput = found.goodput.get(load, {})
+            if goodput:
+                ratio = paired(goodput, found.rates())
+                values = list(goodput.values())
+                report.add(f"{what}, {name}: goodput at {load}", values, "packets/s", "its best", ratio=ratio)
                 if found is new:
                     report.bar(GOODPUT_BAR, "ratio")
     for load in new.latency:
@@ -133,14 +140,15 @@ def _report(report: Report, what: str, size: str, old: Found, new: Found, peer: 
 
 
 def _report_latency(report: Report, what: str, load: str, key: str, old: Found, new: Found, peer: str) -> None:
-    before = [latency[key] for latency in old.latency.get(load, []) if key in latency]
-    after = [latency[key] for latency in new.latency[load] if key in latency]
+    before, after = old.delays(load, key), new.delays(load, key)
+    if before:
+        report.add(f"{what}, {peer}", list(before.values()), "ms")
     if not after:
         return
-    against = report.add(f"{what}, {peer}", before, "ms") if before else None
-    value = report.add(f"{what}, this", after, "ms", peer, against)
-    if load == "1,000/s" and against:
-        text = f"{what}: {value / against:.2f} x {peer}, bar {LATENCY_BAR:g} at most"
-        report.judge([(text, value <= LATENCY_BAR * against)])
+    ratio = paired(after, before)
+    value = report.add(f"{what}, this", list(after.values()), "ms", peer, ratio=ratio)
+    if load == "1,000/s" and ratio is not None:
+        text = f"{what}: {ratio:.2f} x {peer}, bar {LATENCY_BAR:g} at most"
+        report.judge([(text, ratio <= LATENCY_BAR)])
     elif load != "1,000/s" and key == "p99_ms":
         report.judge([(f"{what}: {value:.2f} ms, bar {HALF_BAR:g} ms at most", value < HALF_BAR)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -32,6 +32,15 @@ WORST = 3
 """Factor of the bound that the worst of several times or losses must meet; the median must meet the bound."""
 
 
+def paired(ours: Mapping[int, float], peers: Mapping[int, float]) -> float | None:
+    """Return the median of the ratios of the rounds that both have; None if there are none.
+
+    The machine may be several times slower in one round than in another.
+    """
+    ratios = [value / peers[number] for number, value in ours.items() if peers.get(number)]
+    return median(ratios) if ratios else None
+
+
 class Report:
     """Collect figures in the order of measurement, and print each at once.
 
@@ -43,11 +52,21 @@ class Report:
         self.missed: list[str] = []
 
     def add(
-        self, name: str, values: list[float], unit: str, peer: str = "", against: float | None = None
+        self,
+        name: str,
+        values: list[float],
+        unit: str,
+        peer: str = "",
+        against: float | None = None,
+        ratio: float | None = None,
     ) -> float:
-        """Add repeated measurements. Return their median; `against` is the peer's figure."""
+        """Add repeated measurements. Return their median; `against` is the peer's figure.
+
+        `ratio` to the peer, if given, is that of measurements in turns (`paired`).
+        """
         value = median(values)
-        ratio = None if not against else value / against
+        if ratio is None and against:
+            ratio = value / against
         self.figures.append(Figure(name, round(value, 3), unit, peer, None if ratio is None else round(ratio, 3)))
         spread = f"  ({min(values):,.2f} to {max(values):,.2f})" if len(values) > 1 else ""
         beside = f"  {ratio:.2f} x {peer}" if ratio is not None else ""

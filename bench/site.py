@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from statistics import median
@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from bench.report import Report
+from bench.report import Report, paired
 from bench.search import STRIDE
 from bench.stream import GUESS, IMIX, LOSS, Carried, Stream, booted, flows, sized
 
@@ -190,9 +190,10 @@ def _report_runs(
     against: float | None = None,
     bar: float | None = None,
     of: str = "value",
+    ratio: float | None = None,
 ) -> float:
     lost = median(run.lost for run in runs)
-    rate = report.add(f"{what}, loss {lost:.3%}", [run.rate for run in runs], "packets/s", peer, against)
+    rate = report.add(f"{what}, loss {lost:.3%}", [run.rate for run in runs], "packets/s", peer, against, ratio)
     if bar is not None:
         report.bar(bar, of)
     last = runs[-1].cores
@@ -246,7 +247,7 @@ def run(report: Report) -> None:
 
 def beside(report: Report, suite: str, rounds: int, boot: Boot = booted) -> None:
     """Compare the lab over a device pair with two strongSwans, which take turns; a lab that fails is a row."""
-    found: dict[tuple[bool, str], list[Carried]] = {}
+    found: dict[tuple[bool, str], dict[int, list[Carried]]] = {}
     with_peer = CHARON.exists()
     if not with_peer:
         print(f"strongSwan is not measured: {CHARON} does not exist")
@@ -261,22 +262,26 @@ def beside(report: Report, suite: str, rounds: int, boot: Boot = booted) -> None
                 with boot(file) as stream:
                     for size in MIXES:
                         before = found.get((ours, size))
-                        guess = median(run.rate for run in before) if before else GUESS
+                        guess = median(_rates(before).values()) if before else GUESS
                         runs = stream.best(
                             sized(NAME, size),
                             loss=LOSS if ours else PEER_LOSS,
                             guess=guess,
                             stride=2 if before else STRIDE,
                         )
-                        found.setdefault((ours, size), []).extend(runs)
+                        found.setdefault((ours, size), {})[number] = runs
     for size in MIXES:
-        peer = None
+        ratio = paired(_rates(found.get((True, size), {})), _rates(found.get((False, size), {})))
         for ours in (False, True):
-            runs = found.get((ours, size), [])
-            if not runs:
+            every = [run for runs in found.get((ours, size), {}).values() for run in runs]
+            if not every:
                 continue
             bar = PEER_BARS.get(size) if ours and suite == BAR_AT[0] else None
             what = f"{_BESIDE[ours]}, {suite}, {size}"
-            rate = _report_runs(report, what, runs, "strongSwan", peer if ours else None, bar, "ratio")
-            peer = peer if ours else rate
-            print(f"  the testers' share of the CPU: {median(run.testers() for run in runs):.0%}")
+            _report_runs(report, what, every, "strongSwan", None, bar, "ratio", ratio if ours else None)
+            print(f"  the testers' share of the CPU: {median(run.testers() for run in every):.0%}")
+
+
+def _rates(rounds: Mapping[int, Sequence[Carried]]) -> dict[int, float]:
+    """Return the rate (packets/s) of each round."""
+    return {number: median(run.rate for run in runs) for number, runs in rounds.items()}
