@@ -1,6 +1,6 @@
 """A hub with hundreds of tunnels of every kind: to nodes of peers, and to one charon with many connections.
 
-    sink -- 3/1 [     ] 3/2 -- branches (peers): on-demand, version 2, economical
+    sink -- 3/1 [     ] 3/2 -- branches (peers): on-demand, version 2, economical, fifty behind each NAT
                 [ hub ] 3/3 -- nomads (peers): on-demand, version 1 in aggressive mode, circuit-based
                 [     ] 3/4 -- sites (peers): static, version 1 in main mode and version 2, both path types
                 [     ] 3/5 -- swan (charon): on-demand and static, both versions, both path types
@@ -57,6 +57,11 @@ KINDS = [
 ]
 OF_BRANCHES = Kind(True, 2, True)
 END_OF_NOMADS, END_OF_SITES = "40.1.0.20", "40.1.0.21"
+
+
+def kind_of_site(number: int) -> Kind:
+    """The node's peers have versions 1 and 2 by turns, and the path types two by two."""
+    return Kind(False, 2 - number % 2, bool((number - 1) // 2 % 2))
 
 
 def pair(number: int) -> str:
@@ -162,9 +167,7 @@ class LargeLab:
                 yield from static_inner(one.tunnel, one.inside, f"10.210.{pair(2 * one.number)}")
 
     def _site(self, number: int) -> str:
-        # The node's peers have versions 1 and 2 by turns.
-        kind = Kind(False, 2 - number % 2, bool((number - 1) // 2 % 2))
-        return static_tunnel(f"site-{number}", END_OF_SITES, f"10.84.{pair(number)}", kind, "")
+        return static_tunnel(f"site-{number}", END_OF_SITES, f"10.84.{pair(number)}", kind_of_site(number), "")
 
     # the lab
 
@@ -181,7 +184,7 @@ class LargeLab:
             BRANCHES: {
                 **shared, **_node(2, self.branches), "version": 2, "towards": OF_BRANCHES.end,
                 "identity": "p{number}.branch.example", "first-network": "10.32.0.0/32",
-                "remote-network": INSIDE,
+                "remote-network": INSIDE, "nat": 50, "traffic": TRAFFIC,
             },
             NOMADS: {
                 **shared, **_node(3, self.nomads), "version": 1, "towards": END_OF_NOMADS,
@@ -189,7 +192,7 @@ class LargeLab:
             },
             SITES: {
                 **shared, **_node(4, self.sites), "version": "both", "towards": END_OF_SITES,
-                "first-network": "10.30.0.1/32", "remote-network": INSIDE,
+                "first-network": "10.30.0.1/32", "remote-network": INSIDE, "traffic": TRAFFIC,
             },
         }  # fmt: skip
         wires = [("sink:1", "hub:3/1"), *((f"{node}:1", f"hub:3/{port}") for port, node in enumerate(PEERS, 2))]
@@ -213,6 +216,9 @@ class LargeLab:
             "wait-for": f"test -S {VICI}",
         }
 
+
+TRAFFIC = {"peers": 8, "to": SINK, "rate": 4}
+"""What the first peers of two nodes send: all kinds of static tunnels are among them."""
 
 RATE = 1000
 AT_ONCE = 16

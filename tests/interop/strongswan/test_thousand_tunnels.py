@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.charon import PROGRAM, require
-from tests.support.large_lab import KINDS, PEERS, SINK, SWAN, Caller, LargeLab, ManyCalls
+from tests.support.large_lab import (
+    BRANCHES,
+    KINDS,
+    PEERS,
+    SINK,
+    SITES,
+    SWAN,
+    TRAFFIC,
+    Caller,
+    LargeLab,
+    ManyCalls,
+    kind_of_site,
+)
 
 if TYPE_CHECKING:
     from launch.client.lab_client import LabClient
@@ -23,8 +35,9 @@ SAMPLE = LARGE.callers[: 2 * len(KINDS)]
 """Two of each kind, that send packets."""
 PINGS = 3
 COUNTS = dict(zip(PEERS, (LARGE.branches, LARGE.nomads, LARGE.sites), strict=True))
-STATIC = [one for one in SAMPLE if not one.kind.on_demand]
-COUNTED = {"asp": 4 * len(STATIC), "lc": 4 * sum(not one.kind.economical for one in STATIC)}
+SENDING = TRAFFIC["peers"]
+STATIC = [one.kind for one in SAMPLE if not one.kind.on_demand] + [kind_of_site(1 + n) for n in range(SENDING)]
+COUNTED = {"asp": 4 * len(STATIC), "lc": 4 * sum(not kind.economical for kind in STATIC)}
 """Counters of the sample's static tunnels: packets and octets, both ways."""
 CARDS = ("lc 3", "asp 2/1", "asp 2/2")
 WITHIN = 120.0
@@ -91,6 +104,11 @@ class Crowd:
             received, sent = (new - old for new, old in zip(after[name], before.get(name, (0, 0)), strict=True))
             assert 0 < received <= PINGS
             assert sent == received
+        for node in (BRANCHES, SITES):
+            # A request each, and its answer.
+            self.lab.wait_until(lambda node=node: self.at(node)["traffic"]["received"] >= 2 * SENDING, WITHIN)
+            traffic = self.at(node)["traffic"]
+            assert (traffic["sending"], traffic["drops"]) == (SENDING, {})
 
     def carried(self) -> dict[str, tuple[int, int]]:
         """Packets of each tunnel of charon, in and out, by the peer's identity or the static tunnel's name."""
