@@ -69,9 +69,11 @@ def can_be_simulated(lab: Lab) -> bool:
     return not lab.linux() and not lab.peers()
 
 
-def labs() -> list[str]:
+@cache
+def labs() -> tuple[str, ...]:
     """The labs that can be simulated, by the names of their folders."""
-    return [path.parent.name for path in sorted(CONFIGS.glob("*/lab.yaml")) if can_be_simulated(load(path)[0])]
+    files = sorted(CONFIGS.glob("*/lab.yaml"))
+    return tuple(path.parent.name for path in files if can_be_simulated(load(path)[0]))
 
 
 @cache
