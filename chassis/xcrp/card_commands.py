@@ -8,6 +8,7 @@ from typing import Any, Final
 from chassis.bus.arguments import ArgumentError
 from chassis.bus.engine import Output, ToLauncher, ToOperator
 from chassis.bus.messages import Attributes
+from chassis.bus.records import CircuitRecord
 from chassis.xcrp import inventory
 from chassis.xcrp.ike_commands import requests_of
 from chassis.xcrp.operators import Method, Operators
@@ -51,7 +52,9 @@ def _clear_arp(operators: Operators, number: int, given: dict[str, Any], now: fl
 
 def _clear_counters(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
     what, name, bases = given["what"], given["name"], operators.state.bases
-    bases.retain(operators.node.plan.tunnels)
+    node = operators.node
+    circuits = {one.number for one in node.publisher.records.values() if isinstance(one, CircuitRecord)}
+    bases.retain(node.plan.tunnels, circuits)
 
     def cleared(replies: Mapping[str, Any], errors: Mapping[str, str]) -> Attributes:
         if what == "tunnel":

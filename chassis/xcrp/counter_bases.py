@@ -6,7 +6,7 @@ controller starts again. A counter below its base is one of a new file: it count
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -38,9 +38,14 @@ class CounterBases:
             for row in reply.get("tunnels", ()):
                 self._tunnels[row["tunnel"]] = row
 
-    def retain(self, tunnels: Mapping[int, object]) -> None:
-        """Forget tunnels that are no longer configured."""
+    def retain(self, tunnels: Container[int], circuits: Container[int]) -> None:
+        """Forget tunnels and circuits that are no longer there."""
         self._tunnels = {number: row for number, row in self._tunnels.items() if number in tunnels}
+        self._cards = {
+            (kind, name): counts
+            for (kind, name), counts in self._cards.items()
+            if kind != "circuits" or int(name) in circuits
+        }
 
     # what is shown
 

@@ -56,7 +56,7 @@ def test_sums_count_from_the_clears_of_their_tunnels() -> None:
     assert counted["encapsulated"] == {"packets": 5, "octets": 500}
     assert counted["drops"]["out"] == {"policy": 3, "queue": 1}
     assert counted["tunnels"] == 2
-    bases.retain({2: None})
+    bases.retain({2}, ())
     assert bases.count_totals(totals, [1, 2])["encapsulated"]["packets"] == 15
 
 
@@ -76,3 +76,7 @@ def test_ports_and_circuits_count_from_the_last_clear_of_each() -> None:
         "ports": {"3/2": {"packets_in": 1, "drops": 0}}, "circuits": {"17": {"packets_in": 5}, "18": {"x": 1}}
     }  # fmt: skip
     assert bases.count_cards({}) == {}
+    # That of a peer which has gone is forgotten.
+    bases.retain((), {18})
+    assert bases.count_cards(later)["circuits"] == later["circuits"]
+    assert bases.count_cards(later)["ports"]["3/2"] == {"packets_in": 1, "drops": 0}
