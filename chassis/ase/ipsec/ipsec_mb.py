@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hmac import compare_digest
 from itertools import accumulate
+from operator import add
 from typing import Any, Final, cast
 
 from chassis.ase.ipsec import ipsec_mb_library as library
@@ -79,8 +80,9 @@ class _Jobs:
     def flush(self) -> None:
         """Run all jobs."""
         if self._count:
-            self.library.run(self._pointer, self._count)
-            self._count = 0
+            count, self._count = self._count, 0
+            self.library.run(self._pointer, count)
+            # After an error the library may still refer to them.
             self._kept.clear()
 
 
@@ -184,6 +186,9 @@ class MultiBufferSealer:
         self.iv_in_head = True
         self._jobs = jobs
         self._keys = _keys(jobs.library, esp, True)
+        # A job's source is its ciphertext, which it writes in place; what it authenticates begins before that.
+        self._keys.template[library.CIPHER_OFFSET] = 0
+        self._keys.template[library.HASH_OFFSET] = (1 << 64) - ESP_HEADER_LENGTH - esp.cipher_algorithm.iv_octets
         self._iv_octets = esp.cipher_algorithm.iv_octets
         self._icv_octets = esp.icv_octets
         self._lead = ESP_HEADER_LENGTH + self._iv_octets
@@ -223,28 +228,28 @@ class MultiBufferSealer:
         out = bytearray().join(pieces)
         if not heads:
             return out
-        used, lead = self._jobs.library, self._lead
+        used, lead, iv_octets = self._jobs.library, self._lead, self._iv_octets
         base, kept = used.address(out)
         fixed = len(heads[0]) + self._icv_octets
-        begin = base + len(heads[0]) - lead
-        sources = list(accumulate([size + fixed for size in sizes[:-1]], initial=begin))
-        clear = [source + lead for source in sources]
+        sources = list(accumulate([size + fixed for size in sizes[:-1]], initial=base + len(heads[0])))
+        places = array("Q", sources)
         covered = lead + 4 if self._esn else lead
         columns = [
-            (library.SOURCE, array("Q", sources)),
-            (library.DESTINATION, array("Q", clear)),
+            (library.SOURCE, places),
+            (library.DESTINATION, places),
             (library.CIPHER_OCTETS, array("Q", sizes)),
-            (library.TAG, array("Q", map(int.__add__, clear, sizes))),
+            (library.TAG, array("Q", map(add, sources, sizes))),
         ]
         keep: list[object] = [kept, out, self._keys]
         if self._gcm is not None:
-            more, data = self._gcm.columns(used, ivs, sources, range(first, first + len(sizes)))
+            headers = [source - lead for source in sources]
+            more, data = self._gcm.columns(used, ivs, headers, range(first, first + len(sizes)))
             columns += more
             keep += data
         else:
             columns += (
                 (library.HASH_OCTETS, array("Q", [size + covered for size in sizes])),
-                (library.IV, array("Q", [source + ESP_HEADER_LENGTH for source in sources])),
+                (library.IV, array("Q", [source - iv_octets for source in sources])),
             )
         self._jobs.add(self._keys.template, columns, *keep)
         return out

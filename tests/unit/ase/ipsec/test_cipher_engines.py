@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import random
 import struct
 from collections.abc import Callable
 from functools import cache
@@ -19,6 +20,7 @@ from chassis.ase.ipsec.cipher_engine import Item
 from chassis.ase.ipsec.cryptography_engine import CRYPTOGRAPHY, CbcOpener, CbcSealer
 from chassis.ase.ipsec.ipsec_mb import MultiBufferEngine, MultiBufferOpener, MultiBufferSealer
 from chassis.ase.ipsec.known_answers import ANSWERS, CLEAR, FIRST, LENGTHS, SPI, SUITES, Suite, esp_of
+from chassis.net.ethernet import MAX_BATCHED_IPV4_LENGTH
 from tests.support.cipher_engines import engine_of
 from tests.unit.ase.ipsec.test_known_packets import trailer, xcbc
 
@@ -138,6 +140,29 @@ def test_a_suite_with_a_wrong_answer_stays_with_cryptography(monkeypatch: pytest
     assert isinstance(engine.sealer(esp_of(wrong), False), CbcSealer)
     assert isinstance(engine.opener(esp_of(wrong), False), CbcOpener)
     assert isinstance(engine.sealer(esp_of(("aes-256-cbc", "hmac-sha1-96")), False), MultiBufferSealer)
+
+
+@pytest.mark.parametrize("longest", [False, True])
+def test_the_shortest_and_the_longest_packet_are_taken(longest: bool) -> None:
+    """Any peer can have such a packet reassembled, so no engine may stumble over one, whatever is in it."""
+    engine = engine_of("ipsec-mb")
+    octets = random.Random(1).randbytes(MAX_BATCHED_IPV4_LENGTH)
+    for suite in SUITES:
+        esp = esp_of(suite)
+        block = esp.cipher_algorithm.block_octets
+        fixed = 8 + esp.cipher_algorithm.iv_octets + esp.icv_octets
+        end = fixed + (len(octets) - 20 - fixed) // block * block if longest else fixed + block
+        items: list[Item] = [(0, 0, 0, end, 0, 5)]
+        for esn in (False, True):
+            found = []
+            for each in (engine, CRYPTOGRAPHY):
+                opener = each.opener(esp, esn)
+                pending = opener.begin(memoryview(octets), items, [5])
+                each.flush()
+                authentic, clear = opener.finish(pending)
+                found.append((authentic, bytes(clear[opener.lead :])))
+            assert found[0] == found[1], suite
+            assert found[0][0] == (None if not esp.icv_octets else []), suite
 
 
 def test_jobs_of_many_sas_run_together() -> None:
