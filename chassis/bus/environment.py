@@ -17,15 +17,16 @@ class WireSpec:
     """The far end of a port's link.
 
     `kind` is `wire` (another port of the lab, named by `node` and `port`) or `packet` (a Linux device: `fd` is a
-    raw packet socket that was opened in its network namespace). With `pause` a far end that takes nothing holds
-    this one back. `seed` makes the faults of this direction repeatable, `far_seed` those of the other direction if
-    the far end cannot make them.
+    raw packet socket that was opened in its network namespace, with a receive ring if `ring`). With `pause` a far
+    end that takes nothing holds this one back. `seed` makes the faults of this direction repeatable, `far_seed`
+    those of the other direction if the far end cannot make them.
     """
 
     kind: str
     node: str = ""
     port: str = ""
     fd: int = -1
+    ring: bool = False
     pause: bool = True
     seed: int = 0
     far_seed: int | None = None

@@ -62,8 +62,9 @@ class Contention:
     """Whether this process has to wait for a core, and its slices by that.
 
     On a machine with time to spare a process that carries packets interrupts others, so that a packet is carried
-    at once. On a full one that costs more than it brings: switches between processes take the time, and batches
-    stay small. `crowded` is set by what the thread waited in the last `INTERVAL`.
+    at once. On a full one that costs a process with many packets more than it brings: switches between processes
+    take the time, and batches stay small. `crowded` is set by what the thread waited and ran in the last
+    `INTERVAL`. One with few packets keeps its short slices on a full machine: it has heartbeats to send.
     """
 
     INTERVAL: Final = 0.1
@@ -72,13 +73,15 @@ class Contention:
     """Share of the time for which the thread waited for a core, from which the machine is crowded."""
     CALM_SHARE: Final = 0.05
     """Share below which it no longer is."""
+    BUSY_SHARE: Final = 0.1
+    """Share of a core that the thread uses, from which it has many packets."""
 
     def __init__(self) -> None:
         """Call it in the thread that carries packets."""
         self.crowded = False
         self.due = 0.0
         """Time at which `look` wants to be called."""
-        self._since = self._waited = 0.0
+        self._since = self._ran = self._waited = 0.0
         try:
             self._file = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -90,15 +93,15 @@ class Contention:
         self.due = now + self.INTERVAL
         try:
             # Nanoseconds that it ran and that it waited, and slices.
-            waited = int(os.pread(self._file, 64, 0).split()[1]) * 1e-9
-        except (OSError, ValueError, IndexError):
+            ran, waited = [int(field) * 1e-9 for field in os.pread(self._file, 64, 0).split()[:2]]
+        except (OSError, ValueError):
             self.due = inf
             return
-        span, share = now - self._since, 0.0
+        span, share, busy = now - self._since, 0.0, False
         if self._since and span > 0:
-            share = (waited - self._waited) / span
-        self._since, self._waited = now, waited
-        crowded = share > (self.CALM_SHARE if self.crowded else self.CROWDED_SHARE)
+            share, busy = (waited - self._waited) / span, (ran - self._ran) / span > self.BUSY_SHARE
+        self._since, self._ran, self._waited = now, ran, waited
+        crowded = busy and share > (self.CALM_SHARE if self.crowded else self.CROWDED_SHARE)
         if crowded != self.crowded:
             self.crowded = crowded
             self._ask()

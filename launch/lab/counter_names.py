@@ -57,7 +57,7 @@ LINE_CARD = (
         for way in ("in", "out")
     ),
     *(f"port {{port}} frames {what}" for what in ("sent", "received", "injected")),
-    *(f"port {{port}} drop {what}" for what in ("not sent", "down", "fenced", "undecodable")),
+    *(f"port {{port}} drop {what}" for what in ("not sent", "down", "fenced", "undecodable", "ring full")),
     *(f"port {{port}} impairment {cause}" for cause in impairment.IMPAIRMENT_COUNTS),
 )
 

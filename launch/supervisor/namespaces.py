@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chassis.ports.ring import make_receive_ring
 from launch.lab.model import Endpoint, Lab, LinuxNode
 from launch.supervisor.fork import ForkedProcess, fork, mount, unshare
 
@@ -50,6 +51,9 @@ MTU = 1500
 
 MAX_DESCRIPTORS_PER_MESSAGE = 128
 """Descriptors (count) in one message; the kernel takes up to 253."""
+
+MAX_RINGS = 64
+"""Raw sockets (count) of a lab that get rings, of 6 MiB each."""
 
 _SIOCETHTOOL = 0x8946
 _OFFLOADS = (0x17, 0x1F, 0x24)
@@ -121,6 +125,7 @@ class RootNamespace:
     def __init__(self, lab: Lab, run: Path, keep: Sequence[int] = ()) -> None:
         self.channel, theirs = socket.socketpair()
         self.sockets: dict[Endpoint, int] = {}
+        self.ringed: frozenset[Endpoint] = frozenset()
         ports, direct = plan(lab)
         self.child: ForkedProcess = fork(
             lambda: _root_process(lab, ports, direct, run, theirs),
@@ -154,6 +159,10 @@ class RootNamespace:
         for fd in received:
             # Only the machine's root may exceed its limits on buffers; root of a user namespace may not.
             _make_faster(fd)
+        # Memory of the kernel, so not for the ports of a very large lab.
+        made = [len(received) <= MAX_RINGS and make_receive_ring(fd) for fd in received]
+        self.ringed = frozenset(port.end for port, ring in zip(ports, made, strict=True) if ring)
+        """Ports of the lab whose raw socket has a receive ring."""
 
     def close(self) -> None:
         """End every process of every Linux node. Return when all have ended."""

@@ -311,6 +311,7 @@ class Supervisor:
                         wires[end.port] = WireSpec(
                             "packet",
                             fd=self._ground.sockets[end],
+                            ring=end in self._ground.ringed,
                             seed=seed,
                             far_seed=far_seed if linux else None,
                         )

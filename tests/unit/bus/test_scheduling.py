@@ -74,17 +74,26 @@ def test_another_machine_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_process_that_waits_for_a_core_no_longer_interrupts_others(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[float, bool]] = []
-    waited = 0.0
+    ran = waited = 0.0
 
     def ask(seconds: float, *, batch: bool = False, thread: int = 0) -> bool:
         asked.append((seconds, batch))
         return True
 
     monkeypatch.setattr(scheduling, "ask_for_slice", ask)
-    monkeypatch.setattr(os, "pread", lambda file, size, at: b"1 %d 1" % round(waited * 1e9))
+    monkeypatch.setattr(os, "pread", lambda file, size, at: b"%d %d 1" % (round(ran * 1e9), round(waited * 1e9)))
     contention, now = Contention(), 10.0
-    # Share of each tenth of a second for which it waited, and whether it then takes the machine for crowded.
-    for share, crowded in ((0.0, False), (0.1, False), (0.5, True), (0.1, True), (0.04, False), (0.1, False)):
+    # Shares of each tenth of a second for which it ran and waited, and whether it then takes the machine for crowded.
+    for running, share, crowded in (
+        (0.2, 0.0, False),
+        (0.2, 0.1, False),
+        (0.02, 0.5, False),
+        (0.2, 0.5, True),
+        (0.2, 0.1, True),
+        (0.2, 0.04, False),
+        (0.2, 0.1, False),
+    ):
+        ran += running * Contention.INTERVAL
         waited += share * Contention.INTERVAL
         contention.look(now)
         assert contention.crowded is crowded, share
