@@ -9,10 +9,10 @@ from typing import Final
 
 from chassis.ase.ike.errors import FailureReason
 
-MAX_MESSAGE_IDS: Final = 128
+MAX_MESSAGE_IDS: Final = 384
 """Used message IDs of informational exchanges that are remembered (count). An older message may be replayed: dead
 peer detection has numbers of its own, and what a Delete names is gone."""
-MAX_QUICK_MODE_IDS: Final = 256
+MAX_QUICK_MODE_IDS: Final = 128
 """The same of quick modes, which are far fewer, and of which each one costs an answer."""
 MAX_EXCHANGES: Final = 256
 """Exchanges that are remembered, finished ones included (count)."""
@@ -45,22 +45,23 @@ class Exchange(ABC):
 class UsedMessageIds:
     """Message IDs that must not be used again, in four octets each: those of quick modes, and all others."""
 
-    __slots__ = ("evicted", "others", "quick")
+    __slots__ = ("evicted", "others", "quick", "quick_evicted")
 
     def __init__(self) -> None:
         self.quick, self.others = array("I"), array("I")
         """Oldest first."""
-        self.evicted = False
-        """There were more: not every used one is remembered."""
+        self.evicted = self.quick_evicted = False
+        """There were more: not every used one, or not each of a quick mode, is remembered."""
 
     @property
-    def values(self) -> tuple[bytes, bytes, bool]:
+    def values(self) -> tuple[bytes, bytes, bool, bool]:
         """All of it, for `restore`."""
-        return self.quick.tobytes(), self.others.tobytes(), self.evicted
+        return self.quick.tobytes(), self.others.tobytes(), self.evicted, self.quick_evicted
 
-    def restore(self, values: tuple[bytes, bytes, bool]) -> None:
+    def restore(self, values: tuple[bytes, bytes, bool, bool]) -> None:
         """Take what another one gave."""
-        self.quick, self.others, self.evicted = array("I", values[0]), array("I", values[1]), values[2]
+        quick, others, self.evicted, self.quick_evicted = values
+        self.quick, self.others = array("I", quick), array("I", others)
 
     def __contains__(self, message_id: int) -> bool:
         return message_id in self.others or message_id in self.quick
@@ -73,6 +74,7 @@ class UsedMessageIds:
         ids.append(message_id)
         if len(ids) > most:
             self.evicted = True
+            self.quick_evicted = self.quick_evicted or quick
             del ids[0]
 
 

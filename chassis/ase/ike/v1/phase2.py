@@ -162,8 +162,8 @@ class QuickModes(SessionPart[IsakmpSa]):
         if not isinstance(first, Hash) or not ikev1.equal(first.value, digest):
             sa.host.count("decryption failures")
             return
-        if not sa.ids_evicted:
-            # Else it may be a replay of long ago, and is not a sign of life.
+        if not sa.used_ids.quick_evicted and first_of_type(payloads, SaV1) is not None:
+            # Else it may be a replay of long ago, of an informational message too, and is not a sign of life.
             sa.on_authentic_message(message)
         colliding = self._colliding(payloads)
         stronger = [other for other in colliding if other.message_id < one.message_id]
