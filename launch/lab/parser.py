@@ -13,18 +13,14 @@ from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
-from chassis.bus import regular_files
 from chassis.config.diagnostics import Diagnostic, in_order
 from chassis.config.secrets import secret_fault
 from chassis.config.values import HIDDEN_VALUE
 from chassis.model.ipsec import CIPHER_ENGINES
 from chassis.net import units
 from chassis.net.rate import Rate
-from chassis.peers.spec import FILES as PEERS_FILES
 from chassis.peers.spec import KEYS as PEERS_KEYS
-from chassis.peers.spec import NEEDED as PEERS_NEEDED
 from chassis.peers.spec import NESTED as PEERS_NESTED
-from chassis.peers.spec import read_spec
 from chassis.xcrp.settings import CAPACITIES, EXTENSIONS, IKE, SYSTEMS, IkeSetting, ike_setting_error
 from launch.lab import ssh
 from launch.lab.model import (
@@ -41,7 +37,17 @@ from launch.lab.model import (
     TesterNode,
     TesterPort,
 )
-from launch.lab.yaml_source import MAX_VALUES, LabError, Marked, Reporter, YamlPosition, beside, is_there, read
+from launch.lab.peers_node import lacks_keys, read_values
+from launch.lab.yaml_source import (
+    MAX_VALUES,
+    LabError,
+    Marked,
+    Reporter,
+    YamlPosition,
+    beside,
+    is_there,
+    read,
+)
 
 VALID_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}\Z")
 """Valid names of labs, nodes and flows."""
@@ -397,13 +403,7 @@ class _Parser:
     def _peers(
         self, name: str, node: Marked, fields: Mapping[str, Marked], settings: LabSettings
     ) -> PeersNode | None:
-        missing = [key for key in PEERS_NEEDED if key not in fields]
-        if missing:
-            self._report.error(node.key, "lab-missing", f"peers {name!r} need '{missing[0]}:'", name)
-            return None
-        if "pre-shared-key" not in fields and "certificate" not in fields:
-            text = f"peers {name!r} need 'pre-shared-key:', or 'certificate:', 'private-key:' and 'authority:'"
-            self._report.error(node.key, "lab-missing", text, name)
+        if lacks_keys(name, node, fields, self._report):
             return None
         ports = self._tester_ports(name, fields.get("ports"), "node of peers")
         if len(ports) > 1:
@@ -411,30 +411,8 @@ class _Parser:
         for key, known in PEERS_NESTED.items():
             if key in fields and fields[key].is_mapping:
                 self._fields(fields[key], f"key of {'an ' if key[0] == 'i' else ''}{key}", known)
-        values = {
-            key: self._text_of_file(fields[key]) if key in PEERS_FILES else _plain(fields[key])
-            for key in PEERS_KEYS
-            if key in fields
-        }
-        spec, problems = read_spec(values)
-        for key, text in problems:
-            outer, _, inner = key.partition(".")
-            if inner and inner not in PEERS_NESTED[outer]:
-                continue
-            place = fields[outer].value[inner] if inner else fields[outer]
-            self._report.error(place.at, "lab-value", text, outer)
-        return None if spec is None or not ports else PeersNode(name, ports, values, settings, node.key)
-
-    def _text_of_file(self, name: Marked) -> str:
-        """Return the text of a file beside the lab; empty, with an error, if it cannot be read."""
-        if not isinstance(name.value, str):
-            self._report.error(name.at, "lab-value", "is the name of a file beside the lab", str(name.value))
-            return ""
-        try:
-            return regular_files.read_text(beside(self._path, name.value), errors="replace")
-        except OSError as error:
-            self._report.error(name.at, "lab-file", f"{name.value!r} cannot be read: {error.strerror}", name.value)
-            return ""
+        values = read_values(fields, self._path, self._report)
+        return None if values is None or not ports else PeersNode(name, ports, values, settings, node.key)
 
     def _addresses(self, value: Marked | None) -> dict[str, tuple[str, ...]]:
         addresses: dict[str, tuple[str, ...]] = {}

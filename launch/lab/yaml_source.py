@@ -312,6 +312,18 @@ class _Converter:
         return merged | own
 
 
+def text_beside(file: Path, name: Marked, reporter: Reporter) -> str:
+    """Return the text of a file named in a lab file; empty, with an error, if it cannot be read."""
+    if not isinstance(name.value, str):
+        reporter.error(name.at, "lab-value", "is the name of a file beside the lab", str(name.value))
+        return ""
+    try:
+        return regular_files.read_text(beside(file, name.value), errors="replace")
+    except OSError as error:
+        reporter.error(name.at, "lab-file", f"{name.value!r} cannot be read: {error.strerror}", name.value)
+        return ""
+
+
 def read(path: Path, reporter: Reporter) -> Marked:
     """Read the file's single document.
 
