@@ -15,7 +15,7 @@ import typing
 from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass
 from sys import intern
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Final, Literal, Union, get_args, get_origin
 
 import msgpack
 
@@ -41,6 +41,10 @@ def _plain(value: Any) -> Any:
 
 
 def _scalar(kind: type) -> Decoder:
+    return _SCALAR_DECODERS[kind] if kind in _SCALAR_DECODERS else _new_scalar(kind)
+
+
+def _new_scalar(kind: type) -> Decoder:
     if kind is float:
 
         def number(value: Any) -> float:
@@ -65,6 +69,9 @@ def _scalar(kind: type) -> Decoder:
         return value
 
     return decode
+
+
+_SCALAR_DECODERS: Final[dict[type, Decoder]] = {kind: _new_scalar(kind) for kind in (str, int, bool, bytes)}
 
 
 def _literal(members: tuple[Any, ...]) -> Decoder:
@@ -209,29 +216,52 @@ class _Codec:
             return self._encoders[kind], self._decoders[kind]
         hints = typing.get_type_hints(kind)
         parts = [(item.name, *self.of(hints[item.name])) for item in fields(kind) if on_wire(item)]
-        encoders = [(name, encode) for name, encode, _ in parts]
-        decoders = [(name, decode) for name, _, decode in parts]
         name, count = kind.__name__, len(parts)
         positional = all(on_wire(item) and not item.kw_only for item in fields(kind)[:count])
         for item in fields(kind):
             if not on_wire(item) and item.default is MISSING and item.default_factory is MISSING:
                 raise TypeError(f"{name}.{item.name} stays off the wire and has no default")
 
-        def pack(value: Any) -> list[Any]:
-            return [encode(getattr(value, field)) for field, encode in encoders]
-
-        def unpack(value: Any) -> Any:
-            if type(value) is not list or len(value) != count:
-                raise DecodeError("bus", f"{name}: {count} fields were expected")
-            try:
-                if positional:
-                    return kind(*[decode(item) for (_, decode), item in zip(decoders, value, strict=True)])
-                return kind(**{field: decode(item) for (field, decode), item in zip(decoders, value, strict=True)})
-            except DecodeError as error:
-                raise DecodeError("bus", f"{name}: {error.what}") from None
-
+        pack, unpack = _compiled(kind, parts, positional)
         self._encoders[kind], self._decoders[kind] = pack, unpack
         return pack, unpack
+
+
+_SOURCE = """\
+def pack(value):
+    return [{packed}]
+
+def unpack(value):
+    if type(value) is not list or len(value) != {count}:
+        raise DecodeError("bus", "{name}: {count} fields were expected")
+    {names} = value
+    try:
+        return kind({unpacked})
+    except DecodeError as error:
+        raise DecodeError("bus", "{name}: " + error.what) from None
+"""
+
+
+def _compiled(kind: type, parts: list[tuple[str, Encoder, Decoder]], positional: bool) -> tuple[Encoder, Decoder]:
+    """Return encoder and decoder of a class of records or messages, without a loop over its fields: a snapshot has
+    thousands of records. Fields of plain values are taken as they are, and a plain type is checked in place."""
+    known: dict[str, Any] = {"DecodeError": DecodeError, "intern": intern, "kind": kind}
+    packed, unpacked = [], []
+    for number, (field, encode, decode) in enumerate(parts):
+        known[f"encode{number}"], known[f"decode{number}"] = encode, decode
+        packed.append(f"value.{field}" if encode is _plain else f"encode{number}(value.{field})")
+        plain = next((one for one, decoder in _SCALAR_DECODERS.items() if decoder is decode), None)
+        text = f"decode{number}(f{number})"
+        if plain is not None:
+            taken = f"intern(f{number})" if plain is str else f"f{number}"
+            text = f"{taken} if type(f{number}) is {plain.__name__} else {text}"
+        unpacked.append(text if positional else f"{field}={text}")
+    names = "".join(f"f{number}, " for number in range(len(parts))).rstrip() or "()"
+    source = _SOURCE.format(
+        packed=", ".join(packed), unpacked=", ".join(unpacked), names=names, count=len(parts), name=kind.__name__
+    )
+    exec(source, known)
+    return known["pack"], known["unpack"]
 
 
 _codec = _Codec()
