@@ -124,7 +124,6 @@ def _lab(count: int, at_once: int) -> dict[str, Any]:
             "ike-proposal": {"dh-group": 2},
             "rate": 1000.0,
             "at-once": max(at_once // len(KINDS), 1),
-            "keepalive": True,
             "start": "manual",
         }
     return {

@@ -23,6 +23,10 @@ SOFT_LIFETIME_REACHED = "soft limit of seconds"
 """Reason of an `SaExpire` that IKE sends: the successor is negotiated before the lifetime (s) ends."""
 
 
+PROBE_SPREAD, PROBE_SPREAD_FROM = 0.2, 20.0
+"""Part by which the DPD interval of an IKE SA is shorter at most, of what it has above a time (s)."""
+
+
 @dataclass(frozen=True, slots=True)
 class IkeSettings:
     """What a lab may set of IKE; times in seconds. The guide gives none of these (S-089, S-112).
@@ -52,6 +56,15 @@ class IkeSettings:
     cookie_threshold: int = 200
     half_open_limit: int = 4000
     half_open_limit_per_peer: int = 100
+
+    def probe_interval(self, spi: bytes) -> float:
+        """Return how long (s) the peer of an IKE SA, by our SPI, may be silent until it is probed.
+
+        A long interval is up to `PROBE_SPREAD` shorter, by the SPI: IKE SAs that came up together do not probe
+        together.
+        """
+        spread = max(self.dpd_interval - PROBE_SPREAD_FROM, 0.0) * PROBE_SPREAD
+        return self.dpd_interval - spread * spi[-1] / 255
 
 
 @dataclass(frozen=True, slots=True)

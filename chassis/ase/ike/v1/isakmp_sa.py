@@ -412,7 +412,7 @@ class IsakmpSa(Session):
         """Begin to probe the peer after silence (RFC 3706)."""
         settings = self.host.settings
         first = int.from_bytes(self.host.random(4), "big") >> 1
-        self.detector = DpdState(settings.dpd_interval, settings.dpd_retries, first)
+        self.detector = DpdState(settings.probe_interval(self.spi), settings.dpd_retries, first)
         self.detector.reset(now)
 
     def on_inbound_traffic(self, now: float) -> None:

@@ -402,7 +402,7 @@ class SessionV2(IkeSa):
         connection = self.connection
         if connection is None or not connection.keepalive or self.task_manager.pending_request is not None:
             return math.inf
-        return self.last_received + self.host.settings.dpd_interval
+        return self.last_received + self.host.settings.probe_interval(self.spi)
 
     def _next_nat_keepalive(self) -> float:
         return (

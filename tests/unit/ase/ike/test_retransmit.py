@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chassis.ase.ike import retransmit
+from chassis.ase.ike.host import IkeSettings
 from chassis.ase.ike.v1.exchanges import MAX_MESSAGE_IDS, MAX_QUICK_MODE_IDS, UsedMessageIds
 
 
@@ -40,3 +41,11 @@ def test_message_ids_of_quick_modes_outlive_those_of_many_informational_exchange
         used.add(number, quick=True)
     assert 1 not in used
     assert len(used.quick) + len(used.others) == MAX_QUICK_MODE_IDS + MAX_MESSAGE_IDS
+
+
+def test_thousands_do_not_probe_together_where_their_interval_is_long() -> None:
+    spis = [bytes((0, number)) for number in range(256)]
+    assert {IkeSettings(dpd_interval=10.0).probe_interval(spi) for spi in spis} == {10.0}
+    found = [IkeSettings(dpd_interval=120.0).probe_interval(spi) for spi in spis]
+    assert (min(found), max(found)) == (100.0, 120.0)
+    assert len(set(found)) == 256
