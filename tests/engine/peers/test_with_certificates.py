@@ -60,7 +60,8 @@ def test_a_gateway_that_another_authority_signed_is_refused(authority: Authority
 
 def test_the_lines_for_a_router_ask_for_signatures(authority: Authority, own: Issued) -> None:
     files = {"certificate": own.certificate, "private-key": own.key, "authority": authority.certificate}
-    spec = read_spec({name: value for name, value in {**PEERS, **files}.items() if name != "pre-shared-key"})[0]
+    values = {**PEERS, **files, "peers": 6}
+    spec = read_spec({name: value for name, value in values.items() if name != "pre-shared-key"})[0]
     assert spec is not None
     lines = "\n".join(GatewayConfig("branches", "public", "private").lines(spec))
     parsed = parse(f"context public\ncontext private\n{lines}\n")
