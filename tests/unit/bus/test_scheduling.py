@@ -83,7 +83,7 @@ def test_a_process_that_waits_for_a_core_no_longer_interrupts_others(monkeypatch
     monkeypatch.setattr(scheduling, "ask_for_slice", ask)
     monkeypatch.setattr(os, "pread", lambda file, size, at: b"%d %d 1" % (round(ran * 1e9), round(waited * 1e9)))
     contention, now = Contention(), 10.0
-    # Shares of each tenth of a second for which it ran and waited, and whether it then takes the machine for crowded.
+    # Shares of each tenth of a second for which it ran and waited, and whether the machine is crowded then.
     for running, share, crowded in (
         (0.2, 0.0, False),
         (0.2, 0.1, False),
