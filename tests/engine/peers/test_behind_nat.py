@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from chassis.net.ethernet import HEADROOM, header
+from chassis.net.fragments import fragment
+from chassis.net.ipv4 import PROTOCOL_UDP, Ipv4
+from chassis.net.udp import Udp
+from chassis.peers.nat import FIRST_INSIDE, FIRST_PORT
+from chassis.tester.host import frames_batch
 from tests.support import CONFIGS
 from tests.support.load_lab import LoadShell
 
@@ -37,3 +43,24 @@ def test_peers_of_both_versions_share_outer_addresses(tmp_path: Path) -> None:
     for name in shell.engines:
         shell.command(name, "down")
     shell.wait_until(lambda: not shell.instances(), 5.0)
+
+
+def test_a_long_datagram_passes_the_nat_in_fragments(tmp_path: Path) -> None:
+    shell = LoadShell(CONFIGS / "load" / "lab.yaml", tmp_path, **CHANGES)
+    engine = shell.engines["branches"]
+    gateway, outside, mac = engine.spec.gateways[0], engine.spec.first, engine._host.mac
+
+    def datagram(source: int, port: int, destination: int, to: int) -> Ipv4:
+        data = Udp(port, to, bytes(range(250)) * 12).emit((source, destination))
+        return Ipv4(source, destination, PROTOCOL_UDP, data, identification=7)
+
+    sent = engine._to_frame(datagram(FIRST_INSIDE, 500, gateway, 500).emit(), mac)
+    assert [len(frame) for frame in sent] == [1514, 1514, 68 + HEADROOM]
+    whole = datagram(outside, FIRST_PORT, gateway, 500)
+    assert [frame[HEADROOM:] for frame in sent] == [piece.emit() for piece in fragment(whole, 1500)]
+
+    pieces = [header(mac, mac) + one.emit() for one in fragment(datagram(gateway, 500, outside, FIRST_PORT), 1500)]
+    for count, frame in enumerate(reversed(pieces)):
+        assert dict(engine.counters.items()).get("datagrams received", 0) == 0, count
+        engine.receive_frames("1", frames_batch([frame]), 1.0)
+    assert dict(engine.counters.items())["datagrams received"] == 1
