@@ -124,7 +124,9 @@ class Crowd:
         assert self.calls.refused(one)
         why = f"capacity: the router holds {LARGE.total} tunnels"
         line = f"peer {one.identity} at {one.outside} refused: {why}"
-        assert any(line in row["text"] for row in self.ask("log", last=50)["records"])
+        self.lab.wait_until(
+            lambda: any(line in row["text"] for row in self.ask("log", last=500)["records"]), WITHIN
+        )
         self.settles(full=True)
 
     def held(self) -> dict[str, Any]:
