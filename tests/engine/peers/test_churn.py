@@ -26,7 +26,7 @@ def test_peers_come_and_go_and_none_is_lost(tmp_path: Path) -> None:
         assert (report["lost"], report["failures"]) == (0, {})
         shell.command(node, "start")
     shell.wait_until(lambda: all(shell.status(node)["up"] == 8 for node in shell.engines), 10.0)
-    assert len(shell.instances()) == 16
+    shell.wait_until(lambda: len(shell.instances()) == 16, 5.0)
     assert {shell.status(node)["state"] for node in shell.engines} == {"running"}
     shell.pass_time(2.0)
     assert {shell.status(node)["left"] for node in shell.engines} <= {19, 20, 21}
