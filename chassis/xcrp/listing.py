@@ -8,13 +8,14 @@ the two. Only the rows of the slice are made.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, Final
 
 from chassis.bus.arguments import ArgumentError
 from chassis.bus.engine import Output, ToOperator
 from chassis.model.router import Tunnel
+from chassis.net.address import parse_address
 from chassis.xcrp import show
 from chassis.xcrp.node import NodeState
 from chassis.xcrp.operators import Method, Operators
@@ -34,12 +35,12 @@ def tunnels(node: NodeState, given: dict[str, Any]) -> dict[str, Any]:
     """
     _refuse_unknown(node, given)
     chosen = _filter(given)
-    found = list(islice(filter(chosen, _after(node, given["after"])), given["limit"] + 1))
+    found = list(islice(filter(chosen, _after(node, given["after"], given["remote"])), given["limit"] + 1))
     shown = found[: given["limit"]]
     rows = [_row(node, number, given["detail"]) for number, _, _ in shown]
     if len(found) > len(shown):
         return {"tunnels": rows, "next": str(shown[-1][0])}
-    asked = {number for number, _, _ in filter(chosen, _after(node, ""))}
+    asked = {number for number, _, _ in filter(chosen, _after(node, "", given["remote"]))}
     counted = [number for number in asked if asked.isdisjoint(node.plan.instances.get(number, ()))]
     return {"tunnels": rows, "next": "", "total": len(counted), "up": sum(_up(node, one) for one in counted)}
 
@@ -80,18 +81,31 @@ def _filter(given: dict[str, Any]) -> Callable[[_Item], bool]:
     return lambda item: all(value(item) == text for value, text in wanted)
 
 
-def _after(node: NodeState, key: str) -> Iterator[_Item]:
-    """Return the tunnels after the one of this key, or all.
+def _candidates(node: NodeState, remote: str) -> Iterable[int]:
+    """Return the numbers of the tunnels among which are those with a remote end; without one all."""
+    plan = node.plan
+    try:
+        address = parse_address(remote)
+    except ValueError:
+        address = 0
+    found = [number for peers in plan.tunnels_by_peer.values() for number in peers.get(address, ())]
+    # A tunnel without an outer context is in no table.
+    return found or [*plan.tunnels, *plan.on_demand]
+
+
+def _after(node: NodeState, key: str, remote: str) -> Iterator[_Item]:
+    """Return the tunnels after the one of this key, or all; with `remote` those that may have it.
 
     Raises:
         ArgumentError: no slice ends with such a key.
     """
     if key and not key.isdecimal():
         raise ArgumentError(f"after: {key!r} is not the `next` of a slice")
-    plans = {**node.plan.tunnels, **node.plan.on_demand}
-    numbers = sorted(plans)
+    tunnels, on_demand = node.plan.tunnels, node.plan.on_demand
+    numbers = sorted(_candidates(node, remote))
     begin = bisect_right(numbers, int(key)) if key else 0
-    return ((one, plans[one].config, plans[one].asp) for one in numbers[begin:])
+    plans = (tunnels.get(one) or on_demand[one] for one in islice(numbers, begin, None))
+    return ((plan.number, plan.config, plan.asp) for plan in plans)
 
 
 def _tunnels(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
