@@ -20,7 +20,7 @@ TRAFFIC = {"to": "10.100.0.2", "rate": 2}
 def test_peers_of_both_versions_share_outer_addresses(tmp_path: Path) -> None:
     shell = LoadShell(CONFIGS / "load" / "lab.yaml", tmp_path, **CHANGES, of={"branches": {"traffic": TRAFFIC}})
     shell.wait_until(lambda: all(shell.status(node)["up"] == 6 for node in shell.engines), 30.0)
-    assert len(shell.instances()) == 12
+    shell.wait_until(lambda: len(shell.instances()) == 12, 5.0)
     rows = shell.ask("hub", "tunnels", {"kind": "on-demand", "detail": True})["tunnels"]
     remotes = [row["remote"] for row in rows if row.get("identity")]
     assert {remote: remotes.count(remote) for remote in remotes} == {

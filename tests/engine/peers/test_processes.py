@@ -38,7 +38,7 @@ def test_processes_with_peers_behind_nat(tmp_path: Path) -> None:
     changes = {"peers": 7, "nat": 2, "processes": 3, "start": "auto"}
     shell = LoadShell(CONFIGS / "load" / "lab.yaml", tmp_path, **changes)
     shell.wait_until(lambda: all(shell.status(node)["up"] == 7 for node in ("branches", "nomads")), 30.0)
-    assert len(shell.instances()) == 14
+    shell.wait_until(lambda: len(shell.instances()) == 14, 5.0)
 
 
 def test_the_shares_are_the_whole() -> None:
