@@ -41,6 +41,7 @@ from chassis.ase.ike_messages import (
     UnknownSpi,
 )
 from chassis.bus.codec import MAX_MESSAGE, carrier
+from chassis.bus.engine import MAX_IDLE_TIMEOUT
 from chassis.bus.environment import Environment
 from chassis.bus.loop import Loop
 from chassis.bus.parent_death import die_with_parent
@@ -253,7 +254,7 @@ def _run(env: Environment, pipe: Pipe) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     engine = IkeEngine(env.card, random=os.urandom)
-    loop = Loop()
+    loop = Loop(longest_wait=MAX_IDLE_TIMEOUT)
     writing = False
 
     def watch() -> None:

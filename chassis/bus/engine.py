@@ -19,6 +19,9 @@ STALL_TIMEOUT = 0.05
 MAX_POLL_TIMEOUT = 0.1
 """Longest wait (s) of one poll of a shell's loop, so that it notices a stall whatever the timers say."""
 
+MAX_IDLE_TIMEOUT = 60.0
+"""Longest wait (s) of one poll of a process that no stall matters to."""
+
 
 @dataclass(frozen=True, slots=True)
 class ToController:

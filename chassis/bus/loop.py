@@ -7,8 +7,12 @@ replaced meanwhile.
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from math import ceil
 from typing import Any
 
@@ -32,9 +36,19 @@ Callback = Callable[[float], None]
 class Loop:
     """Runs callbacks of readable sockets and one timer. Turns in which something was ready are counted."""
 
-    def __init__(self, counters: Counters | None = None, contention: Contention | None = None) -> None:
-        """`contention` is given by a process that carries packets."""
+    def __init__(
+        self,
+        counters: Counters | None = None,
+        contention: Contention | None = None,
+        longest_wait: float = MAX_POLL_TIMEOUT,
+    ) -> None:
+        """`contention` is given by a process that carries packets.
+
+        `longest_wait` (s) is that of one poll. One that is told of stalls must not wait long, because it learns of
+        them only when it wakes.
+        """
         self._contention = contention
+        self._longest_wait = longest_wait
         self._resting: dict[Any, tuple[float, int]] = {}
         """Sources that are not looked at until a time, and the events to look for then."""
         self._values = memoryview(bytearray(8)).cast("Q") if counters is None else counters.values
@@ -79,7 +93,35 @@ class Loop:
         return time.thread_time() < self._until
 
     def run(self, next_timer: Callable[[], float], on_timer: Callback) -> None:
-        """Run until `stop`: call callbacks of ready sockets, and `on_timer` when `next_timer()` has come."""
+        """Run until `stop`: call callbacks of ready sockets, and `on_timer` when `next_timer()` has come.
+
+        A signal ends a wait, so that what its handler stopped stops at once.
+        """
+        with self._woken_by_signals():
+            self._run(next_timer, on_timer)
+
+    @contextmanager
+    def _woken_by_signals(self) -> Iterator[None]:
+        """Read what Python writes for each signal, if this thread gets them and nobody else does."""
+        reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        ours = False
+        if threading.current_thread() is threading.main_thread():
+            before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+            ours = before == -1
+            if not ours:
+                signal.set_wakeup_fd(before)
+        if ours:
+            self.add(reading, lambda now: _read_all(reading))
+        try:
+            yield
+        finally:
+            if ours:
+                signal.set_wakeup_fd(-1)
+                self.remove(reading)
+            os.close(reading)
+            os.close(writing)
+
+    def _run(self, next_timer: Callable[[], float], on_timer: Callback) -> None:
         poll, callbacks, monotonic = self._poller.poll, self._callbacks, time.monotonic
         resting, contention = self._resting, self._contention
         # Start of this turn, or time of its last `on_stall`: lateness is counted from there.
@@ -87,7 +129,7 @@ class Loop:
         turn = 0
         due = next_timer()
         while not self._stopped:
-            wait = min(max(due - since, 0.0), MAX_POLL_TIMEOUT)
+            wait = min(max(due - since, 0.0), self._longest_wait)
             if self._again:
                 wait = min(wait, RETRY_INTERVAL)
             if resting:
@@ -129,3 +171,10 @@ class Loop:
             _, flags = self._resting.pop(source)
             self._poller.register(source, flags)
             self._callbacks[source](now)
+
+
+def _read_all(fd: int) -> None:
+    """Read what waits in a pipe."""
+    with suppress(BlockingIOError):
+        while os.read(fd, 4096):
+            pass

@@ -14,7 +14,7 @@ from chassis.bus.batch import Batch
 from chassis.bus.capture import Captures
 from chassis.bus.card_shell import CardRequestError
 from chassis.bus.counters import Counters
-from chassis.bus.engine import Output, Perform, ToOperator, ToWire
+from chassis.bus.engine import MAX_IDLE_TIMEOUT, Output, Perform, ToOperator, ToWire
 from chassis.bus.environment import Environment
 from chassis.bus.loop import Loop
 from chassis.bus.messages import Attributes, Request
@@ -47,7 +47,7 @@ class TesterShell:
 
     def __init__(self, env: Environment, engine: EngineWithPorts, counters: Counters) -> None:
         self.env = env
-        self.loop = Loop(counters, Contention())
+        self.loop = Loop(counters, Contention(), MAX_IDLE_TIMEOUT)
         ask_for_slice(PACKET_SLICE)
         self.context: zmq.Context[Any] = zmq.Context()
         self.engine = engine

@@ -42,9 +42,11 @@ from chassis.xcrp.flash_folder import FlashFolder, fill, read_folder
 from chassis.xcrp.flash_operations import FlashAnswer
 from chassis.xcrp.flash_paths import FLASH
 
-ALIVE_INTERVAL = 0.1
-"""Time (s) between heartbeats to the launcher, which ends a controller that is stopped; and between two samples of
-the processes of silent cards."""
+ALIVE_INTERVAL = 0.4
+"""Time (s) between heartbeats to the launcher, which ends a controller that is stopped."""
+
+SAMPLE_INTERVAL = 0.1
+"""Time (s) between two samples of the processes of silent cards."""
 
 MAX_MESSAGES_PER_TURN = 64
 """Most control messages handled before timers and operators (count)."""
@@ -93,7 +95,7 @@ class ControllerShell:
         }
         self._operators = OperatorSocket(self.loop, endpoints.operator(env.run, env.node), self._command)
         self._watchers: dict[int, set[str]] = {}
-        self._alive_at = now
+        self._alive_at = self._sample_at = now
         self._samples: dict[str, CpuSample] = {}
         self._launcher_buffer = b""
         if env.launcher is not None:
@@ -173,14 +175,16 @@ class ControllerShell:
         return ""
 
     def _next_timer(self) -> float:
-        return min(self.engine.next_timer(), self._alive_at)
+        return min(self.engine.next_timer(), self._sample_at)
 
     def _on_timer(self, now: float) -> None:
+        if now >= self._sample_at:
+            self._sample_at = now + SAMPLE_INTERVAL
+            self.engine.set_clock(time.time() - now)
+            self._sample_cards_at_risk(now)
         if now >= self._alive_at:
             self._alive_at = now + ALIVE_INTERVAL
-            self.engine.set_clock(time.time() - now)
             self._send_to_launcher({"what": "alive"})
-            self._sample_cards_at_risk(now)
         if self.engine.next_timer() <= now:
             self.perform(self.engine.on_timer(now))
 

@@ -59,6 +59,10 @@ Cards = Mapping[str, tuple[tuple[str, str], ...]]
 """(card, kind) of every process beside the controller, by router."""
 
 
+MAX_WAIT = 0.5
+"""Longest wait (s) of the launcher's loop, well below the silence after which it takes a controller for hung."""
+
+
 class Supervisor:
     """One running lab. Call `run` once.
 
@@ -81,7 +85,7 @@ class Supervisor:
         self._access = access
         self._committed = committed or {}
         self._cards, self._startup = cards, startup
-        self._loop = Loop()
+        self._loop = Loop(longest_wait=MAX_WAIT)
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count(1)
         self._events: deque[dict[str, Any]] = deque(maxlen=MAX_EVENTS)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -109,6 +111,21 @@ def test_a_source_that_rests_is_read_when_its_time_has_come_and_not_before() -> 
     loop = Loop()
     loop.run(lambda: due, lambda now: loop.stop())
     assert len(read) == called
+
+
+def test_a_signal_ends_a_long_wait() -> None:
+    loop = Loop(longest_wait=10 * DEADLINE)
+    before = signal.signal(signal.SIGUSR1, lambda *_: loop.stop())
+    sender = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1))
+    began = time.monotonic()
+    try:
+        sender.start()
+        loop.run(lambda: inf, lambda now: None)
+    finally:
+        sender.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert time.monotonic() - began < DEADLINE
+    assert signal.set_wakeup_fd(-1) == -1
 
 
 def test_who_stood_still_while_a_source_was_read_is_told_before_the_timer_is_seen_to_and_once() -> None:
