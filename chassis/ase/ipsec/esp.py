@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Callable, Sequence
-from functools import reduce
+from functools import lru_cache, reduce
 from itertools import accumulate
 from operator import or_
 from typing import Final, TypeAlias
@@ -75,13 +75,20 @@ def payload_end(clear: bytes | bytearray, start: int, after: int) -> int | None:
     return end
 
 
+@lru_cache(maxsize=64)
+def _tails(block: int, suffix: bytes) -> list[bytes]:
+    """Return the trailers of IPv4 packets, each with the suffix, by the octets of the packet modulo a block. SAs
+    share them."""
+    return [TRAILERS[(-ESP_TRAILER_LENGTH - size) % block] + suffix for size in range(block)]
+
+
 class EspSender:
     """Outbound ESP of one SA.
 
     The outer header is written here only if `ah_octets`, the room for AH before ESP, is 0.
     """
 
-    __slots__ = ("_block", "_esn", "_fixed", "_heads", "_iv_in_head", "_sealer", "_suffix", "_tails")
+    __slots__ = ("_block", "_esn", "_fixed", "_heads", "_iv_in_head", "_sealer")
 
     def __init__(
         self,
@@ -100,8 +107,6 @@ class EspSender:
         iv_in_head = self._iv_in_head = self._sealer.iv_in_head
         self._heads = EspHeads(esp.spi, source, destination, udp, ah_octets, cipher.iv_octets if iv_in_head else 0)
         self._fixed = self._heads.octets + esp.icv_octets + (0 if iv_in_head else cipher.iv_octets)
-        self._suffix: bytes | None = None
-        self._tails: list[bytes] = []
 
     def encrypt(
         self,
@@ -124,10 +129,7 @@ class EspSender:
         count = len(spans)
         suffix = sealer.suffix(first)
         if next_headers is None:
-            if suffix != self._suffix:
-                self._suffix = suffix
-                self._tails = [TRAILERS[(-ESP_TRAILER_LENGTH - size) % block] + suffix for size in range(block)]
-            table = self._tails
+            table = _tails(block, suffix)
             tails = [table[(end - start) % block] for start, end in spans]
         else:
             tails = [

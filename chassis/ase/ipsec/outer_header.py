@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final, TypeAlias
 from weakref import WeakValueDictionary
 
@@ -54,6 +55,12 @@ _LINK: Final = f"!{HEADROOM}x"
 _IPV4: Final = "HHHIH"
 
 
+@lru_cache(maxsize=64)
+def _layout(text: str) -> struct.Struct:
+    """Return the layout of heads, which SAs share: there are few, and tens of thousands of SAs."""
+    return struct.Struct(text)
+
+
 class EspHeads:
     """Makes the head of every packet of one outbound ESP: room for the link header, outer header, UDP header (RFC
     3948), ESP header, IV.
@@ -83,7 +90,7 @@ class EspHeads:
         else:
             self._ends += struct.pack("!HH", udp.source, udp.destination)
             layout = f"{_LINK}{_IPV4}12sHxx4sI{iv_octets}s"
-        head = struct.Struct(layout)
+        head = _layout(layout)
         self._pack = head.pack
         self.octets = head.size
 
