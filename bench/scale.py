@@ -40,6 +40,10 @@ NODES = tuple(kind.node for kind in KINDS)
 COMMANDS = ("show asp", f"show tunnel ipsec remote {format_address(KINDS[0].first)}", "show tunnel ipsec")
 """What an operator asks: for all ASPs, for one tunnel, and for the first page of all."""
 
+TOLD = ("hung", "killed", "died", "fenced", "connection", "admitted", "silent", "exit")
+"""Words of events of processes."""
+MAX_TOLD = 20
+
 UP_SECONDS = 180.0
 LAST_OF_FIRST = 0.8
 """Smallest rate of the last quarter of the set-ups, of that of the first; and of an ASP that starts again."""
@@ -128,6 +132,14 @@ class Bench:
         rows = self.asps().values()
         return all(row["state"] == "up" for row in rows) and sum(row["up"] for row in rows) == self.count
 
+    def tell_events(self, since: float) -> None:
+        """Print what the history says of processes since a time: a card that was given up explains a low rate."""
+        said = [event for event in self.lab.events(since) if any(word in event["text"] for word in TOLD)]
+        for event in said[:MAX_TOLD]:
+            progress(f"{event['time'] - since:6.1f} s: {event['node']}: {event['text']}")
+        if len(said) > MAX_TOLD:
+            progress(f"and {len(said) - MAX_TOLD} events more")
+
     def lost(self) -> int:
         """Return how many times a peer lost its tunnel."""
         return sum(status["lost"] for status in self.statuses(NODES).values())
@@ -197,7 +209,11 @@ def set_up(bench: Bench, seat: Seat) -> None:
     """Bring all tunnels up."""
     report, count = bench.report, bench.count
     used = cpu_of(bench.pids)
-    marks = bench.come_up(NODES, count, UP_LIMIT, seat)
+    began = bench.lab.clock()
+    try:
+        marks = bench.come_up(NODES, count, UP_LIMIT, seat)
+    finally:
+        bench.tell_events(began)
     spent = cpu_of(bench.pids)
     parts: dict[str, float] = {}
     for name in bench.pids:
@@ -226,13 +242,16 @@ def hold(bench: Bench) -> None:
     router = sum(size for part, size in kilobytes.items() if part != "peers")
     if count == TUNNELS:
         report.within("memory of the router for a tunnel", [router / count], TUNNEL_KB, "kB")
+    lost = bench.lost()
+    if lost:
+        progress(f"{lost} tunnels were lost and came up again meanwhile")
     used, sent = cpu_of(bench.pids), bench.datagrams()
     progress(f"all rest for {REST:g} s")
     lab.wait(REST)
     spent = sum(cpu_of(bench.pids).values()) - sum(used.values())
     report.add("CPU of all processes while all rest", [spent / REST], "cores")
     report.add("  datagrams of IKE to the router, of its tunnels", [(bench.datagrams() - sent) / REST], "1/s")
-    lost = bench.lost()
+    lost = bench.lost() - lost
     report.judge([(f"{lost} tunnels lost while all rest, bar none", not lost)])
 
 
