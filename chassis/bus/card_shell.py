@@ -16,6 +16,7 @@ from typing import Any
 import zmq
 
 from chassis.bus import codec, endpoints
+from chassis.bus.allocator import keep_large_buffers
 from chassis.bus.arguments import fault
 from chassis.bus.batch import Batch
 from chassis.bus.capture import Capture, Captures
@@ -65,6 +66,7 @@ class CardShell:
         self.loop = Loop(counters, Contention())
         # Set this before threads start, because they inherit it.
         ask_for_slice(PACKET_SLICE)
+        keep_large_buffers()
         self.context: zmq.Context[Any] = zmq.Context()
         self.congestion = Congestion()
         self.fabric = Fabric(

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import zmq
 
 from chassis.bus import endpoints
+from chassis.bus.allocator import keep_large_buffers
 from chassis.bus.batch import Batch
 from chassis.bus.capture import Captures
 from chassis.bus.card_shell import CardRequestError
@@ -49,6 +50,7 @@ class TesterShell:
         self.env = env
         self.loop = Loop(counters, Contention(), MAX_IDLE_TIMEOUT)
         ask_for_slice(PACKET_SLICE)
+        keep_large_buffers()
         self.context: zmq.Context[Any] = zmq.Context()
         self.engine = engine
         self.ports = PortDrivers(
