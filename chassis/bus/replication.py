@@ -151,7 +151,10 @@ class Replica:
     def __init__(self) -> None:
         self.version = 0
         self.records: dict[Key, Record] = {}
-        self._parts: list[Record] = []
+        self._wanted: dict[Key, Record] = {}
+        self._changed: list[Record] = []
+        """What the parts of a snapshot had so far, and what of it is new. Each part is compared when it comes: all
+        of thousands at the end would take longer than a card may be silent."""
         self._expected = 1
         self._pending = 0
 
@@ -159,19 +162,25 @@ class Replica:
         """Add one part; return the change after the last part, otherwise None. A part out of order starts
         again."""
         if message.part == 1:
-            self._parts, self._pending = [], message.version
+            self._wanted, self._changed, self._pending = {}, [], message.version
         elif message.part != self._expected or message.version != self._pending:
             self._expected = 1
             return None
-        self._parts.extend(message.records)
+        for record in message.records:
+            key = record.key
+            held = self.records.get(key)
+            if held == record:
+                self._wanted[key] = held
+            else:
+                self._wanted[key] = record
+                self._changed.append(record)
         self._expected = message.part + 1
         if message.part < message.parts:
             return None
         self._expected = 1
-        wanted = {record.key: record for record in self._parts}
-        self._parts = []
+        wanted, put = self._wanted, tuple(self._changed)
+        self._wanted, self._changed = {}, []
         deleted = tuple(record for key, record in self.records.items() if key not in wanted)
-        put = tuple(record for key, record in wanted.items() if self.records.get(key) != record)
         self.records = wanted
         self.version = message.version
         return RecordChange(put, deleted)
