@@ -61,6 +61,9 @@ class CardShell:
     outputs to `handlers` and of further requests to `requests`.
     """
 
+    has_ports = False
+    """Whether packets leave the node here: then the fabric is read whatever waits to leave."""
+
     def __init__(self, env: Environment, engine: CardEngine, counters: Counters) -> None:
         self.env, self.engine, self.counters = env, engine, counters
         self.loop = Loop(counters, Contention())
@@ -80,6 +83,7 @@ class CardShell:
             lambda batch, now: self.perform(engine.receive_batch(batch, now)),
             lambda card, boot, up, now: self.perform(engine.on_fabric_peer(card, boot, up, now)),
             self.congestion,
+            held=not self.has_ports,
         )
         self.captures = Captures(self.tap, self.headroom)
         self.handlers: dict[type, Callable[[Any], None]] = {

@@ -20,7 +20,7 @@ from chassis.bus.connection import connect, connection_events, receive_waiting, 
 from chassis.bus.counters import Counters
 from chassis.bus.credit import Credit
 from chassis.bus.hops import MAX_SENDERS, ReceivedBatches, SentBatches
-from chassis.bus.loop import Loop
+from chassis.bus.loop import RETRY_INTERVAL, Loop
 from chassis.bus.sender import Congestion, Sender
 
 MAX_QUEUED_BATCHES = 64
@@ -45,7 +45,8 @@ class Fabric:
     """One card's sockets of the fabric.
 
     `on_batch(batch, now)` is called for each batch that arrives, `on_peer(card, boot, up, now)` when a
-    connection opens or closes. `tap`, where set, sees every batch that passes. `congestion` is the process's.
+    connection opens or closes. `tap`, where set, sees every batch that passes. `congestion` is the process's; with
+    `held` it holds the fabric back as it does ports. A card with ports must not be held: others wait for it.
     """
 
     def __init__(
@@ -60,11 +61,14 @@ class Fabric:
         on_batch: Callable[[Batch, float], None],
         on_peer: Callable[[str, int, bool, float], None],
         congestion: Congestion | None = None,
+        *,
+        held: bool = False,
     ) -> None:
         self._context, self._loop, self._run, self._node, self._card = context, loop, run, node, card
         self._counters = counters
         self._on_batch, self._on_peer = on_batch, on_peer
         self._congestion = Congestion() if congestion is None else congestion
+        self._held = held
         self._peers: dict[str, _Peer] = {}
         self.tap: Callable[[str, str, Batch], None] | None = None
         self._taken = {
@@ -175,8 +179,10 @@ class Fabric:
 
     def _on_readable(self, now: float) -> None:
         self._hop.woken()
-        while self._read_batches() and self._loop.may_continue():
-            pass
+        while not (self._held and self._congestion.holds(now)):
+            if not self._read_batches() or not self._loop.may_continue():
+                return
+        self._loop.rest(self._pull, now + RETRY_INTERVAL)
 
     def _on_connection_event(self, card: str, boot: int, now: float) -> None:
         peer = self._peers.get(card)

@@ -25,7 +25,7 @@ MAX_BACKLOG_PACKETS = 2048
 """Most packets (count) that wait at a sender. They are joined into larger batches, so that a busy receiver catches
 up. If there are more, packets are dropped by class; classes are not computed before."""
 
-MAX_STANDSTILL = 0.005
+MAX_STANDSTILL = 0.05
 """Time (s) without any packet taken after which a connection no longer holds the ports of its process back. So a
 far end that hangs, or two that wait for each other, stop nothing."""
 

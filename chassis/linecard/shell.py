@@ -17,6 +17,8 @@ from chassis.ports.shell import PortDrivers
 class LineCardShell(CardShell):
     """The shell of a card, with ports. A process that may have been replaced transmits nothing."""
 
+    has_ports = True
+
     def __init__(self, env: Environment) -> None:
         counters = env.counters()
         self.line_card = LineCardEngine(env.card, pid=os.getpid(), boot=env.boot, counters=counters)

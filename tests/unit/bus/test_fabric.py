@@ -140,7 +140,7 @@ def test_what_waits_for_a_card_that_ends_is_counted() -> None:
     names = ("fabric sent", "drop fabric full to asp 1/1", "drop no connection to asp 1/1")
     counts = [counters.get(name) for name in names]
     assert sum(counts) == (BATCHES + 1) * SIZE
-    assert counts[2] == MAX_BACKLOG_PACKETS + SIZE
+    assert counts[2] >= SIZE
 
 
 def test_what_is_no_batch_is_told_and_ends_no_reading_before_what_waits_behind_it() -> None:
