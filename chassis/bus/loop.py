@@ -103,19 +103,24 @@ class Loop:
     @contextmanager
     def _woken_by_signals(self) -> Iterator[None]:
         """Read what Python writes for each signal, if this thread gets them and nobody else does."""
-        reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        ours = False
-        if threading.current_thread() is threading.main_thread():
-            before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-            ours = before == -1
-            if not ours:
-                signal.set_wakeup_fd(before)
-        if ours:
+        try:
+            if threading.current_thread() is not threading.main_thread():
+                raise OSError("signals are for the main thread")
+            reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            # No descriptor is left: look often enough.
+            self._longest_wait = min(self._longest_wait, MAX_POLL_TIMEOUT)
+            yield
+            return
+        before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        if before == -1:
             self.add(reading, lambda now: _read_all(reading))
+        else:
+            signal.set_wakeup_fd(before)
         try:
             yield
         finally:
-            if ours:
+            if before == -1:
                 signal.set_wakeup_fd(-1)
                 self.remove(reading)
             os.close(reading)

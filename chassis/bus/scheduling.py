@@ -136,6 +136,16 @@ def task_state(task: str) -> tuple[str, float]:
         return "", 0.0
 
 
+def waited_for_core(pid: int) -> float:
+    """Return the time (s) for which the main thread of a process could have run and had no core; 0 if it has ended
+    or the kernel does not tell."""
+    try:
+        with open(f"/proc/{pid}/schedstat", encoding="ascii") as file:
+            return int(file.read().split()[1]) * 1e-9
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
 def sample_threads(pid: int, now: float) -> CpuSample:
     """Return the runnable threads of a process; none if it has ended."""
     try:

@@ -20,7 +20,7 @@ from typing import Any
 
 from chassis.bus.environment import Environment
 from chassis.bus.loop import Loop
-from chassis.bus.scheduling import task_state
+from chassis.bus.scheduling import task_state, waited_for_core
 from launch.run_folders import FolderError, Folders
 from launch.supervisor.channel import Channel
 from launch.supervisor.fork import ended, fork
@@ -252,11 +252,7 @@ class Processes:
             if slot.state == "dead" and slot.restart_at <= now:
                 self.start(slot)
             elif slot.alive and slot.heard + CONTROLLER_SILENCE_TIMEOUT <= now:
-                before, slot.used = slot.used, task_state(str(slot.pid))[1]
-                if (
-                    slot.used - before >= MIN_BUSY_CPU_FACTOR * CONTROLLER_SILENCE_TIMEOUT
-                    and slot.busy < CONTROLLER_BUSY_TIMEOUT
-                ):
+                if self._works(slot) and slot.busy < CONTROLLER_BUSY_TIMEOUT:
                     slot.busy += CONTROLLER_SILENCE_TIMEOUT
                     slot.heard = now
                     continue
@@ -265,6 +261,12 @@ class Processes:
                     slot.node, slot.card, "hung", f"silent for {CONTROLLER_SILENCE_TIMEOUT:g} s: killed"
                 )
                 self._signal(slot, signal.SIGKILL)
+
+    def _works(self, slot: ProcessSlot) -> bool:
+        """Return whether a silent controller computes, waits for a core, or waits for the disk."""
+        state, computed = task_state(str(slot.pid))
+        before, slot.used = slot.used, computed + waited_for_core(slot.pid)
+        return state == "D" or slot.used - before >= MIN_BUSY_CPU_FACTOR * CONTROLLER_SILENCE_TIMEOUT
 
     def on_stall(self, seconds: float) -> None:
         """Restart the silence timers after a stall of the launcher itself, in which it could not read
@@ -338,6 +340,7 @@ class Processes:
         what = message.get("what")
         if what == "alive":
             slot.busy = 0.0
+            slot.used = task_state(str(slot.pid))[1] + waited_for_core(slot.pid)
             return
         if what == "kill":
             hung = self.find(slot.node, str(message.get("card")))
