@@ -220,6 +220,9 @@ def _heading(frame: bytes) -> tuple[str, int]:
     return name if type(name) is str else "", number if type(number) is int else 0
 
 
+YIELD_INTERVAL = 0.001
+"""Time (s) of work after which the data engine may have the core: each yield costs a turn of all others."""
+
 NICE = 5
 """Niceness of the process: key exchanges yield to packets and heartbeats on the same core."""
 
@@ -275,14 +278,21 @@ def _run(env: Environment, pipe: Pipe) -> int:
 
     def ready(now: float) -> None:
         pipe.flush()
+        yielded = now
         for message in pipe.receive():
             now = time.monotonic()
             if isinstance(message, MessageDropped):
                 send(engine.on_message_dropped(message.text, message.number, now))
             else:
                 send(engine.receive(message, now, time.time()))
-            # Without this the data engine would wait for a whole scheduler tick, whatever `NICE` is.
-            os.sched_yield()
+            now = time.monotonic()
+            if engine.next_timer() <= now:
+                # A hundred messages may take seconds on a crowded machine; the data engine waits for heartbeats.
+                send(engine.on_timer(now))
+            if now - yielded >= YIELD_INTERVAL:
+                # Without this the data engine would wait for a whole scheduler tick, whatever `NICE` is.
+                os.sched_yield()
+                yielded = now
         watch()
 
     try:

@@ -92,7 +92,7 @@ class CardShell:
             Connect: lambda output: self.fabric.connect(output.card, output.boot),
             Disconnect: lambda output: self.fabric.disconnect(output.card),
             Perform: lambda output: self._run_request(output.request),
-            Exit: lambda output: self.loop.stop(),
+            Exit: self._exit,
         }
         self.requests: dict[str, Callable[[Attributes], Attributes]] = {
             "capture": self.captures.start,
@@ -155,6 +155,10 @@ class CardShell:
     def headroom(self, what: str) -> int:
         """Return the octets before the first header of packets that are captured at a point."""
         return HEADROOM if what == "fabric" else 0
+
+    def _exit(self, output: Exit) -> None:
+        print(f"{self.env.card} ends: {output.reason}", file=sys.stderr)
+        self.loop.stop()
 
     def _on_stall(self, seconds: float, now: float) -> None:
         self.perform(self.engine.on_stall(seconds, now))
