@@ -8,19 +8,22 @@ here and go to the card of the egress port. Outputs leave in the order of the pa
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from chassis.ase.counters import DECAPSULATED, ENCAPSULATED, AnyCause, AspCounters, AspDropCause
 from chassis.ase.host import DataPathHost
 from chassis.ase.ike_messages import IkePacket
 from chassis.ase.ipsec.causes import Drops, IpsecDropCause
+from chassis.ase.ipsec.decapsulate import DecapsulatedGroup, joined_groups
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.nat_traversal import IkeDatagrams
 from chassis.ase.path_mtu import PathMtus, tunnel_mtu
 from chassis.ase.queues import Queues
-from chassis.ase.tunnels import AspTunnel, TunnelEgress, TunnelTable
+from chassis.ase.runs import MAX_SHORT_RUN, JointRuns
+from chassis.ase.tunnels import AspTunnel, TunnelEgress, TunnelTable, Way
 from chassis.bus.batch import Batch, Step
+from chassis.bus.coalesce import MAX_RUNS
 from chassis.bus.counters import Counters
 from chassis.bus.engine import Output, ToFabric, ToIke
 from chassis.fwd.decision import Decision, DecisionKind
@@ -88,6 +91,54 @@ class DataPath:
         for unwanted in self.queues.enqueue(batch, state.record.queues > 1, nesting, now):
             out += self._encapsulate_now(unwanted, now, nesting)
         return out + self.serve(now)
+
+    def encapsulate_runs(self, batch: Batch, now: float) -> list[Output]:
+        """Encapsulate packets for several tunnels, in runs.
+
+        Where nothing else is to be done with them, the outer packets of short runs leave together.
+        """
+        out: list[Output] = []
+        if self.taps or not self.queues.idle:
+            for part in batch.split_runs():
+                out += self.encapsulate(part, now)
+            return out
+        view, lengths = memoryview(batch.body), batch.lengths
+        joined = JointRuns(self._sadb, self._tables, self._counters, batch.ingress)
+        first = at = 0
+        for packets, number, _ in batch.runs:
+            own = lengths[first : first + packets]
+            state = self._tunnels.local.get(number)
+            planned = 0
+            if packets <= MAX_SHORT_RUN and state is not None and state.pairs and state.record.up:
+                egress = state.egress
+                if egress is None or egress.generation != self._decider.generation:
+                    egress = self._find_egress(state)
+                planned = joined.add(state, egress, view, at, own)
+            end = at + sum(own)
+            if planned < packets:
+                out += self._send_joined(joined, now)
+                at += sum(own[:planned])
+                rest = Batch(
+                    batch.step,
+                    view[at:end],
+                    own[planned:],
+                    ingress=batch.ingress,
+                    context=batch.context,
+                    tunnel=number,
+                    descriptors=batch.descriptors[first + planned : first + packets],
+                )
+                out += self._encapsulate_now(rest, now, 0)
+            first, at = first + packets, end
+        return out + self._send_joined(joined, now)
+
+    def _send_joined(self, joined: JointRuns, now: float) -> list[Output]:
+        out: list[Output] = []
+        for decision, batch in joined.take(self._random):
+            if decision is not None:
+                out += self._forwarder.execute_decision(decision, batch, Origin(transit=False), now)
+            else:
+                out.append(self._to_card(batch.card, batch))
+        return out
 
     def serve(self, now: float) -> list[Output]:
         """Encapsulate the packets in the queues whose turn has come."""
@@ -200,41 +251,89 @@ class DataPath:
             out += host.count_drops(result.drops, now)
             if result.drops.unknown is not None:
                 out += host.on_unknown_sa(batch.context, result.drops.unknown, now)
-        for group in result.groups:
-            number, lengths = group.tunnel, group.lengths
-            state = self._tunnels.local[number]
-            record = state.record
-            self._counters.count_tunnel(
-                number, DECAPSULATED, len(lengths), len(group.body) - HEADROOM * len(lengths)
-            )
-            inner = Batch(
-                Step.CIRCUIT_IN,
-                group.body,
-                lengths,
-                ingress=batch.ingress,
-                context=record.context,
-                tunnel=number,
-                circuit=record.circuit,
-                marks=batch.marks,
-            )
-            if self.taps:
-                self._tap("inner", "decapsulate", inner, number)
-            if record.config.economical:
-                origin = Origin(transit=True, tunnel=number, nesting=nesting)
-                out += self._forwarder.forward(inner, origin, now)
-                continue
-            egress = state.egress
-            if egress is None or egress.generation != self._decider.generation:
-                egress = self._find_egress(state)
-            if egress.cause is not None:
-                self.dropped(egress.cause, len(lengths), Origin(transit=True, tunnel=number))
-            else:
-                out.append(self._to_card(record.home, inner))
+        if len(result.groups) > 1 and not self.taps:
+            for first in range(0, len(result.groups), MAX_RUNS):
+                out += self._deliver_together(result.groups[first : first + MAX_RUNS], batch.ingress, now, nesting)
+        else:
+            for group in result.groups:
+                out += self._deliver(group, batch, now, nesting)
         if result.negotiated:
             out += host.on_inbound_traffic(result.negotiated, now)
         if result.punted:
             self._handle_punted(batch.context, result.punted, now, others)
         return out + others if others else out
+
+    def _deliver(self, group: DecapsulatedGroup, batch: Batch, now: float, nesting: int) -> list[Output]:
+        """Send the inner packets of a tunnel on."""
+        number, lengths = group.tunnel, group.lengths
+        state = self._tunnels.local[number]
+        record = state.record
+        self._counters.count_tunnel(number, DECAPSULATED, len(lengths), sum(group.sizes) - HEADROOM * len(lengths))
+        inner = Batch(
+            Step.CIRCUIT_IN,
+            group.body,
+            lengths,
+            ingress=batch.ingress,
+            context=record.context,
+            tunnel=number,
+            circuit=record.circuit,
+            marks=batch.marks,
+        )
+        if self.taps:
+            self._tap("inner", "decapsulate", inner, number)
+        if record.config.economical:
+            return self._forwarder.forward(inner, Origin(transit=True, tunnel=number, nesting=nesting), now)
+        egress = state.egress
+        if egress is None or egress.generation != self._decider.generation:
+            egress = self._find_egress(state)
+        if egress.cause is not None:
+            self.dropped(egress.cause, len(lengths), Origin(transit=True, tunnel=number))
+            return []
+        return [self._to_card(record.home, inner)]
+
+    def _deliver_together(
+        self, groups: Sequence[DecapsulatedGroup], ingress: str, now: float, nesting: int
+    ) -> list[Output]:
+        """Send the inner packets of several tunnels on, in as few batches as they need."""
+        local, generation = self._tunnels.local, self._decider.generation
+        ways: dict[tuple[str, int], list[DecapsulatedGroup]] = {}
+        for group in groups:
+            number, sizes = group.tunnel, group.sizes
+            count = len(sizes)
+            state = local[number]
+            record = state.record
+            self._counters.count_tunnel(number, DECAPSULATED, count, sum(sizes) - HEADROOM * count)
+            home = ""
+            if not record.config.economical:
+                egress = state.egress
+                if egress is None or egress.generation != generation:
+                    egress = self._find_egress(state)
+                if egress.cause is not None:
+                    self.dropped(egress.cause, count, Origin(transit=True, tunnel=number))
+                    continue
+                home = record.home
+            ways.setdefault((home, record.context), []).append(group)
+        out: list[Output] = []
+        for (home, context), members in ways.items():
+            inner = Batch(Step.CIRCUIT_IN, *joined_groups(members), ingress=ingress, context=context)
+            if home:
+                runs = [(len(group.sizes), group.tunnel, local[group.tunnel].record.circuit) for group in members]
+                if len(runs) == 1:
+                    _, inner.tunnel, inner.circuit = runs[0]
+                else:
+                    inner.runs = tuple(runs)
+                out.append(self._to_card(home, inner))
+                continue
+            sent = self._forwarder.forward_by_ports(inner, Origin(transit=True, nesting=nesting), now)
+            if sent is not None:
+                out += sent
+                continue
+            # A drop is counted for its tunnel.
+            for group in members:
+                inner = Batch(Step.CIRCUIT_IN, group.body, group.lengths, ingress=ingress, context=context)
+                origin = Origin(transit=True, tunnel=group.tunnel, nesting=nesting)
+                out += self._forwarder.forward(inner, origin, now)
+        return out
 
     def send_datagram(self, message: IkePacket, now: float) -> list[Output]:
         """Send a datagram of IKE by the ASP's own routes, whatever the mode of its tunnel.
@@ -324,7 +423,12 @@ class DataPath:
             cause = AspDropCause.NO_CIRCUIT
         elif not self._host.up.get(record.home, False):
             cause = AspDropCause.HOME_DOWN
-        state.egress = egress = TunnelEgress(decider.generation, limits, cause, decision)
+        way: Way | None = None
+        if decision is None:
+            way = (record.outer_context, record.home, "", 0)
+        elif decision.kind is DecisionKind.PORT:
+            way = (record.outer_context, decision.card, decision.port, decision.address)
+        state.egress = egress = TunnelEgress(decider.generation, limits, cause, decision, way)
         return egress
 
     # Delivery

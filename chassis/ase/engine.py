@@ -355,6 +355,8 @@ class AspEngine(CardBase):
             return []
         if not batch.marks and not batch.runs:
             return act(batch, now)
+        if batch.runs and step is Step.ENCAPSULATE:
+            return self.datapath.encapsulate_runs(batch, now)
         outputs: list[Output] = []
         for part in batch.split_runs() if batch.runs else batch.split_marked():
             outputs += act(part, now)

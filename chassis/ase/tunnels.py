@@ -59,6 +59,10 @@ TunnelReport = tuple[str, tuple[SaReport, ...], str, tuple[int, ...]]
 """Reason, SAs, the peer's identity and the networks behind the peer, as reported to the controller."""
 
 
+Way = tuple[int, str, str, int]
+"""Context of the outer packets, card, port, next hop. The port is empty for circuit-based tunnels."""
+
+
 @dataclass(frozen=True, slots=True)
 class TunnelEgress:
     """Where a tunnel's outer packets go. It is valid while the forwarding decisions have the same `generation`.
@@ -71,6 +75,8 @@ class TunnelEgress:
     limits: MtuLimits
     cause: AnyCause | None = None
     decision: Decision | None = None
+    way: Way | None = None
+    """Outer packets of tunnels that have this in common go together; None: each tunnel's go alone."""
 
 
 @dataclass(slots=True, eq=False)

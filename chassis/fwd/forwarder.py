@@ -92,6 +92,15 @@ class Forwarder:
         groups = classify(self._decider, batch.context, batch.body, batch.lengths, transit=origin.transit)
         return self.execute_groups(groups, batch, origin, now)
 
+    def forward_by_ports(self, batch: Batch, origin: Origin, now: float) -> list[Output] | None:
+        """Forward packets as `forward` does, if all leave whole by ports; otherwise return None, with nothing
+        done."""
+        groups = classify(self._decider, batch.context, batch.body, batch.lengths, transit=origin.transit)
+        for decision, _, lengths in groups:
+            if decision.kind is not DecisionKind.PORT or max(lengths) - HEADROOM > self._tables.mtu(decision.port):
+                return None
+        return self.execute_groups(groups, batch, origin, now)
+
     def execute_groups(self, groups: list[Group], batch: Batch, origin: Origin, now: float) -> list[Output]:
         """Act on the decisions for the packets of a batch.
 

@@ -35,6 +35,9 @@ class EspSealer(Protocol):
     iv_in_head: bool
     """Whether the IVs of `ivs` go on the wire as they are, in the heads. Otherwise `seal` makes IVs of them."""
 
+    random_octets: int
+    """Octets of `random` that the IV of a packet is made of; 0 if it is made of the sequence number."""
+
     def ivs(self, first: int, count: int, random: Callable[[int], bytes]) -> Sequence[bytes]:
         """Return what the IVs of packets from sequence number `first` on are made of; `random` is called at most
         once."""
@@ -59,6 +62,11 @@ class EspSealer(Protocol):
         the same high half.
         """
 
+    def seal_one(
+        self, head: bytes, clear: memoryview, tail: bytes, size: int, iv: bytes, number: int
+    ) -> bytes | bytearray:
+        """Return one packet, as `seal` does."""
+
 
 class EspOpener(Protocol):
     """Inbound ESP of one SA."""
@@ -68,6 +76,9 @@ class EspOpener(Protocol):
 
     def begin(self, view: memoryview, items: Sequence[Item], numbers: Sequence[int]) -> Pending:
         """Begin to authenticate and decrypt packets, one or more, of whole blocks; `numbers` are extended ones."""
+
+    def begin_one(self, view: memoryview, item: Item, number: int) -> Pending:
+        """Begin to authenticate and decrypt one packet, as `begin` does."""
 
     def finish(self, pending: Pending) -> Opened:
         """Return the result."""

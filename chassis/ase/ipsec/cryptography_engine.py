@@ -39,19 +39,19 @@ def gcm_ivs(first: int, count: int) -> list[bytes]:
 class CbcSealer:
     """A CBC cipher, or none, with or without an integrity algorithm."""
 
-    __slots__ = ("_encrypt", "_esn", "_icv", "_iv_octets", "iv_in_head")
+    __slots__ = ("_encrypt", "_esn", "_icv", "iv_in_head", "random_octets")
 
     def __init__(self, esp: Esp, esn: bool) -> None:
         cipher, integrity = esp.cipher_algorithm, esp.integrity_algorithm
         encryptor = cipher.encryptor(esp.cipher_key)
         self.iv_in_head = False
         self._encrypt = None if encryptor is None else encryptor.update
-        self._iv_octets = cipher.iv_octets
+        self.random_octets = cipher.iv_octets
         self._icv = integrity.keyed(esp.integrity_key) if integrity else None
         self._esn = esn
 
     def ivs(self, first: int, count: int, random: Callable[[int], bytes]) -> Sequence[bytes]:
-        octets = self._iv_octets
+        octets = self.random_octets
         if not octets:
             return [b""] * count
         blocks = random(octets * count)
@@ -76,7 +76,7 @@ class CbcSealer:
         sealed = b"".join(pieces)
         if self._encrypt is not None:
             sealed = self._encrypt(sealed)
-        icv, iv_octets = self._icv, self._iv_octets
+        icv, iv_octets = self._icv, self.random_octets
         result: list[bytes] = []
         at = 0
         if icv is None:
@@ -96,6 +96,17 @@ class CbcSealer:
             else:
                 result += (head, octets, icv(high, head[-ESP_HEADER_LENGTH:] + octets))
         return bytearray().join(result)
+
+    def seal_one(self, head: bytes, clear: memoryview, tail: bytes, size: int, iv: bytes, number: int) -> bytes:
+        sealed = b"".join((iv, clear, tail))
+        if self._encrypt is not None:
+            sealed = self._encrypt(sealed)
+        icv = self._icv
+        if icv is None:
+            return head + sealed
+        if self._esn:
+            return b"".join((head, sealed, icv(_HIGH(number >> 32), head[-ESP_HEADER_LENGTH:] + sealed)))
+        return b"".join((head, sealed, icv(sealed, head[-ESP_HEADER_LENGTH:])))
 
 
 class CbcOpener:
@@ -134,6 +145,17 @@ class CbcOpener:
         joined = b"".join([view[item[2] + ESP_HEADER_LENGTH : item[3] - icv_octets] for item in items])
         return authentic, joined if self._decrypt is None else self._decrypt(joined)
 
+    def begin_one(self, view: memoryview, item: Item, number: int) -> Pending:
+        start, edge = item[2], item[3] - self._icv_octets
+        icv = self._icv
+        if icv is not None:
+            octets = view[start:edge]
+            right = icv(_HIGH(number >> 32 & 0xFFFFFFFF), octets) if self._esn else icv(octets)
+            if not compare_digest(right, view[edge : item[3]]):
+                return (), b""
+        sealed = view[start + ESP_HEADER_LENGTH : edge]
+        return None, bytes(sealed) if self._decrypt is None else self._decrypt(sealed)
+
     def finish(self, pending: Pending) -> Opened:
         return cast(Opened, pending)
 
@@ -141,10 +163,11 @@ class CbcOpener:
 class GcmSealer:
     """AES-GCM."""
 
-    __slots__ = ("_encrypt", "_esn", "_salt", "_spi", "iv_in_head")
+    __slots__ = ("_encrypt", "_esn", "_salt", "_spi", "iv_in_head", "random_octets")
 
     def __init__(self, esp: Esp, esn: bool) -> None:
         self.iv_in_head = True
+        self.random_octets = 0
         self._encrypt = AESGCM(esp.cipher_key[:-GCM_SALT]).encrypt
         self._salt = esp.cipher_key[-GCM_SALT:]
         self._spi = esp.spi
@@ -177,6 +200,10 @@ class GcmSealer:
             result += (head, encrypt(salt + iv, b"".join((view[start:end], tail)), data))
         return bytearray().join(result)
 
+    def seal_one(self, head: bytes, clear: memoryview, tail: bytes, size: int, iv: bytes, number: int) -> bytes:
+        data = EXTENDED(self._spi, number) if self._esn else head[-ESP_HEADER_LENGTH - GCM_IV : -GCM_IV]
+        return head + self._encrypt(self._salt + iv, b"".join((clear, tail)), data)
+
 
 class GcmOpener:
     """AES-GCM. The payload of a packet that is not authentic is never read."""
@@ -204,6 +231,9 @@ class GcmOpener:
                 continue
             authentic.append(index)
         return None if len(authentic) == len(items) else authentic, b"".join(pieces)
+
+    def begin_one(self, view: memoryview, item: Item, number: int) -> Pending:
+        return self.begin(view, (item,), (number,))
 
     def finish(self, pending: Pending) -> Opened:
         return cast(Opened, pending)

@@ -60,14 +60,31 @@ SelectorCheck: TypeAlias = Callable[[Octets, int, int], int]
 _ECN_MASK, _NOT_ECT, _ECT_1, _ECT_0, _CE = 3, 0, 1, 2, 3
 
 
-@dataclass(frozen=True, slots=True)
 class DecapsulatedGroup:
-    """Inner packets of one tunnel, as a batch. `origins[i]` is the index of packet i in the batch given."""
+    """Inner packets of one tunnel. `origins[i]` is the index of packet i in the batch given.
 
-    tunnel: int
-    body: bytearray
-    lengths: array[int]
-    origins: Sequence[int]
+    `pieces` are the packets, each after its headroom, as two octet strings; `sizes` the octets of both.
+    """
+
+    __slots__ = ("origins", "pieces", "sizes", "tunnel")
+
+    def __init__(
+        self, tunnel: int, pieces: Sequence[Octets], sizes: Sequence[int], origins: Sequence[int]
+    ) -> None:
+        self.tunnel = tunnel
+        self.pieces = pieces
+        self.sizes = sizes
+        self.origins = origins
+
+    @property
+    def body(self) -> bytearray:
+        """The packets as the body of a batch."""
+        return bytearray().join(self.pieces)
+
+    @property
+    def lengths(self) -> array[int]:
+        """The lengths of the packets of a batch."""
+        return array("H", self.sizes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +227,45 @@ class Decapsulator:
             items = self._esp_items(view, spans, drop)
         assert self._esp is not None
         return self._esp.begin(view, items, drop)
+
+    def begin_one(self, view: memoryview, item: Item) -> Received | None:
+        """Begin to decapsulate one packet; None, with nothing done, where only `begin` can."""
+        return None if self._ah is not None or self._esp is None else self._esp.begin_one(view, item)
+
+    def finish_one(self, view: memoryview, begun: list[Span] | Received, drops: Drops) -> InnerPackets:
+        """Return the inner packet of what `begin_one` began, as `finish` does."""
+        assert self._esp is not None
+        assert isinstance(begun, tuple)
+        opened = self._esp.finish_one(begun)
+        if opened is None:
+            return self.finish(view, begun, drops)
+        clear, start = opened
+        item = begun[0][0]
+        after = len(clear)
+        stop = payload_end(clear, start, after)
+        if stop is None:
+            self._dropper(view, drops)(IpsecDropCause.MALFORMED, item, self._esp.spi)
+            return [], [], []
+        self.packets += 1
+        self.octets += item[3] - item[1]
+        if self.sa.udp:
+            self._update_udp_source(view, item)
+        allows = self._selector_check()
+        protocol = clear[-1]
+        if protocol == PROTOCOL_IPIP and stop - start >= IPV4_HEADER_LENGTH and not item[4] & _ECT_1:
+            first, total = _INNER(clear, start)
+            end = start + total
+            if (
+                first == _NO_OPTIONS
+                and IPV4_HEADER_LENGTH <= total <= stop - start
+                and (allows is None or allows(clear, start, end) == _ALLOWED)
+            ):
+                self.decapsulated += 1
+                return [HEADROOM_FILL, clear[start:end]], [HEADROOM + total], [item[0]]
+        found: InnerPackets = ([], [], [])
+        self._take(clear, item, start, stop, protocol, drops, found, self._dropper(view, drops), allows)
+        self.decapsulated += len(found[1])
+        return found
 
     def finish(self, view: memoryview, begun: list[Span] | Received, drops: Drops) -> InnerPackets:
         """Return the inner packets that pass all checks, after the engine's `flush`.
@@ -365,6 +421,16 @@ InboundKey: TypeAlias = tuple[int, int, int]
 """(destination, protocol, SPI) within one context."""
 
 
+def joined_groups(groups: Iterable[DecapsulatedGroup]) -> tuple[bytearray, array[int]]:
+    """Return body and lengths of a batch of the packets of these groups."""
+    pieces: list[Octets] = []
+    sizes: list[int] = []
+    for group in groups:
+        pieces += group.pieces
+        sizes += group.sizes
+    return bytearray().join(pieces), array("H", sizes)
+
+
 def decapsulate_batch(
     inbound: Mapping[InboundKey, Decapsulator],
     body: bytes | bytearray | memoryview,
@@ -385,18 +451,19 @@ def decapsulate_batch(
     _items_by_sa(inbound, view, enumerate(lengths), 0, drops, punted, pending)
     if punted and reassemble is not None:
         view, punted = _reassembled(inbound, view, reassemble, drops, punted, pending)
-    begun = [
-        (decapsulator, work)
-        for decapsulator, items in pending.items()
-        if (work := decapsulator.begin(view, items, drops)) is not None
-    ]
+    begun: list[tuple[Decapsulator, list[Span] | Received, bool]] = []
+    for decapsulator, items in pending.items():
+        if len(items) == 1 and (single := decapsulator.begin_one(view, items[0])) is not None:
+            begun.append((decapsulator, single, True))
+        elif (work := decapsulator.begin(view, items, drops)) is not None:
+            begun.append((decapsulator, work, False))
     engine.flush()
     negotiated: list[Decapsulator] = []
     by_tunnel: dict[int, InnerPackets] = {}
     mixed: set[int] = set()
-    for decapsulator, work in begun:
+    for decapsulator, work, alone in begun:
         before = decapsulator.packets
-        found = decapsulator.finish(view, work, drops)
+        found = decapsulator.finish_one(view, work, drops) if alone else decapsulator.finish(view, work, drops)
         if decapsulator.sa.negotiated and decapsulator.packets != before:
             negotiated.append(decapsulator)
         if not found[1]:
@@ -415,7 +482,7 @@ def decapsulate_batch(
             pieces = [piece for index in order for piece in pieces[2 * index : 2 * index + 2]]
             sizes = [sizes[index] for index in order]
             origins = [origins[index] for index in order]
-        groups.append(DecapsulatedGroup(tunnel, bytearray().join(pieces), array("H", sizes), origins))
+        groups.append(DecapsulatedGroup(tunnel, pieces, sizes, origins))
     groups.sort(key=lambda group: group.origins[0])
     return DecapsulationResult(tuple(groups), drops, tuple(negotiated), tuple([packet for _, packet in punted]))
 

@@ -13,9 +13,10 @@ from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Final
+from typing import Final, TypeAlias
 
 from chassis.ase.ipsec.ah import AhSender
+from chassis.ase.ipsec.algorithms import Octets
 from chassis.ase.ipsec.causes import Drops, IpsecDropCause, Notice, NoticeKind, add_count
 from chassis.ase.ipsec.cipher_engine import CipherEngine
 from chassis.ase.ipsec.cryptography_engine import CRYPTOGRAPHY
@@ -32,6 +33,11 @@ _INNER: Final = struct.Struct("!BBHxxH").unpack_from
 _SOURCE: Final = struct.Struct("!I").unpack_from
 _MIN_LENGTH: Final = HEADROOM + IPV4_HEADER_LENGTH
 _ALLOWED: Final = 1
+
+
+Planned: TypeAlias = tuple[EspSender, memoryview, int, int, int, int]
+"""A packet that has its numbers: sender, inner packet, outer length with headroom, outer type of service << 16 |
+outer flags, identification, sequence number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +193,40 @@ class Encapsulator:
             notices.append(self._notice(self._exhaustion[0]))
         return first, granted, tuple(notices)
 
+    def plan(self, view: memoryview, start: int, end: int, longest: int) -> Planned | None:
+        """Allocate and store the numbers of one packet, to be sealed by `seal_planned`.
+
+        Return None, and do nothing, where there is more to do: AH, compression, a packet to be dropped, a notice,
+        or an outer packet of more than `longest` octets. `encapsulate` does that.
+        """
+        esp = self.sa.esp
+        if esp is None or self._ah is not None or self._compressor is not None:
+            return None
+        version_length, service, total, flags = _INNER(view, start)
+        number = self.next_number
+        after = number + 1
+        if (
+            version_length >> 4 != 4
+            or not IPV4_HEADER_LENGTH <= total <= end - start
+            or total > self._max_inner
+            or after >= self._low_water
+            or after > self.limit
+        ):
+            return None
+        sender = self._esp or self._make_esp(esp)
+        length = sender.outer_length(total)
+        octets = length - HEADROOM
+        threshold = self._octets_threshold
+        if octets > longest or (threshold and self.octets + octets >= threshold):
+            return None
+        self.next_number = after
+        for slot in self._slots:
+            slot.store_next(after)
+        self.packets += 1
+        self.octets += octets
+        mark = service << 16 | flags & self._df_mask | self._df_bits
+        return sender, view[start : start + total], length, mark, self._ipv4_ids.allocate_one(), number
+
     @property
     def _exhaustion(self) -> tuple[NoticeKind, IpsecDropCause]:
         if self.limit > self._max_sequence:
@@ -288,6 +328,22 @@ class Encapsulator:
             return (self._notice(NoticeKind.HARD_OCTETS),)
         self._octets_threshold = hard
         return (self._notice(NoticeKind.SOFT_OCTETS),)
+
+
+def seal_planned(planned: Sequence[Planned], random: Callable[[int], bytes]) -> list[Octets]:
+    """Return the outer packets of planned packets of any SAs. They are complete after the engine's `flush`.
+
+    `random(n)` returns n unpredictable octets; it is called at most once.
+    """
+    wanted = sum([row[0].random_octets for row in planned])
+    drawn = random(wanted) if wanted else b""
+    at = 0
+    sealed: list[Octets] = []
+    for sender, clear, length, mark, identification, number in planned:
+        after = at + sender.random_octets
+        sealed.append(sender.encrypt_one(clear, length, mark, identification, number, drawn[at:after]))
+        at = after
+    return sealed
 
 
 def split_batch(

@@ -18,7 +18,15 @@ from chassis.ase.ipsec.causes import IpsecDropCause
 from chassis.ase.ipsec.cipher_engine import TRAILERS, CipherEngine, EspOpener, Item, Pending
 from chassis.ase.ipsec.cryptography_engine import CRYPTOGRAPHY
 from chassis.ase.ipsec.outer_header import EspHeads
-from chassis.ase.ipsec.replay import Verdict, accept_batch, accept_run, bits_behind, check, infer_esn
+from chassis.ase.ipsec.replay import (
+    Verdict,
+    accept_batch,
+    accept_run,
+    advance,
+    bits_behind,
+    check,
+    infer_esn,
+)
 from chassis.ase.ipsec.sa import ESP_HEADER_LENGTH, ESP_TRAILER_LENGTH, MAX_EXTENDED_SEQUENCE, Esp, UdpPorts
 from chassis.ase.ipsec.state import WindowStore
 
@@ -88,7 +96,16 @@ class EspSender:
     The outer header is written here only if `ah_octets`, the room for AH before ESP, is 0.
     """
 
-    __slots__ = ("_block", "_esn", "_fixed", "_heads", "_iv_in_head", "_sealer")
+    __slots__ = (
+        "_block",
+        "_esn",
+        "_fixed",
+        "_heads",
+        "_iv_in_head",
+        "_most",
+        "_sealer",
+        "random_octets",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -104,6 +121,8 @@ class EspSender:
         self._sealer = engine.sealer(esp, esn)
         self._esn = esn
         self._block = cipher.block_octets
+        self._most = ESP_TRAILER_LENGTH + self._block - 1
+        self.random_octets = self._sealer.random_octets
         iv_in_head = self._iv_in_head = self._sealer.iv_in_head
         self._heads = EspHeads(esp.spi, source, destination, udp, ah_octets, cipher.iv_octets if iv_in_head else 0)
         self._fixed = self._heads.octets + esp.icv_octets + (0 if iv_in_head else cipher.iv_octets)
@@ -127,22 +146,40 @@ class EspSender:
         """
         sealer, block, fixed = self._sealer, self._block, self._fixed
         count = len(spans)
-        suffix = sealer.suffix(first)
         if next_headers is None:
-            table = _tails(block, suffix)
+            table = _tails(block, sealer.suffix(first))
             tails = [table[(end - start) % block] for start, end in spans]
         else:
+            suffix = sealer.suffix(first)
             tails = [
                 TRAILERS[(start - end - ESP_TRAILER_LENGTH) % block][:-1] + bytes((protocol,)) + suffix
                 for (start, end), protocol in zip(spans, next_headers, strict=True)
             ]
-        most = ESP_TRAILER_LENGTH + block - 1
+        most = self._most
         sizes = [end - start + most & -block for start, end in spans]
         lengths = array("H", [size + fixed for size in sizes])
         ivs = sealer.ivs(first, count, random)
         head_ivs = ivs if self._iv_in_head else [b""] * count
         heads = self._heads.make(lengths, marks, identifications, first & 0xFFFFFFFF, head_ivs)
         return sealer.seal(view, spans, heads, tails, sizes, ivs, first), lengths
+
+    def outer_length(self, octets: int) -> int:
+        """Return the length, headroom included, of the outer packet of an IPv4 packet."""
+        return (octets + self._most & -self._block) + self._fixed
+
+    def encrypt_one(
+        self, clear: memoryview, length: int, mark: int, identification: int, number: int, iv: bytes
+    ) -> Octets:
+        """Encapsulate one IPv4 packet, as `encrypt` does. `length` is its `outer_length`; `iv` are its random
+        octets, if there are any."""
+        sealer = self._sealer
+        if not iv and self._iv_in_head:
+            iv = sealer.ivs(number, 1, bytes)[0]
+        head = self._heads.make_one(
+            length, mark, identification, number & 0xFFFFFFFF, iv if self._iv_in_head else b""
+        )
+        tail = _tails(self._block, sealer.suffix(number))[len(clear) % self._block]
+        return sealer.seal_one(head, clear, tail, length - self._fixed, iv, number)
 
 
 class EspReceiver:
@@ -229,6 +266,27 @@ class EspReceiver:
         elif fresh:
             pending = opener.begin(view, [items[index] for index in fresh], [numbers[index] for index in fresh])
         return items, strides, numbers, fresh, pending
+
+    def begin_one(self, view: memoryview, item: Item) -> Received | None:
+        """Begin with one packet, as `begin` does. None, with nothing done, if it may have to be dropped before, or
+        there is no window."""
+        opener = self._opener or self._make_opener()
+        sealed = item[3] - item[2] - self._overhead
+        number = infer_esn(self.edge, self._window, item[5]) if self._esn else item[5]
+        if sealed < self._block or sealed % self._block or number <= self.edge or not self._has_icv:
+            return None
+        return (item,), (opener.lead + sealed,), (number,), None, opener.begin_one(view, item, number)
+
+    def finish_one(self, received: Received) -> tuple[bytes | bytearray, int] | None:
+        """Return what `begin_one` began, decrypted, and its lead, after the engine's `flush`. The window is stored
+        before this returns. None, with nothing done, if the packet is not authentic."""
+        opener = self._opener or self._make_opener()
+        authentic, clear = opener.finish(received[4])
+        if authentic is not None:
+            return None
+        self.edge, self._bitmap = advance(self.edge, self._bitmap, self._window, received[2][0])
+        self._slot.store_window(self.edge, self._bitmap | self._bits_behind)
+        return clear, opener.lead
 
     def finish(self, received: Received, drop: DropItem) -> Clear:
         """Return the decrypted packets that are authentic and fresh, after the engine's `flush`. The window is

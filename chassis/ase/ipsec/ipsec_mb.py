@@ -77,6 +77,16 @@ class _Jobs:
             words[start + word : stop : JOB_WORDS] = memoryview(values)
         self._kept += kept
 
+    def add_one(self, template: array[int], *kept: object) -> tuple[memoryview, int]:
+        """Add a job like `template`; return the words of all jobs, and where its own begin."""
+        if self._count == self._room:
+            self.flush()
+        at = JOB_WORDS * self._count
+        self._count += 1
+        self._words[at : at + JOB_WORDS] = memoryview(template)
+        self._kept += kept
+        return self._words, at
+
     def flush(self) -> None:
         """Run all jobs."""
         if self._count:
@@ -180,7 +190,18 @@ class _GcmData:
 class MultiBufferSealer:
     """Outbound ESP of one SA. The IVs of CBC are random octets, as they come."""
 
-    __slots__ = ("_esn", "_gcm", "_icv_octets", "_iv_octets", "_jobs", "_keys", "_lead", "_room", "iv_in_head")
+    __slots__ = (
+        "_esn",
+        "_gcm",
+        "_icv_octets",
+        "_iv_octets",
+        "_jobs",
+        "_keys",
+        "_lead",
+        "_room",
+        "iv_in_head",
+        "random_octets",
+    )  # fmt: skip
 
     def __init__(self, jobs: _Jobs, esp: Esp, esn: bool) -> None:
         self.iv_in_head = True
@@ -193,6 +214,7 @@ class MultiBufferSealer:
         self._icv_octets = esp.icv_octets
         self._lead = ESP_HEADER_LENGTH + self._iv_octets
         self._gcm = _GcmData(esp, esn) if esp.cipher_algorithm.combined else None
+        self.random_octets = 0 if self._gcm else self._iv_octets
         if self._gcm is not None:
             self._keys.template[library.HASH_2] = self._gcm.octets
         # Numbers of 64 bits: their high half lies behind the ciphertext until the ICV overwrites it (RFC 4303
@@ -252,6 +274,23 @@ class MultiBufferSealer:
                 (library.IV, array("Q", [source - iv_octets for source in sources])),
             )
         self._jobs.add(self._keys.template, columns, *keep)
+        return out
+
+    def seal_one(
+        self, head: bytes, clear: memoryview, tail: bytes, size: int, iv: bytes, number: int
+    ) -> bytearray:
+        if self._gcm is not None:
+            return self.seal(clear, ((0, len(clear)),), (head,), (tail,), (size,), (iv,), number)
+        out = bytearray().join((head, clear, tail))
+        jobs = self._jobs
+        base, kept = jobs.library.address(out)
+        source = base + len(head)
+        words, at = jobs.add_one(self._keys.template, kept, out, self._keys)
+        words[at + library.SOURCE] = words[at + library.DESTINATION] = source
+        words[at + library.CIPHER_OCTETS] = size
+        words[at + library.TAG] = source + size
+        words[at + library.HASH_OCTETS] = size + (self._lead + 4 if self._esn else self._lead)
+        words[at + library.IV] = source - self._iv_octets
         return out
 
 
@@ -340,7 +379,32 @@ class MultiBufferOpener:
         self._jobs.add(self._keys.template, columns, *keep)
         return _Opening(view, items, sizes, tags, clear)
 
+    def begin_one(self, view: memoryview, item: Item, number: int) -> Pending:
+        if self._gcm is not None or self._esn or self._null:
+            return self.begin(view, (item,), (number,))
+        jobs, overhead, octets = self._jobs, self._overhead, self._icv_octets
+        size = item[3] - item[2] - overhead - octets
+        # The ICV computed is behind what is decrypted.
+        out = bytearray(size + octets)
+        source, kept = jobs.library.address(view)
+        source += item[2]
+        place, room = jobs.library.address(out)
+        words, at = jobs.add_one(self._keys.template, kept, room, view, out, self._keys)
+        words[at + library.SOURCE] = source
+        words[at + library.DESTINATION] = place
+        words[at + library.CIPHER_OCTETS] = size
+        words[at + library.TAG] = place + size
+        words[at + library.HASH_OCTETS] = size + overhead
+        words[at + library.IV] = source + ESP_HEADER_LENGTH
+        return view, item, size, out
+
     def finish(self, pending: Pending) -> Opened:
+        if isinstance(pending, tuple):
+            view, item, size, out = pending
+            clear = out[:size]
+            if compare_digest(out[size:], view[item[3] - self._icv_octets : item[3]]):
+                return None, clear
+            return (), b""
         opening = cast(_Opening, pending)
         view, items, tags, octets = opening.view, opening.items, opening.tags, self._icv_octets
         if not octets:

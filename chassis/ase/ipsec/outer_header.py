@@ -133,6 +133,19 @@ class EspHeads:
                 add(pack(service, octets, identification, flags, checksum, ends, number, iv))
         return heads
 
+    def make_one(self, length: int, mark: int, identification: int, number: int, iv: bytes) -> bytes:
+        """Return the head of one packet, as `make` does. There is no AH before it."""
+        service, flags = mark >> 16, mark & 0xFFFF
+        checksum = -(self._base_sum + service + flags - HEADROOM + length + identification) % 0xFFFF
+        first, second = 0x4500 | service, flags << 16 | self._ttl_protocol
+        octets = length - HEADROOM
+        if self._udp:
+            payload = octets - IPV4_HEADER_LENGTH
+            return self._pack(
+                first, octets, identification, second, checksum, self._ends, payload, self._spi, number, iv
+            )
+        return self._pack(first, octets, identification, second, checksum, self._ends, number, iv)
+
 
 Ends: TypeAlias = tuple[int, int, int]
 """(source, destination, protocol) of outer headers."""
@@ -166,6 +179,13 @@ class Ipv4IdSequence:
         if after <= _ID_COUNT:
             return range(first, after)
         return [number % _ID_COUNT for number in range(first, after)]
+
+    def allocate_one(self) -> int:
+        """Return the next identification."""
+        first = self._next
+        self._next = (first + 1) % _ID_COUNT
+        self._in_use = True
+        return first
 
 
 class Ipv4IdSequences:

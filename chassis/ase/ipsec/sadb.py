@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
+from chassis.ase.ipsec.algorithms import Octets
 from chassis.ase.ipsec.causes import Drops, IpsecDropCause, Notice, add_count
 from chassis.ase.ipsec.cipher_engine import CipherEngine
 from chassis.ase.ipsec.cryptography_engine import CRYPTOGRAPHY
@@ -23,7 +24,7 @@ from chassis.ase.ipsec.decapsulate import (
     Reassemble,
     decapsulate_batch,
 )
-from chassis.ase.ipsec.encapsulate import EncapsulationResult, Encapsulator, split_batch
+from chassis.ase.ipsec.encapsulate import EncapsulationResult, Encapsulator, Planned, seal_planned, split_batch
 from chassis.ase.ipsec.outer_header import Ipv4IdSequences
 from chassis.ase.ipsec.replay import all_received
 from chassis.ase.ipsec.sa import InboundSa, OutboundSa, SaError, SequenceLease
@@ -362,6 +363,26 @@ class Sadb:
             order += origins
             all_notices += notices
         return EncapsulationResult(joined, sizes, order, drops, tuple(all_notices), tuple(missing))
+
+    def plan(self, tunnel: int, view: memoryview, start: int, end: int, longest: int) -> Planned | None:
+        """Allocate the numbers of the packet at start:end (20 octets or more) with the SA of its SPD entry; see
+        `Encapsulator.plan`. None if the packet has no SA, or not that one."""
+        classifier = self.spd.classifier(tunnel)
+        if classifier is None:
+            return None
+        entry = classifier.constant
+        if entry is None:
+            entry = classifier.value(view, start, end)
+        encapsulator = self._current_outbound.get((tunnel, entry))
+        if encapsulator is None or not encapsulator.covers(self.spd.rules(tunnel, entry)):
+            return None
+        return encapsulator.plan(view, start, end, longest)
+
+    def seal(self, planned: Sequence[Planned], random: Callable[[int], bytes]) -> list[Octets]:
+        """Return the outer packets of planned packets."""
+        sealed = seal_planned(planned, random)
+        self._engine.flush()
+        return sealed
 
     def _by_entry(
         self, tunnel: int, view: memoryview, packets: list[tuple[int, int, int]], drops: Drops

@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
-from chassis.ase.ike_messages import IkeTunnelState
+from chassis.ase.ike_messages import IkeTunnelState, UnknownSpi
 from chassis.bus.batch import Batch, Step
+from chassis.bus.messages import SaEvent
+from chassis.bus.records import LeaseRecord, TunnelRecord
 from chassis.net.ipv4 import Ipv4
 from tests.support.asp import (
     CIRCUIT,
@@ -23,6 +25,7 @@ from tests.support.asp import (
     LC3,
     OUTER,
     Controller,
+    altered,
     batch_of,
     packets_of,
     records,
@@ -140,7 +143,7 @@ Places = dict[tuple[object, ...], list[bytes]]
 
 def places(sent: Sequence[tuple[str, Batch]], into: Places) -> None:
     """The packets by where they go, in order."""
-    for card, batch in sent:
+    for card, batch in [(card, part) for card, whole in sent for part in whole.split_runs()]:
         place = (card, batch.step, batch.context, batch.port, batch.address, batch.tunnel, batch.circuit)
         into.setdefault(place, []).extend(packets_of(batch))
 
@@ -188,6 +191,162 @@ def test_runs_of_tunnels_are_a_batch_of_each(engine: str) -> None:
         assert together == apart
         assert dict(left.asp.counters.items()) == dict(left_twin.asp.counters.items())
         assert len(together) > 1
+
+
+MANY: dict[int, tuple[bool, dict[str, Any]]] = {
+    CIRCUIT: (False, {}),
+    ECONOMICAL: (True, {"esn": True}),
+    3: (False, {"kind": "gcm", "kbytes": 4000, "soft_kbytes": 4}),
+    4: (True, {"kind": "sha2", "kbytes": 4000, "soft_kbytes": 4}),
+    5: (False, {"cpi_out": 2, "cpi_in": 2}),
+    6: (True, {"kind": "ah", "esn": True}),
+    7: (True, {"kind": "gcm", "esn": True}),
+    8: (False, {"kind": "bundle"}),
+}
+"""Economical or not, and what protects it, by tunnel. Some SAs have a soft limit of octets."""
+NAKED = 9
+"""A tunnel without an SA."""
+
+
+def many(engine: str, *, there: bool) -> Side:
+    """A router with the tunnels of `MANY`, all negotiated, one behind a NAT."""
+    made = static(there=there, mtu=1400)
+    templates = {record.number: record for record in made if isinstance(record, TunnelRecord)}
+    for number in range(3, NAKED + 1):
+        economical = number in MANY and MANY[number][0]
+        circuit = 0 if economical else 100 + number
+        name = {"number": number, "circuit": circuit, "name": f"t{number}"}
+        made.append(altered(templates[ECONOMICAL if economical else CIRCUIT], **name))
+    side = Side(made, engine=engine_of(engine))
+    for number, (_, fields) in MANY.items():
+        udp = encapsulated(A if there else B) if number == ECONOMICAL else ()
+        side.ike(install(number, 1, there=there, encapsulation=udp, **fields))
+        side.ike(IkeTunnelState(number, True, ""))
+    return side
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_short_runs_of_many_tunnels_are_their_packets_one_at_a_time(engine: str) -> None:
+    chance = random.Random(7)
+    left, left_twin = (many(engine, there=False) for _ in range(2))
+    right, right_twin = (many(engine, there=True) for _ in range(2))
+    number = opened = 0
+    for _ in range(12):
+        together: Places = {}
+        apart: Places = {}
+        runs, packets, tunnels = [], [], []
+        for _ in range(chance.choice((2, 9, 40))):
+            tunnel = chance.choice((*MANY, *MANY, NAKED, 99))
+            count = chance.choice((1, 1, 1, 2, 5, 8))
+            runs.append((count, tunnel, 0))
+            inside = ECONOMICAL if tunnel in MANY and MANY[tunnel][0] else CIRCUIT
+            # Most packets are ordinary ones: what leaves together does so only if nothing is between.
+            packets += [
+                clear_packet(chance, inside, number + i)
+                if chance.random() < 0.2
+                else udp_packet(*INSIDE[inside], chance.choice(SIZES[:8]), number=number + i)
+                for i in range(count)
+            ]
+            tunnels += [tunnel] * count
+            number += count
+        fields: dict[str, Any] = {"context": INNER, "ingress": "3/1"}
+        places(left.give(batch_of(packets, Step.ENCAPSULATE, runs=tuple(runs), **fields)), together)
+        for packet, tunnel in zip(packets, tunnels, strict=True):
+            places(left_twin.give(batch_of([packet], Step.ENCAPSULATE, tunnel=tunnel, **fields)), apart)
+        assert together == apart
+        _same_accounts(left, left_twin)
+        outer = [packet for place, some in together.items() if place[2] == OUTER for packet in some]
+        chance.shuffle(outer)
+        # Each packet of the circuit-based tunnels has its place, and those of the others share one: their order is
+        # that of each tunnel.
+        wire = wire_packets(chance, outer)
+        together, apart = {}, {}
+        fields = {"context": OUTER, "ingress": "3/11"}
+        places(right.give(batch_of(wire, Step.DECAPSULATE, **fields)), together)
+        for packet in wire:
+            places(right_twin.give(batch_of([packet], Step.DECAPSULATE, **fields)), apart)
+        assert {place: sorted(some) for place, some in together.items()} == {
+            place: sorted(some) for place, some in apart.items()
+        }
+        assert [some for place, some in together.items() if place[6]] == [
+            apart[place] for place in together if place[6]
+        ]
+        _same_accounts(right, right_twin)
+        opened += sum(len(some) for place, some in together.items() if place[2] == INNER)
+    assert opened > number // 4, "most of what is not damaged comes out"
+
+
+def _same_accounts(whole: Side, single: Side) -> None:
+    """Both ASPs counted the same, for each tunnel and SA, and told IKE the same."""
+    assert dict(whole.asp.counters.items()) == dict(single.asp.counters.items())
+    tunnels, others = (side.asp.sa_statistics.statistics()["tunnels"] for side in (whole, single))
+    for sa in [sa for tunnel in (*tunnels, *others) for sa in tunnel["sas"]]:
+        # What the MTU's check of a run drops is counted for the tunnel alone.
+        sa["drops"].pop("malformed", None)
+    assert tunnels == others
+    # Of a batch's packets for unknown SAs IKE is told of the first.
+    first, second = (
+        [message for message in side.told(object) if not isinstance(message, UnknownSpi)]
+        for side in (whole, single)
+    )
+    assert set(map(str, first)) == set(map(str, second))
+
+
+@pytest.mark.parametrize("ttls", [(1, 9, 9), (9, 9, 9)])
+def test_a_packet_dropped_after_decapsulation_counts_for_its_tunnel(ttls: tuple[int, ...]) -> None:
+    left, right = (many("cryptography", there=there) for there in (False, True))
+    tunnels = (ECONOMICAL, 4, 7)
+    packets = [udp_packet(*INSIDE[ECONOMICAL], ttl=ttl) for ttl in ttls]
+    runs = tuple([(1, tunnel, 0) for tunnel in tunnels])
+    sent = left.give(batch_of(packets, Step.ENCAPSULATE, runs=runs, context=INNER))
+    assert len(sent) == 1, "all outer packets leave in one batch"
+    went = [batch for _, batch in right.open(sent[0][1]) if batch.step is Step.EGRESS and batch.context == INNER]
+    passed = [ttl for ttl in ttls if ttl > 1]
+    assert sum(len(batch.lengths) for batch in went) == len(passed)
+    assert len(went) == (1 if passed == list(ttls) else len(passed))
+    totals = [right.asp.sa_statistics.statistics(tunnel)["tunnels"] for tunnel in tunnels]
+    assert [any("ttl" in str(key) for key in _keys(one)) for one in totals] == [ttl == 1 for ttl in ttls]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_short_runs_keep_to_the_lease(engine: str) -> None:
+    """Manual keys: the request for a lease, its end, and the numbers that are stored."""
+    lease = {"leases": (LeaseRecord(10, start=1, end=9),)}
+    whole, single = (Controller(records(**lease), engine=engine_of(engine)) for _ in range(2))
+    tunnels = [CIRCUIT, ECONOMICAL] * 12
+    packets = [udp_packet(*INSIDE[tunnel], number=number) for number, tunnel in enumerate(tunnels)]
+    together: Places = {}
+    apart: Places = {}
+    runs = tuple([(1, tunnel, 0) for tunnel in tunnels])
+    places(whole.give(batch_of(packets, Step.ENCAPSULATE, runs=runs, context=INNER)), together)
+    for packet, tunnel in zip(packets, tunnels, strict=True):
+        places(single.give(batch_of([packet], Step.ENCAPSULATE, tunnel=tunnel, context=INNER)), apart)
+    assert together == apart
+    assert sum(map(len, together.values())) == 16
+    assert whole.drops() == single.drops() == {"no lease": 8}
+    assert whole.said == single.said
+    assert any(isinstance(message, SaEvent) for message in whole.said)
+    assert whole.state.tobytes() == single.state.tobytes()
+
+
+def test_short_runs_keep_to_the_limit_of_octets() -> None:
+    sides = [many("cryptography", there=False) for _ in range(2)]
+    for side, size in zip(sides, (12, 1), strict=True):
+        side.told(object)
+        packets = [udp_packet(*INSIDE[CIRCUIT], 1000, number=number) for number in range(12)]
+        for at in range(0, 12, size):
+            runs = ((1, 3, 0),) * size
+            side.give(batch_of(packets[at : at + size], Step.ENCAPSULATE, runs=runs, context=INNER))
+    whole, single = (list(map(str, side.told(object))) for side in sides)
+    assert whole == single
+    assert any("SaExpir" in message for message in whole), whole
+
+
+def _keys(value: object) -> list[object]:
+    """All keys in nested values."""
+    if isinstance(value, dict):
+        return [*value, *(key for inner in value.values() for key in _keys(inner))]
+    return [key for inner in value for key in _keys(inner)] if isinstance(value, (list, tuple)) else []
 
 
 @pytest.mark.parametrize("engine", ENGINES)
