@@ -309,7 +309,7 @@ class TesterEngine:
             # The payload is damaged; the addresses and ports still identify the flow.
             ends = packet[12:24]
             for other in self._sinks.values():
-                if other.sink is not None and other.sink.template.addresses_ports[:12] == ends:
+                if other.sink is not None and other.sink.template.has_ends(ends):
                     end = other
         if end is None or end.sink is None:
             self._count_unexpected(port, "unknown UDP", frame, now)
@@ -352,7 +352,7 @@ class TesterEngine:
         if flow.to_node == self.node:
             end.sink = Sink(flow, self._hosts[flow.to_port].mac)
             end.received = self.counters.slot(f"flow {flow.name} received")
-            self._hosts[flow.to_port].answer_for([flow.destination])
+            self._hosts[flow.to_port].answer_for(flow.targets)
             self._sinks[flow.number] = end
         self._ends[flow.name] = end
         return end

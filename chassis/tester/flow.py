@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import zlib
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from struct import Struct
 from typing import Any
@@ -27,6 +27,9 @@ UDP_PORT = 40_000
 TTL = 64
 PAYLOAD = Struct("!8sIIQQ")
 """Magic, flow, numbering, sequence number, time of sending (ns of the machine's monotonic clock)."""
+
+MAX_DESTINATIONS = 4096
+"""Networks that the packets of a flow may go to, in turn."""
 
 OVERHEAD = IPV4_HEADER_LENGTH + 8
 MIN_FLOW_LENGTH = OVERHEAD + PAYLOAD.size
@@ -46,7 +49,8 @@ class Flow:
 
     `rate` is in packets a second, `size` in octets of the IPv4 packet, `trace` in seconds between traced packets
     (0: only the first one), `count` the packets after which it ends (0: never). A flow with `auto` starts with its
-    tester, and packets lost before the first one arrived do not count.
+    tester, and packets lost before the first one arrived do not count. Its packets go in turn to the same host of
+    `destinations` /24 networks, from that of `destination` on.
     """
 
     name: str
@@ -62,6 +66,12 @@ class Flow:
     trace: float = 0.0
     auto: bool = False
     count: int = 0
+    destinations: int = 1
+
+    @property
+    def targets(self) -> Sequence[int]:
+        """All addresses that its packets go to."""
+        return range(self.destination, self.destination + (self.destinations << 8), 1 << 8)
 
     @property
     def number(self) -> int:
@@ -91,12 +101,24 @@ def _parse_number(values: Mapping[str, Any], key: str, default: float, low: floa
 
 def parse_flow(name: str, values: Mapping[str, Any]) -> Flow:
     """Return the flow of a lab's plain values: `from`, `to`, `rate`, `size`, `source`, `destination`, `dscp`,
-    `trace`, `start` (auto or manual), `count`.
+    `trace`, `start` (auto or manual), `count`, `destinations`.
 
     Raises:
         FlowError: a key is unknown, or a value is not valid.
     """
-    known = {"from", "to", "rate", "size", "source", "destination", "dscp", "trace", "start", "count"}
+    known = {
+        "from",
+        "to",
+        "rate",
+        "size",
+        "source",
+        "destination",
+        "destinations",
+        "dscp",
+        "trace",
+        "start",
+        "count",
+    }  # fmt: skip
     for key in values:
         if key not in known:
             raise FlowError(f"a flow has no {key!r}: it has {', '.join(sorted(known))}")
@@ -112,6 +134,9 @@ def parse_flow(name: str, values: Mapping[str, Any]) -> Flow:
             addresses.append(parse_address(str(values.get(key, ""))))
         except ValueError as error:
             raise FlowError(f"{key}: {error}") from None
+    destinations = int(_parse_number(values, "destinations", 1, 1, MAX_DESTINATIONS))
+    if addresses[1] + (destinations - 1 << 8) >= 1 << 32:
+        raise FlowError(f"destinations: no {destinations} networks begin at {values.get('destination')}")
     return Flow(
         name,
         from_node,
@@ -126,6 +151,7 @@ def parse_flow(name: str, values: Mapping[str, Any]) -> Flow:
         float(_parse_number(values, "trace", 0.0, 0, 1e9)),
         start == "auto",
         int(_parse_number(values, "count", 0, 0, 2**62)),
+        destinations,
     )
 
 
@@ -138,6 +164,7 @@ def describe_flow(flow: Flow) -> dict[str, Any]:
         "size": flow.size,
         "source": format_address(flow.source),
         "destination": format_address(flow.destination),
+        "destinations": flow.destinations,
         "dscp": flow.dscp,
         "trace": flow.trace,
         "start": "auto" if flow.auto else "manual",
@@ -148,8 +175,9 @@ def describe_flow(flow: Flow) -> dict[str, Any]:
 class PacketTemplate:
     """Makes a flow's packets, and checks packets that arrive.
 
-    Only identification, both checksums, numbering, sequence number and time differ between packets. A 16-bit ones'
-    complement sum is a remainder modulo 65535, so each checksum is one addition away from a constant (RFC 1071).
+    Only identification, both checksums, numbering, sequence number and time differ between packets, and the
+    destination of a flow with several. A 16-bit ones' complement sum is a remainder modulo 65535, so each checksum
+    is one addition away from a constant (RFC 1071); so is it after a number was added to an address.
     """
 
     def __init__(self, flow: Flow) -> None:
@@ -174,7 +202,8 @@ class PacketTemplate:
         """Sum of the datagram and its pseudo header with start, sequence number, time and checksum 0."""
         self.head = bytes(ip[:4])
         """Version, header length, TOS and total length: they arrive as they left."""
-        self.addresses_ports = bytes(ip[12:20]) + udp
+        self.source = bytes(ip[12:16])
+        self.ports = udp
         self.magic = pattern
         self._packet = bytes(HEADROOM) + bytes(ip) + constant
 
@@ -190,8 +219,13 @@ class PacketTemplate:
         ip_sum, udp_sum = self.ip_sum, self.udp_sum + numbering + now_ns
         patch_ip, patch_udp, patch_sequence = _IDENTIFICATION.pack_into, _WORD.pack_into, _SEQUENCE.pack_into
         sequence_at = run_at + 4
+        destination, destinations = self.flow.destination, self.flow.destinations
+        further = 0
         for sequence in range(first, first + count):
             identification = sequence & 0xFFFF
+            if destinations > 1:
+                further = sequence % destinations << 8
+                _ADDRESS.pack_into(body, ip_at + 12, destination + further)
             patch_ip(
                 body,
                 ip_at,
@@ -199,9 +233,9 @@ class PacketTemplate:
                 0,
                 TTL,
                 PROTOCOL_UDP,
-                (0xFFFF - (ip_sum + identification) % 0xFFFF) % 0xFFFF,
+                (0xFFFF - (ip_sum + identification + further) % 0xFFFF) % 0xFFFF,
             )
-            patch_udp(body, udp_at, 0xFFFF - (udp_sum + sequence) % 0xFFFF)
+            patch_udp(body, udp_at, 0xFFFF - (udp_sum + sequence + further) % 0xFFFF)
             patch_sequence(body, sequence_at, sequence)
             ip_at += size
             udp_at += size
@@ -212,20 +246,35 @@ class PacketTemplate:
         """Return the lengths (octets, headroom included) of `count` packets of `make`."""
         return array("H", (self.flow.size + HEADROOM,)) * count
 
+    def has_ends(self, octets: bytes) -> bool:
+        """Whether addresses and ports, 12 octets of a packet, are those of the flow."""
+        destination = int.from_bytes(octets[4:8], "big")
+        return octets[:4] == self.source and octets[8:] == self.ports[:4] and destination in self.flow.targets
+
     def is_intact(
-        self, sequence: int, numbering: int, sent: int, identification: int, ttl: int, sums: tuple[int, int]
+        self,
+        sequence: int,
+        numbering: int,
+        sent: int,
+        identification: int,
+        ttl: int,
+        destination: int,
+        sums: tuple[int, int],
     ) -> bool:
-        """Whether identification and both checksums (IPv4, UDP) are those of this packet, after hops that changed
-        only its TTL."""
-        ip_sum = self.ip_sum + identification - ((TTL - ttl) << 8)
+        """Whether identification, destination and both checksums (IPv4, UDP) are those of this packet, after hops
+        that changed only its TTL."""
+        further = sequence % self.flow.destinations << 8
+        ip_sum = self.ip_sum + further + identification - ((TTL - ttl) << 8)
         return (
             identification == sequence & 0xFFFF
+            and destination == self.flow.destination + further
             and (sums[0] + ip_sum) % 0xFFFF == 0
-            and (sums[1] + self.udp_sum + numbering + sent + sequence) % 0xFFFF == 0
+            and (sums[1] + self.udp_sum + further + numbering + sent + sequence) % 0xFFFF == 0
         )
 
 
 _RUN_TIME = Struct("!IQQ")
 _IDENTIFICATION = Struct("!HHBBH")
 _WORD = Struct("!H")
+_ADDRESS = Struct("!I")
 _SEQUENCE = Struct("!Q")

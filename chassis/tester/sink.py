@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import groupby
+from operator import add
 from struct import Struct
 from typing import Any
 
@@ -47,7 +48,7 @@ class Sink:
         self._mac = mac
         self._frame_size = flow.size + HEADROOM
         # Fields that are constant for the flow are compared as octets; the others are unpacked as numbers.
-        self._frame = Struct(f"!6s6x2s4sH2sBBH14sH12sIQQ{flow.size - MIN_FLOW_LENGTH}s")
+        self._frame = Struct(f"!6s6x2s4sH2sBBH4sI6sH12sIQQ{flow.size - MIN_FLOW_LENGTH}s")
         template = self.template
         self._constant_columns = (
             (0, mac),
@@ -55,9 +56,10 @@ class Sink:
             (2, template.head),
             (4, b"\0\0"),
             (6, 17),
-            (8, template.addresses_ports),
-            (10, template.magic),
-            (14, template.filler),
+            (8, template.source),
+            (10, template.ports),
+            (12, template.magic),
+            (16, template.filler),
         )
 
     def receive_batch(self, batch: Batch, now_ns: int) -> bool:
@@ -71,7 +73,7 @@ class Sink:
         for column, value in self._constant_columns:
             if columns[column].count(value) != count:
                 return False
-        runs, sequences, sents = columns[11], columns[12], columns[13]
+        runs, sequences, sents = columns[13], columns[14], columns[15]
         run, first = runs[0], sequences[0]
         if (count > 1 and runs.count(run) != count) or not self._headers_valid(columns, count):
             return False
@@ -102,7 +104,8 @@ class Sink:
             len(packet) != size
             or packet[:4] != template.head
             or packet[9] != 17
-            or packet[12:26] != template.addresses_ports
+            or packet[12:16] != template.source
+            or packet[20:26] != template.ports
             or packet[28:40] != template.magic
             or not packet.endswith(template.filler)
         ):
@@ -111,7 +114,8 @@ class Sink:
         run, sequence, sent = _PAYLOAD_REST.unpack_from(packet, 28 + PAYLOAD.size - _PAYLOAD_REST.size)
         identification = packet[4] << 8 | packet[5]
         sums = (packet[10] << 8 | packet[11], packet[26] << 8 | packet[27])
-        if not template.is_intact(sequence, run, sent, identification, packet[8], sums):
+        destination = int.from_bytes(packet[16:20], "big")
+        if not template.is_intact(sequence, run, sent, identification, packet[8], destination, sums):
             self.corrupted += 1
             return "corrupted"
         if run >> 16 != self.boot and not self._on_boot(run >> 16):
@@ -162,15 +166,26 @@ class Sink:
     # internals
 
     def _headers_valid(self, columns: list[Any], count: int) -> bool:
-        """Whether identifications and checksums are right in every packet of the batch."""
+        """Whether identifications, destinations and checksums are right in every packet of the batch."""
         template = self.template
-        identifications, ttls, ip_sums, udp_sums = columns[3], columns[5], columns[7], columns[9]
-        run, sequences, sents = columns[11][0], columns[12], columns[13]
+        identifications, ttls, ip_sums, udp_sums = columns[3], columns[5], columns[7], columns[11]
+        run, sequences, sents, targets = columns[13][0], columns[14], columns[15], columns[9]
         ttl = ttls[0]
         if count > 1 and ttls.count(ttl) != count:
             return False
         if identifications != tuple([sequence & 0xFFFF for sequence in sequences]):
             return False
+        first, destinations = self.flow.destination, self.flow.destinations
+        if destinations == 1:
+            if targets.count(first) != count:
+                return False
+        else:
+            further = [sequence % destinations << 8 for sequence in sequences]
+            if targets != tuple([first + more for more in further]):
+                return False
+            # The sums of each packet without what its address has more than the first.
+            ip_sums = list(map(add, ip_sums, further))
+            udp_sums = list(map(add, udp_sums, further))
         ip_sum, udp_sum = template.ip_sum - ((TTL - ttl) << 8), template.udp_sum + run
         wrong_ip = [
             (carried + ip_sum + identification) % 0xFFFF

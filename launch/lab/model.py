@@ -196,7 +196,8 @@ class FlowSpec:
 
     `rate` is in packets/s (infinite: as fast as the wire takes them), `size` in octets of the IP packet, `trace`
     the time (s) between traced packets (0: only the first one), `count` the number of packets after which the flow
-    ends (0: never).
+    ends (0: never). Packets go in turn to the same host of `destinations` /24 networks, from that of `destination`
+    on.
     """
 
     name: str
@@ -210,6 +211,7 @@ class FlowSpec:
     trace: float = 0.0
     start: Literal["auto", "manual"] = "auto"
     count: int = 0
+    destinations: int = 1
     at: YamlPosition = field(default=NOWHERE, compare=False)
 
     def plain(self) -> dict[str, Any]:
@@ -221,6 +223,7 @@ class FlowSpec:
             "size": self.size,
             "source": self.source,
             "destination": self.destination,
+            "destinations": self.destinations,
             "dscp": self.dscp,
             "trace": self.trace,
             "start": self.start,

@@ -94,7 +94,19 @@ _NODE_KEYS: Mapping[str, tuple[str, ...]] = {
     "peers": ("kind", "count", "settings", "ports", *PEERS_KEYS),
     "linux": ("kind", "count", "settings", "addresses", "routes", "files", "exec", "wait-for"),
 }
-_FLOW_KEYS = ("from", "to", "rate", "size", "source", "destination", "dscp", "trace", "start", "count")
+_FLOW_KEYS = (
+    "from",
+    "to",
+    "rate",
+    "size",
+    "source",
+    "destination",
+    "destinations",
+    "dscp",
+    "trace",
+    "start",
+    "count",
+)  # fmt: skip
 
 
 def load(path: Path, changes: Mapping[str, Any] | None = None) -> tuple[Lab, tuple[Diagnostic, ...]]:
@@ -588,6 +600,7 @@ class _Parser:
             self._unit(fields["trace"], units.parse_duration, 0.0) if "trace" in fields else 0.0,
             start,
             self._integer(fields["count"], "count", 0, 2**31) if "count" in fields else 0,
+            self._integer(fields["destinations"], "destinations", 1, 4096) if "destinations" in fields else 1,
             at,
         )
 

@@ -384,6 +384,7 @@ def _traffic() -> dict[str, Schema]:
         "size": _integer(60, 65000, "Bytes of the IP packet; default 200."),
         "source": _ref("address", "Source address; default: that of the port."),
         "destination": _ref("address", "Destination address; default: that of the port."),
+        "destinations": _integer(1, 4096, "Number of /24 networks to which its packets go in turn; default 1."),
         "dscp": _integer(0, 63, "Differentiated services code point."),
         "trace": _ref("duration-numbered", "Time between two traced packets; else only the first is traced."),
         "start": {"enum": ["auto", "manual"], "description": "auto: as soon as the lab is up."},

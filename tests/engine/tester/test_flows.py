@@ -77,6 +77,43 @@ def test_packets_are_valid_and_numbered(size: int) -> None:
         assert int.from_bytes(datagram.payload[16:24], "big") == number
 
 
+@pytest.mark.parametrize("destinations", [7, 300])
+def test_packets_go_to_several_networks_in_turn(destinations: int) -> None:
+    pair = started(size=200, count=400, destinations=destinations)
+    pair.run(0.5)
+    frames = flow_packets(pair.sent)
+    first = TWO
+    for number, frame in enumerate(frames):
+        packet = Ipv4.parse(frame[HEADROOM:])
+        assert packet.destination == first + number % destinations * 256
+        Udp.parse(packet.payload, (packet.source, packet.destination))
+    found = final(pair)
+    assert (len(frames), found["received"], found["corrupted"]) == (400, 400, 0)
+
+
+def test_a_packet_of_several_networks_must_arrive_with_its_own_address() -> None:
+    def wire(batch: Batch, now: float) -> list[Batch]:
+        if arp_only(batch):
+            return [batch]
+        out = []
+        for packet in batch.packets():
+            frame = bytearray(packet)
+            if not out:
+                # Another of the flow's addresses, with right checksums.
+                moved = Ipv4.parse(bytes(frame[HEADROOM:]))
+                source, other = moved.source, moved.destination + 256
+                datagram = Udp.parse(moved.payload, (source, moved.destination))
+                payload = datagram.emit((source, other))
+                frame[HEADROOM:] = replace(moved, destination=other, payload=payload).emit()
+            out.append(wrap(bytes(frame)))
+        return out
+
+    pair = started(wire, size=200, rate=100.0, count=4, destinations=3)
+    pair.run(0.1)
+    source, sink = pair.ends()
+    assert (source["sent"], sink["received"], sink["corrupted"]) == (4, 0, 4)
+
+
 def test_checksums_are_valid_for_large_numbers() -> None:
     pair = Pair()
     source = pair.t1._ends["forward"].source

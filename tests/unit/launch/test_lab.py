@@ -70,7 +70,7 @@ def test_a_whole_lab(tmp_path: Path) -> None:
     flow = lab.flows["forward"]
     assert flow.plain() == {
         "from": "t1:1", "to": "t2:1", "rate": 2000.0, "size": 200, "source": "50.1.0.1", "destination": "60.1.0.1",
-        "dscp": 0, "trace": 0.1, "start": "auto", "count": 0,
+        "destinations": 1, "dscp": 0, "trace": 0.1, "start": "auto", "count": 0,
     }  # fmt: skip
     step = lab.scenario[0]
     assert step.plain() == {"at": "2s", "do": "kill a asp 1/1"}
