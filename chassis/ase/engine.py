@@ -8,6 +8,7 @@ end with it. Time and randomness are arguments.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -73,6 +74,9 @@ FACILITY = "ase"
 
 EVICTED = "selector flows shed"
 """Counter of cached flows that were removed to make room for others."""
+
+MAX_REPEATED = 250
+"""Most reports that one call repeats (count)."""
 
 UNKNOWN_SA_RATE = 10.0
 """Packets for SAs that are not here of which IKE is told (1/s)."""
@@ -149,6 +153,10 @@ class AspEngine(CardBase):
         """Version of the records whose SAs are all installed."""
         self._dropped: set[int] = set()
         """Instances whose peers IKE dropped, until the controller, which may not know yet, deletes them."""
+        self._answers: list[PeerAnswer] = []
+        """Answers that wait for records before them. IKE limits its questions."""
+        self._to_repeat: deque[int] = deque()
+        """Tunnels whose last reports are to be repeated, because the controller may have lost them."""
         self._report_all = False
         """The controller may have lost reports of tunnels without SAs, and lease requests: send them again."""
 
@@ -187,8 +195,12 @@ class AspEngine(CardBase):
         return super().on_connected(now)
 
     def receive(self, message: ToCardMessage, now: float) -> list[Output]:
-        """Act on a message of the controller. IKE asked the questions about peers."""
+        """Act on a message of the controller. IKE asked the questions about peers; an answer follows the record of
+        its tunnel, which may be in a slice that waits."""
         if isinstance(message, PeerAnswer):
+            if not self.replica.settled:
+                self._answers.append(message)
+                return []
             return self.ike.pass_answer(message)
         return super().receive(message, now)
 
@@ -205,20 +217,30 @@ class AspEngine(CardBase):
         self.negotiated.apply_settings(self.settings)
         self._update_queues()
         outputs = usage + self.ike.on_records(change, self.settings, self.replica.records)
-        if self._report_all:
+        if self._report_all and not change.more:
             self._report_all = False
             outputs += self._usage.repeat()
             # A hello lists the SAs, but not their peers' identities, and no tunnels without SAs.
-            states = self.tunnels.local.values()
-            outputs += [
-                state.report() for state in states if state.last_report and (state.negotiated or not state.up)
-            ]
+            states = self.tunnels.local.items()
+            self._to_repeat = deque(
+                [number for number, state in states if state.last_report and (state.negotiated or not state.up)]
+            )
+            outputs += self._repeat_reports()
             outputs += [ToController(event) for event, _ in self._lease_requests.values()]
             outputs += self.ike.ask_again()
             if self._damage:
                 outputs.append(self.log(now, "error", FACILITY, f"SA state erased: {self._damage}"))
                 self._damage = ""
         return outputs + self._install_pending()
+
+    def _repeat_reports(self) -> list[Output]:
+        """Return the next `MAX_REPEATED` reports of tunnels that are to be repeated."""
+        outputs: list[Output] = []
+        for _ in range(min(len(self._to_repeat), MAX_REPEATED)):
+            state = self.tunnels.local.get(self._to_repeat.popleft())
+            if state is not None:
+                outputs.append(state.report())
+        return outputs
 
     def _update_queues(self) -> None:
         """Apply settings and records to the queues. A fenced ASP keeps no packets."""
@@ -378,6 +400,11 @@ class AspEngine(CardBase):
         """Return what is due: heartbeat, log records, queued packets, messages to IKE, reports, SAs still to be
         installed."""
         outputs = super().on_timer(now)
+        if self._to_repeat:
+            outputs += self._repeat_reports()
+        if self._answers and self.replica.settled:
+            answers, self._answers = self._answers, []
+            outputs += chain.from_iterable([self.ike.pass_answer(answer) for answer in answers])
         datapath = self.datapath
         if now >= self._log.due:
             outputs += _records(self._log.flush(now))
@@ -396,8 +423,8 @@ class AspEngine(CardBase):
         return outputs
 
     def next_timer(self) -> float:
-        """Return the time of the next `on_timer`; -inf while SAs are to be installed."""
-        if self.tunnels.pending:
+        """Return the time of the next `on_timer`; -inf while SAs are to be installed, or reports repeated."""
+        if self.tunnels.pending or self._to_repeat:
             return -inf
         datapath = self.datapath
         return min(

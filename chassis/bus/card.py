@@ -32,7 +32,7 @@ from chassis.bus.messages import (
     Welcome,
 )
 from chassis.bus.records import CardStateRecord, TunnelRecord
-from chassis.bus.replication import RecordChange, Replica
+from chassis.bus.replication import MAX_RECORDS_PER_SLICE, RecordChange, Replica
 
 HEARTBEAT_INTERVAL = 0.1
 """Time between heartbeats (s) until a `Welcome` sets another (S-112)."""
@@ -95,7 +95,7 @@ class CardBase:
         return ()
 
     def on_records_changed(self, change: RecordChange, now: float) -> list[Output]:
-        """Act on records that a snapshot or delta changed."""
+        """Act on records that a snapshot or delta changed, or on a slice of them."""
         return []
 
     def on_request(self, request: Request, now: float) -> list[Output] | None:
@@ -137,13 +137,18 @@ class CardBase:
                 return []
             change = self.replica.delta(message)
             if change is None:
-                return [] if message.to_version <= self.replica.version else self._hello(now)
+                return [] if message.to_version <= self.replica.received else self._hello(now)
+            if change.more and not change.put and not change.deleted:
+                # It waits behind other changes.
+                return []
             return self._apply(change, now)
         if isinstance(message, Snapshot):
             change = self.replica.snapshot(message) if self._admitted else None
             if change is None:
                 return []
-            return [*self._apply(change, now), self._heartbeat(now)]
+            # The version is held when all slices are applied.
+            beat = [] if change.more else [self._heartbeat(now)]
+            return [*self._apply(change, now), *beat]
         if isinstance(message, Welcome):
             self._admitted = True
             self._hello_at = inf
@@ -187,10 +192,12 @@ class CardBase:
             outputs += self._hello(now)
         if now >= self._beat_at:
             outputs.append(self._heartbeat(now))
+        if self.replica.waiting:
+            outputs += self._apply_waiting(now)
         return [*outputs, *self._flush_stamps()]
 
     def next_timer(self) -> float:
-        if self._stamps:
+        if self._stamps or self.replica.waiting:
             return -inf
         hello, beat = self._hello_at, self._beat_at
         return hello if hello < beat else beat
@@ -287,6 +294,18 @@ class CardBase:
         self._beat_at = now + self.interval
         late, self._loop_lag = self._loop_lag, 0.0
         return ToController(Heartbeat(self.card, self.epoch, self._beats, self.replica.version, late))
+
+    def _apply_waiting(self, now: float) -> list[Output]:
+        """Apply some of the changes that wait; the version held is told after the last one."""
+        outputs: list[Output] = []
+        applied = 0
+        while self.replica.waiting and applied < MAX_RECORDS_PER_SLICE:
+            change = self.replica.next_slice()
+            outputs += self._apply(change, now)
+            applied += len(change.put) + len(change.deleted) + 1
+        if not self.replica.waiting and self._admitted:
+            outputs.append(self._heartbeat(now))
+        return outputs
 
     def _apply(self, change: RecordChange, now: float) -> list[Output]:
         outputs: list[Output] = []

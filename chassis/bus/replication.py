@@ -3,18 +3,25 @@
 `Publisher` is the controller's end, `Replica` the card's. All state reaches a card this way, so the first boot, a
 killed card, a hung card and a restarted controller need no code of their own. A snapshot does not flush: the
 replica compares it with its records and reports only the differences.
+
+A card carries packets and sends heartbeats, so it must not be busy with thousands of changed records at a time: a
+large change is given in slices (`Replica.next_slice`).
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from chassis.bus.messages import Delta, Snapshot
-from chassis.bus.records import Key, Record
+from chassis.bus.records import CardStateRecord, Key, OnDemandRecord, Record, RouteRecord, TunnelRecord
 
 MAX_RECORDS_PER_PART = 250
 """Most records of one part of a snapshot (count). A card reads a part in a few milliseconds."""
+
+MAX_RECORDS_PER_SLICE = 500
+"""Most records that a card acts on at a time (count). It takes a few hundredths of a second."""
 
 Wants = Callable[[str, Record], bool]
 """Returns whether a card needs a record."""
@@ -139,29 +146,70 @@ class Publisher:
 
 @dataclass(frozen=True, slots=True)
 class RecordChange:
-    """The changes of a snapshot or delta on a card: new or different records, and removed ones."""
+    """The changes of a snapshot or delta on a card, or a slice of them: new or different records, and removed
+    ones. `more`: further slices follow."""
 
     put: tuple[Record, ...]
     deleted: tuple[Record, ...]
+    more: bool = False
+
+
+_RANKS: dict[type, int] = {CardStateRecord: -1, OnDemandRecord: 1, TunnelRecord: 2, RouteRecord: 3}
+"""Places of types of records in the slices of a change; 0 for the others."""
+
+
+def _rank(record: Record) -> int:
+    return _RANKS.get(type(record), 0)
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """The part of a change that is not given to the card yet: keys to delete and records to put, in order; and the
+    version that is reached with all of it."""
+
+    version: int
+    steps: deque[Key | Record]
 
 
 class Replica:
-    """A card's copy of the records. `version` 0 means that it holds none."""
+    """A card's copy of the records. `version` 0 means that it holds none.
+
+    `records` and `version` are those of the slices that were given. In the slices of a change records that others
+    name come before these, and routes last, so that no route leads where the card knows nothing yet.
+    """
 
     def __init__(self) -> None:
         self.version = 0
         self.records: dict[Key, Record] = {}
+        self.received = 0
+        """The version that is reached with all that waits."""
+        self._waiting: deque[_Waiting] = deque()
         self._wanted: dict[Key, Record] = {}
         self._changed: list[Record] = []
         """What the parts of a snapshot had so far, and what of it is new. Each part is compared when it comes: all
         of thousands at the end would take longer than a card may be silent."""
         self._expected = 1
         self._pending = 0
+        self._broken = False
+        """A snapshot has begun and is not complete: no delta follows what is held."""
+
+    @property
+    def waiting(self) -> bool:
+        """Return whether `next_slice` has something to give."""
+        return bool(self._waiting)
+
+    @property
+    def settled(self) -> bool:
+        """Return whether all that came is given, and no part of a snapshot is missing."""
+        return not self._waiting and not self._broken
 
     def snapshot(self, message: Snapshot) -> RecordChange | None:
-        """Add one part; return the change after the last part, otherwise None. A part out of order starts
-        again."""
+        """Add one part; return the change, or its first slice, after the last part, otherwise None. A part out of
+        order starts again."""
         if message.part == 1:
+            # It is compared with what was given of changes before it; the rest of them is void.
+            self._waiting.clear()
+            self._broken = True
             self._wanted, self._changed, self._pending = {}, [], message.version
         elif message.part != self._expected or message.version != self._pending:
             self._expected = 1
@@ -178,23 +226,54 @@ class Replica:
         if message.part < message.parts:
             return None
         self._expected = 1
-        wanted, put = self._wanted, tuple(self._changed)
+        self._broken = False
+        self.received = message.version
+        wanted, put = self._wanted, self._changed
         self._wanted, self._changed = {}, []
-        deleted = tuple(record for key, record in self.records.items() if key not in wanted)
-        self.records = wanted
-        self.version = message.version
-        return RecordChange(put, deleted)
+        deleted = [key for key in self.records if key not in wanted]
+        if len(put) + len(deleted) <= MAX_RECORDS_PER_SLICE:
+            gone = tuple([self.records[key] for key in deleted])
+            self.records, self.version = wanted, message.version
+            return RecordChange(tuple(put), gone)
+        self._waiting.append(_Waiting(message.version, _in_order(put, deleted)))
+        return self.next_slice()
 
     def delta(self, message: Delta) -> RecordChange | None:
-        """Apply a delta; return None if it does not follow the version held. The card must then send a hello."""
-        if self.version == 0 or message.from_version != self.version:
+        """Apply a delta; return the change, or its first slice, or None if it does not follow the version held.
+        The card must then send a hello. While slices of a change before it wait, it waits behind them."""
+        if self.received == 0 or self._broken or message.from_version != self.received:
             return None
-        deleted = []
-        for key in message.delete:
-            record = self.records.pop(key, None)
-            if record is not None:
-                deleted.append(record)
-        for record in message.put:
-            self.records[record.key] = record
-        self.version = message.to_version
-        return RecordChange(message.put, tuple(deleted))
+        self.received = message.to_version
+        steps = deque[Key | Record]((*message.delete, *message.put))
+        if len(steps) > MAX_RECORDS_PER_SLICE:
+            steps = _in_order(message.put, message.delete)
+        self._waiting.append(_Waiting(message.to_version, steps))
+        return self.next_slice() if len(self._waiting) == 1 else RecordChange((), (), more=True)
+
+    def next_slice(self) -> RecordChange:
+        """Apply the next slice of what waits, and return it."""
+        change = self._waiting[0]
+        put: list[Record] = []
+        deleted: list[Record] = []
+        for _ in range(min(len(change.steps), MAX_RECORDS_PER_SLICE)):
+            step = change.steps.popleft()
+            if isinstance(step, tuple):
+                record = self.records.pop(step, None)
+                if record is not None:
+                    deleted.append(record)
+            else:
+                self.records[step.key] = step
+                put.append(step)
+        if not change.steps:
+            self._waiting.popleft()
+            self.version = change.version
+        return RecordChange(tuple(put), tuple(deleted), more=bool(change.steps))
+
+
+def _in_order(put: Iterable[Record], delete: Iterable[Key]) -> deque[Key | Record]:
+    """Return the steps of a large change: what is deleted, then what is put, and all routes last."""
+    keys = sorted(delete, key=lambda key: key[0] == RouteRecord.TYPE)
+    routes = len(keys) - sum(key[0] == RouteRecord.TYPE for key in keys)
+    ordered = sorted(put, key=_rank)
+    first = [record for record in ordered if not isinstance(record, RouteRecord)]
+    return deque((*keys[:routes], *first, *keys[routes:], *ordered[len(first) :]))

@@ -85,7 +85,7 @@ class Circuits:
         self._first = True
 
     def apply(self, change: RecordChange) -> None:
-        """Apply changed records; the first change is a snapshot."""
+        """Apply changed records; the first change, of several slices or one, is a snapshot."""
         for record in change.deleted:
             if isinstance(record, records.CircuitRecord):
                 self._remove(record.number)
@@ -98,7 +98,7 @@ class Circuits:
                 known.record = record
             else:
                 self.own[record.number] = Circuit(record, self._counters)
-        if self._first:
+        if self._first and not change.more:
             # Instances that ended, or went to another card, while no process of this card ran.
             self._first = False
             self._counters.release_numbered(INSTANCE, self.own)

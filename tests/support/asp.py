@@ -184,7 +184,7 @@ class Controller:
 
     def settle(self) -> None:
         """Let the ASP end what it has begun to install."""
-        while self.asp.tunnels.pending:
+        while self.asp.tunnels.pending or self.asp.replica.waiting:
             assert self.asp.next_timer() <= self.now
             self.take(self.asp.on_timer(self.now))
 

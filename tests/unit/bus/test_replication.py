@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from random import Random
 
+from chassis.bus.messages import Delta
 from chassis.bus.records import ContextRecord, Record, RouteRecord
-from chassis.bus.replication import MAX_RECORDS_PER_PART, Publisher, Replica
+from chassis.bus.replication import MAX_RECORDS_PER_PART, MAX_RECORDS_PER_SLICE, Publisher, RecordChange, Replica
 
 
 def everything(card: str, record: Record) -> bool:
@@ -157,3 +158,75 @@ def test_replace_counts_what_changed() -> None:
     assert publisher.replace([ContextRecord(1, "a"), ContextRecord(2, "b")]) == 2
     assert publisher.replace([ContextRecord(1, "a"), ContextRecord(3, "c")]) == 2
     assert publisher.replace([ContextRecord(1, "a"), ContextRecord(3, "c")]) == 0
+
+
+def filled(count: int) -> tuple[Publisher, Replica, list[RecordChange]]:
+    """A card that has been sent all of a snapshot of so many routes, and a context behind them."""
+    publisher, replica = Publisher(everything, 0), Replica()
+    for number in range(count):
+        publisher.put(RouteRecord(1, number << 8, 24, ()))
+    publisher.put(ContextRecord(1, "local"))
+    publisher.flush()
+    changes = [replica.snapshot(part) for part in publisher.snapshot("asp 1/1")]
+    return publisher, replica, [change for change in changes if change is not None]
+
+
+def rest(replica: Replica) -> list[RecordChange]:
+    slices = []
+    while replica.waiting:
+        slices.append(replica.next_slice())
+    return slices
+
+
+def test_a_large_change_is_given_in_slices_with_routes_last() -> None:
+    count = 3 * MAX_RECORDS_PER_SLICE
+    publisher, replica, changes = filled(count)
+    (first,) = changes
+    assert isinstance(first.put[0], ContextRecord)
+    assert (first.more, replica.version) == (True, 0)
+    assert len(replica.records) == len(first.put) == MAX_RECORDS_PER_SLICE
+    slices = [first, *rest(replica)]
+    assert max(len(change.put) for change in slices) == MAX_RECORDS_PER_SLICE
+    assert [change.more for change in slices] == [True] * 3 + [False]
+    assert replica.records == publisher.records
+    assert replica.version == publisher.version
+    for number in range(count):
+        publisher.delete(("route", 1, number << 8, 24))
+    ((_, delta),) = publisher.flush()
+    change = replica.delta(delta)
+    assert change is not None
+    assert len(change.deleted) == MAX_RECORDS_PER_SLICE
+    rest(replica)
+    assert list(replica.records) == [("context", 1)]
+
+
+def test_deltas_wait_behind_the_slices_before_them() -> None:
+    publisher, replica, _ = filled(2 * MAX_RECORDS_PER_SLICE)
+    publisher.put(ContextRecord(1, "other"))
+    publisher.delete(("route", 1, 0, 24))
+    ((_, delta),) = publisher.flush()
+    assert replica.delta(delta) == RecordChange((), (), more=True)
+    assert not replica.settled
+    last = rest(replica)[-1]
+    assert last == RecordChange((ContextRecord(1, "other"),), (RouteRecord(1, 0, 24, ()),))
+    assert replica.settled
+    assert replica.records == publisher.records
+    assert replica.version == publisher.version
+
+
+def test_a_new_snapshot_takes_the_place_of_slices_that_wait() -> None:
+    publisher, replica, _ = filled(3 * MAX_RECORDS_PER_SLICE)
+    publisher.put(ContextRecord(2, "new"))
+    publisher.delete(("route", 1, 0, 24))
+    publisher.flush()
+    first, *others = publisher.snapshot("asp 1/1")
+    assert replica.snapshot(first) is None
+    # No delta follows what is held, until the snapshot is whole.
+    assert not replica.waiting
+    assert not replica.settled
+    assert replica.delta(Delta(replica.received, replica.received + 1, (), ())) is None
+    for part in others:
+        replica.snapshot(part)
+    rest(replica)
+    assert replica.records == publisher.records
+    assert replica.version == publisher.version
