@@ -107,10 +107,10 @@ class ControllerShell:
         signal.signal(signal.SIGTERM, lambda *_: self.loop.stop())
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         began = time.monotonic()
+        # Plan and records of thousands of tunnels are a million objects: collections that looked at all of them
+        # would take longer than a commit, and nearly as long as the first plan.
+        gc.disable()
         self.perform(self.engine.start(began))
-        # A configuration of thousands of tunnels is a million objects: a collection that looked at all of them
-        # would take longer than a commit.
-        gc.freeze()
         self._router.bind(endpoints.control(self.env.run, self.env.node))
         # Reading a configuration of thousands of tunnels takes a while, and no message was read meanwhile.
         now = time.monotonic()
@@ -187,6 +187,9 @@ class ControllerShell:
             self._send_to_launcher({"what": "alive"})
         if self.engine.next_timer() <= now:
             self.perform(self.engine.on_timer(now))
+        if not gc.isenabled() and self.engine.state.reconciled:
+            gc.freeze()
+            gc.enable()
 
     def _sample_cards_at_risk(self, now: float) -> None:
         """Report to the engine how long silent cards waited for a core."""
