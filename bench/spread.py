@@ -32,6 +32,14 @@ def run(report: Report) -> None:
         # No flow starts by itself, and all have the same size. The flow that begins at the first tunnel takes all.
         more = f"rate: 500, size: {SIZE}, start: manual}}"
         text = file.read_text().replace("rate: 500}", more)
+        for end, net in (("a", 11), ("b", 12)):
+            # The hosts are behind one router of the site, which the tester stands for: 200 neighbours would be a
+            # batch for each of them.
+            lines = (file.parent / f"{end}.cfg").read_text()
+            lines = lines.replace(f"{net}.255.255.254/8", f"{net}.255.255.254/16")
+            route = f" ip route {net}.0.0.0/9 {net}.255.0.1\n"
+            lines = lines.replace("context wan\n", f"{route}context wan\n", 1)
+            (file.parent / f"{end}.cfg").write_text(lines)
         text = re.sub(rf"(  {ALL}: .*)}}", rf"\1, destinations: {TUNNELS}}}", text)
         file.write_text(text)
         with booted(file) as stream:
@@ -42,4 +50,6 @@ def run(report: Report) -> None:
             rates = [run.rate for run in every]
             report.add(f"{what} {TUNNELS} tunnels", rates, "packets/s", "one tunnel", rate)
             report.bar(BAR, "ratio")
+            busy = every[-1].cores
+            print("  CPU: " + ", ".join(f"{name} {used:.2f}" for name, used in busy.items() if used >= 0.005))
             print(f"  the testers' share of the CPU: {median(run.testers() for run in every):.0%}")
