@@ -50,6 +50,9 @@ _CHECKSUM: Final = struct.Struct("!H")
 _MIN_LENGTH: Final = HEADROOM + IPV4_HEADER_LENGTH + 12
 """Shortest packet that can be ESP or AH: the three words after the outer header hold SPI and sequence number."""
 
+MAX_FEW: Final = 3
+"""Packets of an SA in a batch, at most, that are cheaper opened one by one."""
+
 _ALLOWED: Final = 1
 _NO_OPTIONS: Final = 0x45
 """Version and header length of an IPv4 packet without options."""
@@ -228,14 +231,20 @@ class Decapsulator:
         assert self._esp is not None
         return self._esp.begin(view, items, drop)
 
-    def begin_one(self, view: memoryview, item: Item) -> Received | None:
-        """Begin to decapsulate one packet; None, with nothing done, where only `begin` can."""
-        return None if self._ah is not None or self._esp is None else self._esp.begin_one(view, item)
+    def begin_few(self, view: memoryview, items: list[Item]) -> list[Received] | None:
+        """Begin to decapsulate each packet alone; None, with nothing done, where only `begin` can."""
+        return None if self._ah is not None or self._esp is None else self._esp.begin_few(view, items)
 
-    def finish_one(self, view: memoryview, begun: list[Span] | Received, drops: Drops) -> InnerPackets:
-        """Return the inner packet of what `begin_one` began, as `finish` does."""
+    def finish_few(self, view: memoryview, begun: Sequence[Received], drops: Drops) -> InnerPackets:
+        """Return the inner packets of what `begin_few` began, as `finish` does."""
+        found = self._finish_one(view, begun[0], drops)
+        for one in begun[1:]:
+            for whole, more in zip(found, self._finish_one(view, one, drops), strict=True):
+                whole += more  # type: ignore[operator]
+        return found
+
+    def _finish_one(self, view: memoryview, begun: Received, drops: Drops) -> InnerPackets:
         assert self._esp is not None
-        assert isinstance(begun, tuple)
         opened = self._esp.finish_one(begun)
         if opened is None:
             return self.finish(view, begun, drops)
@@ -451,19 +460,19 @@ def decapsulate_batch(
     _items_by_sa(inbound, view, enumerate(lengths), 0, drops, punted, pending)
     if punted and reassemble is not None:
         view, punted = _reassembled(inbound, view, reassemble, drops, punted, pending)
-    begun: list[tuple[Decapsulator, list[Span] | Received, bool]] = []
+    begun: list[tuple[Decapsulator, list[Span] | Received, list[Received]]] = []
     for decapsulator, items in pending.items():
-        if len(items) == 1 and (single := decapsulator.begin_one(view, items[0])) is not None:
-            begun.append((decapsulator, single, True))
+        if len(items) <= MAX_FEW and (few := decapsulator.begin_few(view, items)) is not None:
+            begun.append((decapsulator, [], few))
         elif (work := decapsulator.begin(view, items, drops)) is not None:
-            begun.append((decapsulator, work, False))
+            begun.append((decapsulator, work, []))
     engine.flush()
     negotiated: list[Decapsulator] = []
     by_tunnel: dict[int, InnerPackets] = {}
     mixed: set[int] = set()
-    for decapsulator, work, alone in begun:
+    for decapsulator, work, few in begun:
         before = decapsulator.packets
-        found = decapsulator.finish_one(view, work, drops) if alone else decapsulator.finish(view, work, drops)
+        found = decapsulator.finish_few(view, few, drops) if few else decapsulator.finish(view, work, drops)
         if decapsulator.sa.negotiated and decapsulator.packets != before:
             negotiated.append(decapsulator)
         if not found[1]:

@@ -267,19 +267,35 @@ class EspReceiver:
             pending = opener.begin(view, [items[index] for index in fresh], [numbers[index] for index in fresh])
         return items, strides, numbers, fresh, pending
 
-    def begin_one(self, view: memoryview, item: Item) -> Received | None:
-        """Begin with one packet, as `begin` does. None, with nothing done, if it may have to be dropped before, or
-        there is no window."""
-        opener = self._opener or self._make_opener()
-        sealed = item[3] - item[2] - self._overhead
-        number = infer_esn(self.edge, self._window, item[5]) if self._esn else item[5]
-        if sealed < self._block or sealed % self._block or number <= self.edge or not self._has_icv:
+    def begin_few(self, view: memoryview, items: Sequence[Item]) -> list[Received] | None:
+        """Begin with each packet alone, which is cheaper for few of them, as `begin` does for all.
+
+        None, with nothing done, if one may have to be dropped before, there is no window, or the numbers do not
+        rise.
+        """
+        if not self._has_icv:
             return None
-        return (item,), (opener.lead + sealed,), (number,), None, opener.begin_one(view, item, number)
+        opener = self._opener or self._make_opener()
+        block, overhead, last = self._block, self._overhead, self.edge
+        rows: list[tuple[Item, int, int]] = []
+        for item in items:
+            sealed = item[3] - item[2] - overhead
+            number = infer_esn(self.edge, self._window, item[5]) if self._esn else item[5]
+            if sealed < block or sealed % block or number <= last:
+                return None
+            last = number
+            rows.append((item, sealed, number))
+        lead, begin = opener.lead, opener.begin_one
+        return [
+            ((item,), (lead + sealed,), (number,), None, begin(view, item, number))
+            for item, sealed, number in rows
+        ]
 
     def finish_one(self, received: Received) -> tuple[bytes | bytearray, int] | None:
-        """Return what `begin_one` began, decrypted, and its lead, after the engine's `flush`. The window is stored
-        before this returns. None, with nothing done, if the packet is not authentic."""
+        """Return a packet that `begin_few` began, decrypted, and its lead, after the engine's `flush`.
+
+        The window is stored before this returns. None, with nothing done, if the packet is not authentic.
+        """
         opener = self._opener or self._make_opener()
         authentic, clear = opener.finish(received[4])
         if authentic is not None:
