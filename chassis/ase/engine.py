@@ -248,7 +248,9 @@ class AspEngine(CardBase):
         configured = self.replica.records.get((AspRateRecord.TYPE, self.card))
         asked = configured.rate if isinstance(configured, AspRateRecord) else self.settings.get("asp-rate")
         queues.set_rate(asked)
-        for number in queues.measured_tunnels() - self.tunnels.local.keys():
+        local = self.tunnels.local
+        # Of few tunnels packets were queued; a difference of sets would look at all that are here.
+        for number in [number for number in queues.measured_tunnels() if number not in local]:
             queues.remove_tunnel(number)
         queues.remove_stale_entries()
         self._flush_if_fenced()
