@@ -237,10 +237,14 @@ class Decapsulator:
 
     def finish_few(self, view: memoryview, begun: Sequence[Received], drops: Drops) -> InnerPackets:
         """Return the inner packets of what `begin_few` began, as `finish` does."""
+        assert self._esp is not None
+        edge = self._esp.edge
         found = self._finish_one(view, begun[0], drops)
         for one in begun[1:]:
             for whole, more in zip(found, self._finish_one(view, one, drops), strict=True):
                 whole += more  # type: ignore[operator]
+        if self._esp.edge != edge:
+            self._esp.store_window()
         return found
 
     def _finish_one(self, view: memoryview, begun: Received, drops: Drops) -> InnerPackets:

@@ -294,15 +294,18 @@ class EspReceiver:
     def finish_one(self, received: Received) -> tuple[bytes | bytearray, int] | None:
         """Return a packet that `begin_few` began, decrypted, and its lead, after the engine's `flush`.
 
-        The window is stored before this returns. None, with nothing done, if the packet is not authentic.
+        Call `store_window` before a packet leaves. None, with nothing done, if the packet is not authentic.
         """
         opener = self._opener or self._make_opener()
         authentic, clear = opener.finish(received[4])
         if authentic is not None:
             return None
         self.edge, self._bitmap = advance(self.edge, self._bitmap, self._window, received[2][0])
-        self._slot.store_window(self.edge, self._bitmap | self._bits_behind)
         return clear, opener.lead
+
+    def store_window(self) -> None:
+        """Store the window after `finish_one`."""
+        self._slot.store_window(self.edge, self._bitmap | self._bits_behind)
 
     def finish(self, received: Received, drop: DropItem) -> Clear:
         """Return the decrypted packets that are authentic and fresh, after the engine's `flush`. The window is

@@ -329,6 +329,22 @@ def test_short_runs_keep_to_the_lease(engine: str) -> None:
     assert whole.state.tobytes() == single.state.tobytes()
 
 
+@pytest.mark.parametrize("size", [1, 2, 6])
+def test_windows_of_few_packets_are_stored(size: int) -> None:
+    left, right = Controller(records()), Controller(records(there=True))
+    tunnels = [CIRCUIT, ECONOMICAL] * size
+    packets = [udp_packet(*INSIDE[tunnel], number=number) for number, tunnel in enumerate(tunnels)]
+    runs = tuple([(1, tunnel, 0) for tunnel in tunnels])
+    sent = left.give(batch_of(packets, Step.ENCAPSULATE, runs=runs, context=INNER))
+    outer = [packet for _, batch in sent for packet in packets_of(batch)]
+    assert len(outer) == len(packets)
+    assert sum(len(batch) for _, batch in right.open(batch_of(outer, Step.DECAPSULATE))) == len(packets)
+    right.start()
+    before = right.drops()
+    assert right.open(batch_of(outer, Step.DECAPSULATE)) == []
+    assert right.drops() == {**before, "replayed": len(packets)}
+
+
 def test_short_runs_keep_to_the_limit_of_octets() -> None:
     sides = [many("cryptography", there=False) for _ in range(2)]
     for side, size in zip(sides, (12, 1), strict=True):
