@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from chassis.xcrp.flash import FlashFile
 from chassis.xcrp.flash_folder import FlashFolder, fill, read_folder
 from chassis.xcrp.flash_operations import FlashAnswer
 from chassis.xcrp.flash_paths import FLASH
+from chassis.xcrp.send_turns import SendTurns
 
 ALIVE_INTERVAL = 0.4
 """Time (s) between heartbeats to the launcher, which ends a controller that is stopped."""
@@ -71,6 +73,7 @@ class ControllerShell:
         self._cards: dict[bytes, str] = {}
         self._boots: dict[str, int] = {}
         self._unreachable: list[str] = []
+        self._turns = SendTurns()
         self._flash_folder = FlashFolder(env.state / FLASH)
         self._flash_folder.remove_unfinished()
         self._background = Background(self.loop, self._worked)
@@ -88,7 +91,7 @@ class ControllerShell:
             read_flash=lambda path: self._flash_folder.perform(ToFlash(0, "read", path)),
         )
         self._handlers: dict[type, Callable[[Any], None]] = {
-            ToCard: lambda output: self._send(output.card, output.message),
+            ToCard: self._to_card,
             ToOperator: self._answer,
             ToLauncher: lambda output: self._send_to_launcher({"what": output.request, **output.values}),
             Exit: lambda output: self.loop.stop(),
@@ -175,7 +178,7 @@ class ControllerShell:
         return ""
 
     def _next_timer(self) -> float:
-        return min(self.engine.next_timer(), self._sample_at)
+        return -inf if self._turns else min(self.engine.next_timer(), self._sample_at)
 
     def _on_timer(self, now: float) -> None:
         if now >= self._sample_at:
@@ -187,6 +190,10 @@ class ControllerShell:
             self._send_to_launcher({"what": "alive"})
         if self.engine.next_timer() <= now:
             self.perform(self.engine.on_timer(now))
+        if self._turns:
+            for card, message in self._turns.take():
+                self._send(card, message)
+            self.perform([])
         if not gc.isenabled() and self.engine.state.reconciled:
             gc.freeze()
             gc.enable()
@@ -226,7 +233,10 @@ class ControllerShell:
             if message.boot < self._boots.get(message.card, 0):
                 return
             self._boots[message.card] = message.boot
-            self._cards.pop(self._identities.get(message.card, b""), None)
+            before = self._identities.get(message.card, b"")
+            if before != identity:
+                self._turns.drop(message.card)
+            self._cards.pop(before, None)
             self._identities[message.card] = identity
             self._cards[identity] = message.card
         card = self._cards.get(identity)
@@ -236,6 +246,10 @@ class ControllerShell:
         if self._watchers:
             self._send_to_watchers(card, "to-controller", message)
         self.perform(self.engine.receive(card, message, now))
+
+    def _to_card(self, output: ToCard) -> None:
+        if not self._turns.keep(output.card, output.message):
+            self._send(output.card, output.message)
 
     def _send(self, card: str, message: Message) -> None:
         identity = self._identities.get(card)
@@ -252,6 +266,7 @@ class ControllerShell:
             self._router.send_multipart((identity, data), zmq.DONTWAIT)
         except zmq.ZMQError:
             # The card is gone, or its queue is full: it must send a hello, and gets a snapshot first.
+            self._turns.drop(card)
             self._identities.pop(card, None)
             self._cards.pop(identity, None)
             self._unreachable.append(card)
