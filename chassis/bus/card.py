@@ -6,6 +6,7 @@ acts on changed records (`on_records_changed`), and answers requests (`on_reques
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from math import inf
 
@@ -44,7 +45,9 @@ MAX_INSTANCES_PER_PART = 250
 """Most instances of one part of what follows a hello (count)."""
 
 HELLO_RETRY_INTERVAL = 0.5
-"""Time after which a card repeats a hello that was not answered (s)."""
+HELLO_PART_INTERVAL = 0.1
+"""Times after which a card repeats a hello that was not answered (s): the first, or the second for each part of
+what follows it, if that is longer. A controller plans with all parts of all cards before it answers."""
 
 
 class CardBase:
@@ -81,6 +84,7 @@ class CardBase:
         self._hello_at = inf
         self._beat_at = inf
         self._beats = 0
+        self._held_parts: deque[HeldInstances] = deque()
         self._loop_lag = 0.0
         self._stamps: list[Stamp] = []
 
@@ -128,6 +132,7 @@ class CardBase:
         """Continue to forward with the records that are held; send a hello when a controller is back."""
         self._controller = self._admitted = False
         self._hello_at = self._beat_at = inf
+        self._held_parts.clear()
         return []
 
     def receive(self, message: ToCardMessage, now: float) -> list[Output]:
@@ -190,6 +195,8 @@ class CardBase:
         outputs: list[Output] = []
         if now >= self._hello_at:
             outputs += self._hello(now)
+        elif self._held_parts:
+            outputs += self._send_held()
         if now >= self._beat_at:
             outputs.append(self._heartbeat(now))
         if self.replica.waiting:
@@ -197,7 +204,7 @@ class CardBase:
         return [*outputs, *self._flush_stamps()]
 
     def next_timer(self) -> float:
-        if self._stamps or self.replica.waiting:
+        if self._stamps or self._held_parts or self.replica.waiting:
             return -inf
         hello, beat = self._hello_at, self._beat_at
         return hello if hello < beat else beat
@@ -266,11 +273,11 @@ class CardBase:
         return [ToController(Reply(message.number, {}, why))]
 
     def _hello(self, now: float) -> list[Output]:
-        self._hello_at = now + HELLO_RETRY_INTERVAL
         self._beat_at = inf
         self._admitted = False
         held = self.held_instances()
         cuts = range(0, len(held), MAX_INSTANCES_PER_PART)
+        self._hello_at = now + max(HELLO_RETRY_INTERVAL, len(cuts) * HELLO_PART_INTERVAL)
         hello = Hello(
             PROTOCOL,
             self.card,
@@ -281,11 +288,18 @@ class CardBase:
             self.replica.version,
             parts=len(cuts),
         )
-        outputs: list[Output] = [ToController(self.hello_state(hello))]
-        for number, at in enumerate(cuts, 1):
-            part = held[at : at + MAX_INSTANCES_PER_PART]
-            outputs.append(ToController(HeldInstances(number, len(cuts), part)))
-        return outputs
+        self._held_parts = deque(
+            [
+                HeldInstances(number, len(cuts), held[at : at + MAX_INSTANCES_PER_PART])
+                for number, at in enumerate(cuts, 1)
+            ]
+        )
+        return [ToController(self.hello_state(hello)), *self._send_held()]
+
+    def _send_held(self) -> list[Output]:
+        """Send the next part of what follows a hello. The others come with the next turns: a card that encoded all
+        of thousands at once would be stalled, and say hello again."""
+        return [ToController(self._held_parts.popleft())] if self._held_parts else []
 
     def _heartbeat(self, now: float) -> Output:
         self._beats += 1

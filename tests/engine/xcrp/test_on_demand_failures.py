@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 
 from chassis.bus import card
@@ -69,7 +71,10 @@ def test_many_instances_come_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(held) == 120
     sent: list[HeldInstances] = []
     restart(node)
-    for output in node.asp._hello(node.now):
+    outputs = node.asp._hello(node.now)
+    while node.asp.next_timer() == -inf:
+        outputs += node.asp.on_timer(node.now)
+    for output in outputs:
         assert isinstance(output, ToController)
         if isinstance(output.message, HeldInstances):
             sent.append(output.message)
@@ -97,6 +102,7 @@ def test_parts_that_lack_one_are_not_the_whole(monkeypatch: pytest.MonkeyPatch) 
 
     node.card_does = lossy  # type: ignore[assignment]
     node.start()
+    node.run(0.05)
     assert lost
     assert node.controller is not None
     assert not node.controller.state.reconciled

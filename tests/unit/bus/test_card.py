@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import inf
+
 import pytest
 
 from chassis.bus.batch import Batch, Step, pack
-from chassis.bus.card import HELLO_RETRY_INTERVAL, CardBase
+from chassis.bus.card import HELLO_PART_INTERVAL, HELLO_RETRY_INTERVAL, MAX_INSTANCES_PER_PART, CardBase
 from chassis.bus.engine import Connect, Disconnect, Exit, Output, Perform, ToController
 from chassis.bus.messages import (
     Delta,
     FromCard,
     Goodbye,
     Heartbeat,
+    HeldInstances,
     Hello,
     Reply,
     Request,
@@ -19,9 +23,24 @@ from chassis.bus.messages import (
     TraceStamps,
     Welcome,
 )
-from chassis.bus.records import CardStateRecord, ContextRecord
+from chassis.bus.records import CardStateRecord, ContextRecord, Instance, TunnelRecord
 from chassis.bus.requests import LINE_CARD
+from chassis.model.router import Tunnel
 
+INSTANCE = TunnelRecord(
+    number=1,
+    config=Tunnel("t"),
+    asp="asp 1/1",
+    circuit=0,
+    home="",
+    context=1,
+    outer_context=1,
+    local=1,
+    remote=2,
+    queues=0,
+    up=True,
+    instance=Instance(on_demand=1, identity="p.example", profile="t"),
+)
 WELCOME = Welcome(5, 10, 0.1, 5, {})
 
 
@@ -153,3 +172,23 @@ def test_requests_goodbye_and_stamps(card: CardBase) -> None:
     (stamps,) = said(card.on_timer(0.05))
     assert isinstance(stamps, TraceStamps)
     assert [(stamp.number, stamp.step, stamp.time) for stamp in stamps.stamps] == [(99, "3/11 out", 0.05)]
+
+
+def test_what_follows_a_hello_is_sent_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = CardBase("asp 1/1", pid=1, boot=2)
+    held = [replace(INSTANCE, number=number) for number in range(10 * MAX_INSTANCES_PER_PART)]
+    monkeypatch.setattr(card, "held_instances", lambda: tuple(held))
+    messages = said(card.on_connected(0.0))
+    assert [type(message) for message in messages] == [Hello, HeldInstances]
+    while card.next_timer() == -inf:
+        (part,) = said(card.on_timer(0.0))
+        messages.append(part)
+    parts = [message for message in messages if isinstance(message, HeldInstances)]
+    assert [(part.part, part.parts) for part in parts] == [(number, 10) for number in range(1, 11)]
+    assert [record for part in parts for record in part.instances] == held
+    # The more it has said, the longer it waits for an answer.
+    assert card.next_timer() == pytest.approx(10 * HELLO_PART_INTERVAL)
+    card.on_timer(card.next_timer())
+    assert card.next_timer() == -inf
+    card.on_disconnected(1.1)
+    assert card.next_timer() == inf
