@@ -69,9 +69,9 @@ class Contention:
 
     INTERVAL: Final = 0.1
     """Time (s) between two looks."""
-    CROWDED_SHARE: Final = 0.2
+    CROWDED_SHARE: Final = 0.25
     """Share of the time for which the thread waited for a core, from which the machine is crowded."""
-    CALM_SHARE: Final = 0.05
+    CALM_SHARE: Final = 0.18
     """Share below which it no longer is."""
     BUSY_SHARE: Final = 0.1
     """Share of a core that the thread uses, from which it has many packets."""

@@ -71,12 +71,14 @@ class Sender:
         on_relief: Callable[[float], None] = lambda now: None,
         may_send: Callable[[float], bool] = lambda now: True,
         classify: Classify = classes_of_batch,
+        most: int = MAX_BACKLOG_PACKETS,
     ) -> None:
-        self.credit = credit
+        """`most` packets wait here at most."""
+        self.credit, self._most = credit, most
         self._loop, self._socket, self._hop, self._congestion = loop, socket, hop, congestion
         self._on_sent, self._on_relief, self._may_send = on_sent, on_relief, may_send
         self._classify = classify
-        self._backlog = Backlog(MAX_BACKLOG_PACKETS, classify)
+        self._backlog = Backlog(most, classify)
         self._under_way = 0
         """Packets under way when it was last looked."""
 
@@ -99,7 +101,7 @@ class Sender:
         """Drop what waits; return the number of packets."""
         packets = self._backlog.packets
         if packets:
-            self._backlog = Backlog(MAX_BACKLOG_PACKETS, self._classify)
+            self._backlog = Backlog(self._most, self._classify)
         self._congestion.relieved(self)
         return packets
 

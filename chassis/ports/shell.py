@@ -19,7 +19,7 @@ from chassis.bus.counters import Counters
 from chassis.bus.environment import WireSpec
 from chassis.bus.loop import Loop
 from chassis.bus.messages import Attributes
-from chassis.bus.sender import Congestion
+from chassis.bus.sender import MAX_BACKLOG_PACKETS, Congestion
 from chassis.net.errors import DecodeError
 from chassis.ports.driver import OnCarrier, OnCongestion, OnFrames, PortDriver, next_timer
 from chassis.ports.packet import PacketPort
@@ -52,11 +52,12 @@ class PortDrivers:
         may_send: Callable[[], bool] = lambda: True,
         hold: float = 0.0,
         congestion: Congestion | None = None,
+        most_waiting: int = MAX_BACKLOG_PACKETS,
     ) -> None:
         """`on_congestion` and `may_send`: see `chassis.ports.wire`. Other ports use a queue of the kernel.
 
         `hold` is the time (s) for which frames are held at a port on a crowded machine. `congestion` is the
-        process's: it holds all ports back.
+        process's: it holds all ports back. `most_waiting` frames (count) wait at a port whose wire is full.
         """
         congestion = Congestion() if congestion is None else congestion
         self.drivers: dict[str, PortDriver] = {}
@@ -81,6 +82,7 @@ class PortDrivers:
                     may_send,
                     hold,
                     congestion,
+                    most_waiting,
                 )
 
     def report_carrier(self, now: float) -> None:

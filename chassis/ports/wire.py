@@ -25,7 +25,7 @@ from chassis.bus.environment import WireSpec
 from chassis.bus.hops import ReceivedBatches, SentBatches
 from chassis.bus.loop import RETRY_INTERVAL, Loop
 from chassis.bus.priority import classes_of_frames
-from chassis.bus.sender import Congestion, Sender
+from chassis.bus.sender import MAX_BACKLOG_PACKETS, Congestion, Sender
 from chassis.ports.driver import OnCarrier, OnCongestion, OnFrames, PortDriver
 
 MAX_WIRE_BATCHES = 128
@@ -56,6 +56,7 @@ class Wire(PortDriver):
         may_send: Callable[[], bool] = lambda: True,
         hold: float = 0.0,
         congestion: Congestion | None = None,
+        most_waiting: int = MAX_BACKLOG_PACKETS,
     ) -> None:
         super().__init__(port, counters, on_frames, on_carrier, far.seed)
         self._loop, self._hold = loop, hold
@@ -79,6 +80,7 @@ class Wire(PortDriver):
             lambda now: on_congestion(port, False, now),
             self._may_send_waiting,
             classes_of_frames,
+            most_waiting,
         )
         loop.add(self._pull, self._on_readable)
         loop.add(self._monitor, self._on_connection_event)

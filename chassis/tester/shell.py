@@ -24,6 +24,10 @@ from chassis.bus.scheduling import PACKET_SLICE, Contention, ask_for_slice
 from chassis.ports.shell import PortDrivers
 from chassis.tester.engine import TesterEngine
 
+MAX_WAITING = 8192
+"""Frames (count) that wait at a port whose wire is full: a source is steady while the lab catches up after a stall
+of a tenth of a second."""
+
 
 class EngineWithPorts(Protocol):
     """What the shell needs of an engine: of a tester, or of a node of peers."""
@@ -63,6 +67,7 @@ class TesterShell:
             lambda port, batch, now: self.perform(engine.receive_frames(port, batch, now)),
             lambda port, up, now: self.perform(engine.on_carrier(port, up, now)),
             engine.on_congestion,
+            most_waiting=MAX_WAITING,
         )
         self.captures = Captures(self.ports.tap, lambda what: 0)
         self._requests: dict[str, Callable[[Attributes], Attributes]] = {

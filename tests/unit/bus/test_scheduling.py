@@ -86,12 +86,12 @@ def test_a_process_that_waits_for_a_core_no_longer_interrupts_others(monkeypatch
     # Shares of each tenth of a second for which it ran and waited, and whether the machine is crowded then.
     for running, share, crowded in (
         (0.2, 0.0, False),
-        (0.2, 0.1, False),
+        (0.2, 0.2, False),
         (0.02, 0.5, False),
         (0.2, 0.5, True),
-        (0.2, 0.1, True),
-        (0.2, 0.04, False),
-        (0.2, 0.1, False),
+        (0.2, 0.2, True),
+        (0.2, 0.17, False),
+        (0.2, 0.2, False),
     ):
         ran += running * Contention.INTERVAL
         waited += share * Contention.INTERVAL
