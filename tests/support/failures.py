@@ -33,12 +33,18 @@ def stands(lab: LabClient, node: str, card: str, boot: int) -> bool:
 
 
 def at_rest(lab: LabClient) -> PacketAccounting:
-    """The books of a lab whose flows have stopped, when nothing is under way any more."""
+    """The books of a lab whose flows have stopped, at a moment when nothing is under way: not even IKE or ARP."""
     lab.stop()
     lab.drain()
+    ledgers: list[PacketAccounting] = []
+
+    def rests() -> bool:
+        ledgers.append(lab.accounting())
+        return not ledgers[-1].unexplained
+
     with suppress(LabTimeout):
-        lab.wait_until(lambda: not lab.accounting().unexplained, REST)
-    return lab.accounting()
+        lab.wait_until(rests, REST)
+    return ledgers[-1]
 
 
 def has_names(ledger: PacketAccounting) -> bool:
