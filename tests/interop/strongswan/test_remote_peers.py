@@ -20,6 +20,7 @@ from tests.support.remote_peers import (
     PARTIAL,
     RIGHT,
     ROUTER,
+    SINK,
     WILDCARD,
     Field,
     behind_nat,
@@ -130,6 +131,9 @@ def test_two_peers_behind_one_nat_that_moves(field: Field) -> None:
         field.up(peer, one)
     before = field.hub.instances()
     assert {row["remote"] for row in before.values()} == {NAT}
+    # The hub learns of the move by what a peer sends, and takes one that sends nothing for dead a second later.
+    for one, peer in peers.items():
+        peer.run(f"ping -c 100 -i 0.05 -W 1 -I {one.source} {SINK} > /dev/null 2>&1 &")
     field.peers["nat"].run(
         f"ip address del {NAT}/24 dev eth0 && ip address add {OTHER_NAT}/24 dev eth0 "
         "&& ip route replace default via 50.0.1.254"
