@@ -36,6 +36,14 @@ def gcm_ivs(first: int, count: int) -> list[bytes]:
     return [_GCM_IV(number) for number in range(first, first + count)]
 
 
+def random_ivs(octets: int, count: int, random: Callable[[int], bytes]) -> list[bytes]:
+    """Return the IVs of `count` packets, of so many random octets each; `random` is called at most once."""
+    if not octets:
+        return [b""] * count
+    blocks = random(octets * count)
+    return [blocks[at : at + octets] for at in range(0, octets * count, octets)]
+
+
 class CbcSealer:
     """A CBC cipher, or none, with or without an integrity algorithm."""
 
@@ -51,11 +59,7 @@ class CbcSealer:
         self._esn = esn
 
     def ivs(self, first: int, count: int, random: Callable[[int], bytes]) -> Sequence[bytes]:
-        octets = self.random_octets
-        if not octets:
-            return [b""] * count
-        blocks = random(octets * count)
-        return [blocks[at : at + octets] for at in range(0, octets * count, octets)]
+        return random_ivs(self.random_octets, count, random)
 
     def suffix(self, first: int) -> bytes:
         return b""

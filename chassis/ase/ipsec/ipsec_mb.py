@@ -18,7 +18,7 @@ from typing import Any, Final, cast
 
 from chassis.ase.ipsec import ipsec_mb_library as library
 from chassis.ase.ipsec.cipher_engine import CipherEngine, EspOpener, EspSealer, Item, Opened, Pending
-from chassis.ase.ipsec.cryptography_engine import CRYPTOGRAPHY, EXTENDED, GCM_IV, GCM_SALT, gcm_ivs
+from chassis.ase.ipsec.cryptography_engine import CRYPTOGRAPHY, EXTENDED, GCM_IV, GCM_SALT, gcm_ivs, random_ivs
 from chassis.ase.ipsec.ipsec_mb_library import JOB_OCTETS, JOB_WORDS, Library
 from chassis.ase.ipsec.known_answers import SUITES, Suite, is_right
 from chassis.ase.ipsec.sa import ESP_HEADER_LENGTH, Esp
@@ -225,11 +225,7 @@ class MultiBufferSealer:
     def ivs(self, first: int, count: int, random: Callable[[int], bytes]) -> Sequence[bytes]:
         if self._gcm is not None:
             return gcm_ivs(first, count)
-        octets = self._iv_octets
-        if not octets:
-            return [b""] * count
-        blocks = random(octets * count)
-        return [blocks[at : at + octets] for at in range(0, octets * count, octets)]
+        return random_ivs(self._iv_octets, count, random)
 
     def suffix(self, first: int) -> bytes:
         return _HIGH(first >> 32) + self._room[4:] if self._esn else self._room
