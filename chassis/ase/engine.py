@@ -25,12 +25,6 @@ from chassis.ase.ike_messages import (
     IkeLog,
     IkePacket,
     IkeReply,
-    IkeTunnelState,
-    SaActivateOutbound,
-    SaDelete,
-    SaExpire,
-    SaInstall,
-    SaUpdateAddress,
     UnknownSpi,
 )
 from chassis.ase.ipsec.causes import Drops, Notice, NoticeKind, UnknownSa
@@ -331,18 +325,6 @@ class AspEngine(CardBase):
                     self._counts.count_ike_dropped()
                     return []
                 return self.datapath.send_datagram(message, now)
-            case SaInstall():
-                outputs = self.negotiated.install(message)
-            case SaActivateOutbound():
-                outputs = self.negotiated.activate_outbound(message)
-            case SaDelete():
-                outputs = self.negotiated.delete(message)
-            case SaUpdateAddress():
-                outputs = self.negotiated.update_address(message)
-            case SaExpire():
-                outputs = self.negotiated.on_expiring(message)
-            case IkeTunnelState():
-                outputs = self.negotiated.on_tunnel_state(message)
             case IkeLog():
                 return [ToController(message.record)]
             case PeerDropped():
@@ -356,6 +338,7 @@ class AspEngine(CardBase):
             case IkeHeartbeat():
                 self.ike.on_heartbeat(message, now)
                 return []
+        outputs = self.negotiated.receive(message)
         state = self.tunnels.local.get(message.tunnel)
         if state is not None and state.last_report is not None and bool(state.last_report[0]) == state.up:
             # Report a change of up or down at once; other changes are gathered.

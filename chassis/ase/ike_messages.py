@@ -254,17 +254,7 @@ ToIke = (
     | IkeRequest
     | PeerAnswer
 )
-FromIke = (
-    SaInstall
-    | SaActivateOutbound
-    | SaDelete
-    | SaUpdateAddress
-    | SaExpire
-    | IkePacket
-    | IkeTunnelState
-    | IkeLog
-    | PeerQuestion
-    | PeerDropped
-    | IkeReply
-    | IkeHeartbeat
-)
+SaMessage = SaInstall | SaActivateOutbound | SaDelete | SaUpdateAddress | SaExpire | IkeTunnelState
+"""What IKE says of the SAs of tunnels."""
+
+FromIke = SaMessage | IkePacket | IkeLog | PeerQuestion | PeerDropped | IkeReply | IkeHeartbeat

@@ -22,6 +22,7 @@ from chassis.ase.ike_messages import (
     SaDelete,
     SaExpire,
     SaInstall,
+    SaMessage,
     SaUpdateAddress,
     UdpEncapsulation,
 )
@@ -79,6 +80,22 @@ class NegotiatedSas:
         self._reports_at = inf
 
     # messages of IKE
+
+    def receive(self, message: SaMessage) -> list[Output]:
+        """Act on a message of IKE about SAs."""
+        match message:
+            case SaInstall():
+                return self.install(message)
+            case SaActivateOutbound():
+                return self.activate_outbound(message)
+            case SaDelete():
+                return self.delete(message)
+            case SaUpdateAddress():
+                return self.update_address(message)
+            case SaExpire():
+                return self.on_expiring(message)
+            case IkeTunnelState():
+                return self.on_tunnel_state(message)
 
     def install(self, message: SaInstall) -> list[Output]:
         """Install a pair. It receives at once, before anything is sent that the peer could answer."""

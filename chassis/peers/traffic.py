@@ -18,11 +18,7 @@ from typing import Any, Final, cast
 from chassis.ase.ike_messages import (
     FromIke,
     IkeTunnelState,
-    SaActivateOutbound,
-    SaDelete,
-    SaExpire,
-    SaInstall,
-    SaUpdateAddress,
+    SaMessage,
     ToIke,
 )
 from chassis.ase.ipsec.sadb import Sadb
@@ -118,23 +114,11 @@ class SampleTraffic:
 
     def from_ike(self, message: FromIke, now: float) -> list[ToIke]:
         """Handle what IKE says of the SAs of a peer; return the answers."""
-        match message:
-            case SaInstall():
-                outputs = self._sas.install(message)
-            case SaActivateOutbound():
-                outputs = self._sas.activate_outbound(message)
-            case SaDelete():
-                outputs = self._sas.delete(message)
-            case SaUpdateAddress():
-                outputs = self._sas.update_address(message)
-            case SaExpire():
-                outputs = self._sas.on_expiring(message)
-            case IkeTunnelState():
-                outputs = self._sas.on_tunnel_state(message)
-                if message.up and self.has(message.tunnel):
-                    self._schedule(message.tunnel, now)
-            case _:
-                return []
+        if not isinstance(message, SaMessage):
+            return []
+        outputs = self._sas.receive(message)
+        if isinstance(message, IkeTunnelState) and message.up and self.has(message.tunnel):
+            self._schedule(message.tunnel, now)
         return _to_ike(outputs)
 
     def receive(self, body: bytes, lengths: array[int], now: float) -> tuple[list[bytes], list[ToIke]]:
