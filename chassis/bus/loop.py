@@ -173,9 +173,11 @@ class Loop:
     def _wake_rested(self, now: float) -> None:
         """Look again at the sources that rested long enough; they most likely have something."""
         for source in [source for source, (until, _) in self._resting.items() if until <= now]:
-            _, flags = self._resting.pop(source)
-            self._poller.register(source, flags)
-            self._callbacks[source](now)
+            rested = self._resting.pop(source, None)
+            # The callback of another one may have removed it.
+            if rested is not None:
+                self._poller.register(source, rested[1])
+                self._callbacks[source](now)
 
 
 def _read_all(fd: int) -> None:

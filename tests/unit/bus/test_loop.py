@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from math import inf
 from pathlib import Path
@@ -111,6 +112,33 @@ def test_a_source_that_rests_is_read_when_its_time_has_come_and_not_before() -> 
     loop = Loop()
     loop.run(lambda: due, lambda now: loop.stop())
     assert len(read) == called
+
+
+def test_one_that_rests_may_remove_another() -> None:
+    loop = Loop()
+    called: list[int] = []
+    opened: list[Callable[[], None]] = []
+
+    def reading(number: int, now: float) -> None:
+        called.append(number)
+        if len(called) > 2:
+            opened[1 - number]()
+            loop.stop()
+        loop.rest(pipes[number], now + 0.001)
+
+    pipes: list[int] = []
+    for number in range(2):
+        reader, writer = os.pipe()
+        os.write(writer, b"x")
+        os.close(writer)
+        pipes.append(reader)
+        loop.add(reader, partial(reading, number))
+        opened.append(partial(loop.remove, reader))
+    loop.run(lambda: inf, lambda now: None)
+    assert sorted(called[:2]) == [0, 1]
+    assert len(called) == 3, "one that was removed is not called"
+    for reader in pipes:
+        os.close(reader)
 
 
 def test_a_signal_ends_a_long_wait() -> None:
