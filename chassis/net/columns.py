@@ -1,14 +1,15 @@
 """The packets of a batch as a table of octets: one operation does for all what a loop does for each.
 
-A batch is packets laid end to end, and their lengths. An operation on a column of the table costs some
-microseconds for a batch of any size, so it is for batches of `MIN_PACKETS` and more; for fewer a loop is faster.
+A batch is packets laid end to end, and their lengths. An operation on a column of the table costs a microsecond or
+two for a batch of any size, so it is for batches of `MIN_PACKETS` and more; for fewer a loop is faster.
 """
 
 from __future__ import annotations
 
 from array import array
+from functools import cache
 from itertools import pairwise
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,33 @@ MIN_PACKETS = 12
 """Packets (count) of a batch from which on columns are faster than a loop."""
 
 Bytes: TypeAlias = NDArray[np.uint8]
+Words: TypeAlias = NDArray[np.uint16]
 Numbers: TypeAlias = NDArray[np.int64]
+Cells: TypeAlias = NDArray[np.void]
+
+_OCTET, _WORD = np.dtype(np.uint8), np.dtype(np.uint16)
+
+
+@cache
+def _cell(octets: int) -> np.dtype[np.void]:
+    return np.dtype((np.void, octets))
+
+
+@cache
+def _number(octets: int) -> np.dtype[Any]:
+    return np.dtype(f">u{octets}")
+
+
+def common_length(lengths: array[int]) -> int:
+    """Return the length that all packets of a batch have; 0: they differ, or there is none."""
+    return lengths[0] if lengths and lengths == lengths[:1] * len(lengths) else 0
+
+
+def longest(lengths: array[int]) -> int:
+    """Return the largest length of the packets of a batch, of which there is one at least."""
+    return common_length(lengths) or (
+        max(lengths) if len(lengths) < MIN_PACKETS else int(np.frombuffer(lengths, _WORD).max())
+    )
 
 
 class Columns:
@@ -30,43 +57,107 @@ class Columns:
     it exists, a body that is a bytearray can't change its size.
     """
 
-    __slots__ = ("_table", "lengths", "octets", "starts", "stride")
+    __slots__ = ("_body", "_lengths", "_sizes", "_starts", "count", "stride")
 
     def __init__(self, body: bytes | Writable, lengths: array[int]) -> None:
         """The lengths must fill the body."""
-        self.octets: Bytes = np.frombuffer(body, dtype=np.uint8)
-        self.lengths: Numbers = np.frombuffer(lengths, dtype=np.uint16).astype(np.int64)
-        first, count = lengths[0], len(lengths)
-        self.stride = first if bool((self.lengths == first).all()) else 0
-        self._table: Bytes | None = None
+        self.count = len(lengths)
+        self.stride = common_length(lengths)
+        self._body, self._sizes = body, lengths
+        self._lengths: Numbers | None = None
+        self._starts: Numbers | None = None
+
+    @property
+    def octets(self) -> Bytes:
+        return np.frombuffer(self._body, _OCTET)
+
+    @property
+    def lengths(self) -> Numbers:
+        if self._lengths is None:
+            self._lengths = np.frombuffer(self._sizes, _WORD).astype(np.int64)
+        return self._lengths
+
+    @property
+    def starts(self) -> Numbers:
+        if self._starts is None:
+            if self.stride:
+                self._starts = np.arange(0, self.count * self.stride, self.stride)
+            else:
+                self._starts = np.add.accumulate(self.lengths) - self.lengths
+        return self._starts
+
+    def cells(self, at: int, octets: int) -> Cells:
+        """Return the octets from offset `at` on of every packet, as one value for each; no packet may be shorter.
+
+        It may be a view of the body or a copy.
+        """
         if self.stride:
-            self._table = self.octets.reshape(count, first)
-            self.starts: Numbers = np.arange(0, count * first, first)
-        else:
-            self.starts = np.cumsum(self.lengths) - self.lengths
+            return np.ndarray((self.count,), _cell(octets), self._body, at, (self.stride,))
+        return self._any_cell(octets)[self.starts + at]
 
     def read(self, at: int, octets: int) -> Bytes:
-        """Return a copy of the octets from offset `at` on of every packet; no packet may be shorter."""
-        if self._table is not None:
-            return self._table[:, at : at + octets].copy()
-        found: Bytes = self.octets[self.starts[:, None] + np.arange(at, at + octets)]
-        return found
+        """Return a copy of the octets from offset `at` on of every packet, in rows; no packet may be shorter."""
+        if self.stride:
+            table: Bytes = np.ndarray((self.count, octets), _OCTET, self._body, at, (self.stride, 1))
+            return table.copy()
+        return self.cells(at, octets).view(_OCTET).reshape(self.count, octets)
+
+    def words(self, at: int, count: int) -> Words:
+        """Return a copy of `count` 16-bit words from offset `at` on of every packet: a row for each word.
+
+        The words are in the machine's byte order: that makes no difference to a comparison, nor to whether a sum
+        of them is 0 in ones' complement (RFC 1071 2.B).
+        """
+        shape, stride = (count, self.count), self.stride
+        table: Words
+        if stride:
+            table = np.ndarray(shape, _WORD, self._body, at, (2, stride))
+        else:
+            table = np.ndarray(shape, _WORD, self.cells(at, 2 * count), 0, (2, 2 * count))
+        return table.copy()
 
     def numbers(self, at: int, octets: int) -> Numbers:
         """Return the unsigned number of 1, 2 or 4 octets at offset `at` of every packet."""
-        return self.read(at, octets).view(f">u{octets}")[:, 0].astype(np.int64)
+        return self._numbers(at, octets).astype(np.int64)
+
+    def wide_numbers(self, at: int) -> list[int]:
+        """Return the unsigned number of 8 octets at offset `at` of every packet."""
+        found: list[int] = self._numbers(at, 8).tolist()
+        return found
 
     def write(self, at: int, values: Bytes) -> None:
         """Write octets from offset `at` on into every packet: a row for each packet, or one for all."""
         octets = values.shape[-1]
-        if self._table is not None:
-            self._table[:, at : at + octets] = values
-        else:
-            self.octets[self.starts[:, None] + np.arange(at, at + octets)] = values
+        cells = np.ascontiguousarray(values).view(_cell(octets))
+        self._write(at, octets, cells[:, 0] if cells.ndim > 1 else cells)
 
     def write_numbers(self, at: int, octets: int, values: Numbers) -> None:
         """Write a number of 1, 2 or 4 octets to offset `at` of every packet."""
-        self.write(at, values.astype(f">u{octets}").view(np.uint8).reshape(len(values), octets))
+        self._write(at, octets, values.astype(_number(octets)).view(_cell(octets)))
+
+    def add(self, at: int, octets: int, value: int) -> None:
+        """Add to the number of 1, 2 or 4 octets at offset `at` of every packet. It wraps; `value` has its size."""
+        numbers = self._numbers(at, octets)
+        numbers += value
+        if not self.stride:
+            self._write(at, octets, numbers.view(_cell(octets)))
+
+    # inside
+
+    def _any_cell(self, octets: int) -> Cells:
+        """Return a view of the body with a value for each of its offsets, which overlap."""
+        return np.ndarray((max(len(self._body) - octets + 1, 0),), _cell(octets), self._body, 0, (1,))
+
+    def _numbers(self, at: int, octets: int) -> NDArray[Any]:
+        if self.stride:
+            return np.ndarray((self.count,), _number(octets), self._body, at, (self.stride,))
+        return self.cells(at, octets).view(_number(octets))
+
+    def _write(self, at: int, octets: int, cells: Cells) -> None:
+        if self.stride:
+            self.cells(at, octets)[:] = cells
+        else:
+            self._any_cell(octets)[self.starts + at] = cells
 
 
 def runs(changes: NDArray[np.bool_]) -> list[tuple[int, int]]:

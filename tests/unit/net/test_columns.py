@@ -8,7 +8,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from chassis.net.columns import Columns, runs
+from chassis.net.columns import Columns, common_length, longest, runs
 
 SAME, MIXED = [60] * 20, [60, 61, 1514, 60, 99, 35]
 
@@ -28,12 +28,23 @@ def test_reads_and_writes_what_a_loop_does(sizes: list[int], viewed: bool) -> No
     assert columns.lengths.tolist() == sizes
     assert columns.starts.tolist() == starts
     assert [row.tobytes() for row in columns.read(14, 20)] == [body[at + 14 : at + 34] for at in starts]
+    assert columns.words(14, 9).tobytes() == b"".join(
+        body[at + word : at + word + 2] for word in range(14, 32, 2) for at in starts
+    )
+    assert columns.wide_numbers(5) == [int.from_bytes(body[at + 5 : at + 13], "big") for at in starts]
+    assert [bytes(cell) for cell in columns.cells(3, 11).tolist()] == [body[at + 3 : at + 14] for at in starts]
     for octets in (1, 2, 4):
         wanted = [int.from_bytes(body[at + 9 : at + 9 + octets], "big") for at in starts]
         assert columns.numbers(9, octets).tolist() == wanted
         columns.write_numbers(9, octets, np.arange(len(sizes)) * 7)
         for index, at in enumerate(starts):
             expected[at + 9 : at + 9 + octets] = (index * 7).to_bytes(octets, "big")
+    columns.add(16, 1, 200)
+    columns.add(18, 2, 0x8000)
+    for at in starts:
+        expected[at + 16] = (expected[at + 16] + 200) & 0xFF
+        number = int.from_bytes(expected[at + 18 : at + 20], "big") + 0x8000
+        expected[at + 18 : at + 20] = (number & 0xFFFF).to_bytes(2, "big")
     columns.write(0, np.frombuffer(b"one for all", np.uint8))
     columns.write(20, np.frombuffer(bytes(range(2 * len(sizes))), np.uint8).reshape(-1, 2))
     for index, at in enumerate(starts):
@@ -48,6 +59,14 @@ def test_reading_keeps_the_body_as_it_is() -> None:
     Columns(body, lengths).read(0, 14)[:] = 0
     assert body == before
     assert Columns(before, lengths).read(0, 60).tobytes() == before
+
+
+def test_common_and_longest_lengths() -> None:
+    for sizes in (SAME, MIXED, [40], MIXED * 9):
+        lengths = array("H", sizes)
+        assert common_length(lengths) == (sizes[0] if len(set(sizes)) == 1 else 0)
+        assert longest(lengths) == max(sizes)
+    assert common_length(array("H")) == 0
 
 
 def test_runs() -> None:
