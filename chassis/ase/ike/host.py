@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import floor
 from typing import Any, Final, Generic, Protocol, TypeVar
 from weakref import ref
 
@@ -25,6 +26,9 @@ SOFT_LIFETIME_REACHED = "soft limit of seconds"
 
 PROBE_SPREAD, PROBE_SPREAD_FROM = 0.2, 20.0
 """Part by which the DPD interval of an IKE SA is shorter at most, of what it has above a time (s)."""
+
+PROBE_STEP: Final = 1.0
+"""Time (s) between two rounds of probes where the interval is above `PROBE_SPREAD_FROM`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,16 @@ class IkeSettings:
         """
         spread = max(self.dpd_interval - PROBE_SPREAD_FROM, 0.0) * PROBE_SPREAD
         return self.dpd_interval - spread * spi[-1] / 255
+
+    def probe_due(self, spi: bytes, heard: float, phase: float) -> float:
+        """Return when to probe the peer of an IKE SA that was last heard at a time (s).
+
+        Where the interval is long, this is the round before the interval is over, a whole number of `PROBE_STEP`
+        after `phase` (s): what a thousand tunnels send one by one costs several times what they send together.
+        """
+        if self.dpd_interval <= PROBE_SPREAD_FROM:
+            return heard + self.dpd_interval
+        return phase + floor((heard + self.probe_interval(spi) - phase) / PROBE_STEP) * PROBE_STEP
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +212,8 @@ class IkeHost(Protocol):
 
     settings: IkeSettings
     asp: str
+    probe_phase: float
+    """When the rounds of probes are, of this engine alone (s, below PROBE_STEP)."""
 
     @property
     def wall_clock(self) -> float:

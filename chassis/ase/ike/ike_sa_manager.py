@@ -7,11 +7,12 @@ from heapq import heapify, heappop, heappush
 from math import inf
 from sys import intern
 from typing import Any, Final
+from zlib import crc32
 
 from chassis.ase.ike.child_sa import ChildSa
 from chassis.ase.ike.connections import Connection, ConnectionGroup, Connections, Peer, PolicyEntry
 from chassis.ase.ike.errors import FailureReason
-from chassis.ase.ike.host import IkeReports, IkeSettings, NetworkPath, Session
+from chassis.ase.ike.host import PROBE_STEP, IkeReports, IkeSettings, NetworkPath, Session
 from chassis.ase.ike.log import IkeLogger
 from chassis.ase.ike.on_demand import OnDemandGroup, OnDemandTunnels
 from chassis.ase.ike.payloads.numbers import Protocol
@@ -230,6 +231,7 @@ class IkeSaManager:
     ) -> None:
         """`random(n)` returns n unpredictable octets."""
         self.asp = asp
+        self.probe_phase = crc32(asp.encode()) / (1 << 32) * PROBE_STEP
         self.settings = settings
         self.statistics = IkeStatistics()
         self.table = IkeSaTable()

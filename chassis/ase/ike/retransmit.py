@@ -136,7 +136,7 @@ def is_newer_sequence(number: int, before: int | None) -> bool:
 class DpdState:
     """Dead peer detection of one end (RFC 3706): probes (R-U-THERE) sent, and when the next one is due.
 
-    A probe follows `interval` seconds without a sign of life, and again each `interval`. After `tries` probes and
+    A probe follows a silence of about `interval` seconds, and again each `interval`. After `tries` probes and
     another `interval` the peer is dead. Only a message that the peer made just now is a sign of life, as sequence
     numbers show (section 7): an answer has the number of an unanswered probe, a probe of the peer has a number
     above its last.
@@ -150,10 +150,10 @@ class DpdState:
     sent: int = 0
     """Probes since the last sign of life (count)."""
 
-    def reset(self, now: float) -> None:
-        """Call it on a sign of life."""
+    def reset(self, due: float) -> None:
+        """Call it on a sign of life: the next probe is sent at `due` (s)."""
         self.sent = 0
-        self.due = now + self.interval
+        self.due = due
 
     def matches_pending(self, number: int) -> bool:
         """Whether one of the probes since the last sign of life has this number."""

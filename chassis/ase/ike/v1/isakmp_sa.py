@@ -413,12 +413,15 @@ class IsakmpSa(Session):
         settings = self.host.settings
         first = int.from_bytes(self.host.random(4), "big") >> 1
         self.detector = DpdState(settings.probe_interval(self.spi), settings.dpd_retries, first)
-        self.detector.reset(now)
+        self._reset_detector(self.detector, now)
 
     def on_inbound_traffic(self, now: float) -> None:
         self.last_received = now
         if self.detector is not None:
-            self.detector.reset(now)
+            self._reset_detector(self.detector, now)
+
+    def _reset_detector(self, detector: DpdState, now: float) -> None:
+        detector.reset(self.host.settings.probe_due(self.spi, now, self.host.probe_phase))
 
     def on_peer_dead(self, reason: str, now: float) -> None:
         """Delete this ISAKMP SA and all its CHILD SAs without Deletes: the peer is dead (RFC 3706)."""

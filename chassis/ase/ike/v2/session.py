@@ -402,7 +402,7 @@ class SessionV2(IkeSa):
         connection = self.connection
         if connection is None or not connection.keepalive or self.task_manager.pending_request is not None:
             return math.inf
-        return self.last_received + self.host.settings.probe_interval(self.spi)
+        return self.host.settings.probe_due(self.spi, self.last_received, self.host.probe_phase)
 
     def _next_nat_keepalive(self) -> float:
         return (

@@ -49,3 +49,13 @@ def test_thousands_do_not_probe_together_where_their_interval_is_long() -> None:
     found = [IkeSettings(dpd_interval=120.0).probe_interval(spi) for spi in spis]
     assert (min(found), max(found)) == (100.0, 120.0)
     assert len(set(found)) == 256
+
+
+def test_probes_of_thousands_leave_in_rounds_where_their_interval_is_long() -> None:
+    settings, phase = IkeSettings(dpd_interval=120.0), 0.3
+    spis = [bytes((0, number)) for number in range(256)]
+    found = [settings.probe_due(spi, 1000.0, phase) for spi in spis]
+    assert all(1000.0 + settings.probe_interval(spi) - at < 1.0 for spi, at in zip(spis, found, strict=True))
+    assert (round(min(found), 3), round(max(found), 3)) == (1099.3, 1119.3)
+    assert len(set(found)) == 21
+    assert {IkeSettings(dpd_interval=10.0).probe_due(spi, 1000.0, phase) for spi in spis} == {1010.0}
