@@ -20,7 +20,7 @@ from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.nat_traversal import IkeDatagrams
 from chassis.ase.path_mtu import PathMtus, tunnel_mtu
 from chassis.ase.queues import Queues
-from chassis.ase.runs import MAX_SHORT_RUN, JointRuns
+from chassis.ase.runs import JointRuns
 from chassis.ase.tunnels import AspTunnel, TunnelEgress, TunnelTable, Way
 from chassis.bus.batch import Batch, Step
 from chassis.bus.coalesce import MAX_RUNS
@@ -31,8 +31,11 @@ from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.forwarder import Forwarder, Origin
 from chassis.fwd.mtu import UNLIMITED, FitResult, MtuLimits, fit_to_mtu
 from chassis.fwd.tables import ForwardingTables
+from chassis.net.columns import MIN_PACKETS
 from chassis.net.ethernet import HEADROOM, MAX_BATCHED_IPV4_LENGTH
-from chassis.net.ipv4 import PROTOCOL_ICMP
+from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_ICMP
+
+_MIN_LENGTH = HEADROOM + IPV4_HEADER_LENGTH
 
 SIDES = ("inner", "outer")
 """Where packets may be watched: before encapsulation and after decapsulation, and the other way round."""
@@ -95,40 +98,39 @@ class DataPath:
     def encapsulate_runs(self, batch: Batch, now: float) -> list[Output]:
         """Encapsulate packets for several tunnels, in runs.
 
-        Where nothing else is to be done with them, the outer packets of short runs leave together.
+        Where nothing else is to be done with them, the outer packets leave together.
         """
         out: list[Output] = []
-        if self.taps or not self.queues.idle:
+        lengths = batch.lengths
+        if self.taps or not self.queues.idle or len(lengths) < MIN_PACKETS or min(lengths) < _MIN_LENGTH:
             for part in batch.split_runs():
                 out += self.encapsulate(part, now)
             return out
-        view, lengths = memoryview(batch.body), batch.lengths
-        joined = JointRuns(self._sadb, self._tables, self._counters, batch.ingress)
-        first = at = 0
+        view, descriptors = memoryview(batch.body), batch.descriptors
+        joined = JointRuns(self._sadb, self._tables, self._counters, batch)
+        begin = start = 0
         for packets, number, _ in batch.runs:
-            own = lengths[first : first + packets]
             state = self._tunnels.local.get(number)
-            planned = 0
-            if packets <= MAX_SHORT_RUN and state is not None and state.pairs and state.record.up:
+            end = begin + packets
+            stop = start + (lengths[begin] if packets == 1 else sum(lengths[begin:end]))
+            egress: TunnelEgress | None = None
+            if state is not None and state.pairs and state.record.up:
                 egress = state.egress
                 if egress is None or egress.generation != self._decider.generation:
                     egress = self._find_egress(state)
-                planned = joined.add(state, egress, view, at, own)
-            end = at + sum(own)
-            if planned < packets:
+            if state is None or egress is None or not joined.add(state, egress, begin, end, start, stop):
                 out += self._send_joined(joined, now)
-                at += sum(own[:planned])
-                rest = Batch(
+                part = Batch(
                     batch.step,
-                    view[at:end],
-                    own[planned:],
+                    view[start:stop],
+                    lengths[begin:end],
                     ingress=batch.ingress,
                     context=batch.context,
                     tunnel=number,
-                    descriptors=batch.descriptors[first + planned : first + packets],
+                    descriptors=descriptors[begin:end],
                 )
-                out += self._encapsulate_now(rest, now, 0)
-            first, at = first + packets, end
+                out += self._encapsulate_now(part, now, 0)
+            begin, start = end, stop
         return out + self._send_joined(joined, now)
 
     def _send_joined(self, joined: JointRuns, now: float) -> list[Output]:

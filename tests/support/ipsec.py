@@ -54,7 +54,7 @@ def batch(packets: Iterable[bytes]) -> tuple[bytearray, list[int]]:
     ]
 
 
-def packets_of(body: bytes | bytearray, lengths: Sequence[int]) -> list[bytes]:
+def packets_of(body: bytes | bytearray | memoryview, lengths: Sequence[int]) -> list[bytes]:
     """The packets of a batch, without headroom; checks that the lengths fill the body."""
     result = []
     offset = 0

@@ -61,7 +61,7 @@ class AhSender:
     def __init__(self, ah: Ah, source: int, destination: int, with_esp: bool, esn: bool) -> None:
         self._esn = esn
         self._spi = ah.spi
-        self._icv = ah.integrity_algorithm.keyed(ah.key)
+        self._icv = ah.integrity_algorithm.keyed(ah.key).icv
         self._octets = ah.header_octets
         self._next = PROTOCOL_ESP if with_esp else PROTOCOL_IPIP
         self._source = source
@@ -129,7 +129,7 @@ class AhReceiver:
     def __init__(self, ah: Ah, window: int, slot: WindowStore, esn: bool) -> None:
         self.spi = ah.spi
         self._esn = esn
-        self._icv = ah.integrity_algorithm.keyed(ah.key)
+        self._icv = ah.integrity_algorithm.keyed(ah.key).icv
         self._octets = ah.header_octets
         self._window = window
         self._slot = slot

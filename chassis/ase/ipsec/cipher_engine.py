@@ -8,9 +8,10 @@ may be asked for, only after `flush`. All engines make the same octets of the sa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from chassis.ase.ipsec.sa import Esp
+from chassis.net.columns import Bytes
 from chassis.net.ipv4 import PROTOCOL_IPIP
 
 Item: TypeAlias = tuple[int, int, int, int, int, int]
@@ -66,6 +67,22 @@ class EspSealer(Protocol):
         self, head: bytes, clear: memoryview, tail: bytes, size: int, iv: bytes, number: int
     ) -> bytes | bytearray:
         """Return one packet, as `seal` does."""
+
+    def seal_table(self, table: Bytes, at: int, size: int, runs: Sequence[SealedRun], drawn: bytes) -> None:
+        """Seal packets of one length, a row each, in place; the packets of each run with its own sealer.
+
+        A row has at `at`, behind the ESP header: room for the IV, clear text and trailer (`size` octets), room for
+        the ICV. `drawn` has `random_octets` for each packet. All sealers of the runs are of one kind, with IVs and
+        ICVs of one length.
+        """
+
+
+class SealedRun(NamedTuple):
+    """Packets in a row of one outbound SA, with sequence numbers from `first` on, all with the same high half."""
+
+    sealer: EspSealer
+    packets: int
+    first: int
 
 
 class EspOpener(Protocol):

@@ -16,11 +16,14 @@ from collections.abc import Callable, Sequence
 from hmac import compare_digest
 from typing import Final, cast
 
+import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from chassis.ase.ipsec.cipher_engine import EspOpener, EspSealer, Item, Opened, Pending
+from chassis.ase.ipsec.algorithms import Integrity
+from chassis.ase.ipsec.cipher_engine import EspOpener, EspSealer, Item, Opened, Pending, SealedRun
 from chassis.ase.ipsec.sa import ESP_HEADER_LENGTH, Esp
+from chassis.net.columns import Bytes
 
 GCM_SALT: Final = 4
 GCM_IV: Final = 8
@@ -47,7 +50,7 @@ def random_ivs(octets: int, count: int, random: Callable[[int], bytes]) -> list[
 class CbcSealer:
     """A CBC cipher, or none, with or without an integrity algorithm."""
 
-    __slots__ = ("_encrypt", "_esn", "_icv", "iv_in_head", "random_octets")
+    __slots__ = ("_encrypt", "_esn", "_icv", "_integrity", "iv_in_head", "random_octets")
 
     def __init__(self, esp: Esp, esn: bool) -> None:
         cipher, integrity = esp.cipher_algorithm, esp.integrity_algorithm
@@ -55,7 +58,8 @@ class CbcSealer:
         self.iv_in_head = False
         self._encrypt = None if encryptor is None else encryptor.update
         self.random_octets = cipher.iv_octets
-        self._icv = integrity.keyed(esp.integrity_key) if integrity else None
+        self._integrity = integrity.keyed(esp.integrity_key) if integrity else None
+        self._icv = self._integrity.icv if self._integrity else None
         self._esn = esn
 
     def ivs(self, first: int, count: int, random: Callable[[int], bytes]) -> Sequence[bytes]:
@@ -112,6 +116,36 @@ class CbcSealer:
             return b"".join((head, sealed, icv(_HIGH(number >> 32), head[-ESP_HEADER_LENGTH:] + sealed)))
         return b"".join((head, sealed, icv(sealed, head[-ESP_HEADER_LENGTH:])))
 
+    def seal_table(self, table: Bytes, at: int, size: int, runs: Sequence[SealedRun], drawn: bytes) -> None:
+        iv_octets, count = self.random_octets, len(table)
+        width = iv_octets + size
+        sealers = cast("list[CbcSealer]", [run.sealer for run in runs])
+        if self._encrypt is not None:
+            clear = np.empty((count, width), np.uint8)
+            clear[:, :iv_octets] = np.frombuffer(drawn, np.uint8).reshape(count, iv_octets)
+            clear[:, iv_octets:] = table[:, at + iv_octets : at + width]
+            octets = clear.reshape(-1).data
+            sealed: list[bytes] = []
+            before = 0
+            for sealer, run in zip(sealers, runs, strict=True):
+                after = before + width * run.packets
+                sealed.append(sealer._encrypt(octets[before:after]))  # type: ignore[misc]
+                before = after
+            table[:, at : at + width] = np.frombuffer(b"".join(sealed), np.uint8).reshape(count, width)
+        if self._integrity is None:
+            return
+        view, stride = table.reshape(-1).data, table.shape[1]
+        icvs: list[bytes] = []
+        start, end = at - ESP_HEADER_LENGTH, at + width
+        for sealer, run in zip(sealers, runs, strict=True):
+            octets = stride * run.packets
+            # The high half is authenticated at the end of the packet but not sent (RFC 4303 2.2.1).
+            high = _HIGH(run.first >> 32) if self._esn else b""
+            starts, ends = range(start, start + octets, stride), range(end, end + octets, stride)
+            icvs += cast(Integrity, sealer._integrity).icvs(view, starts, ends, high)
+            start, end = start + octets, end + octets
+        table[:, at + width :] = np.frombuffer(b"".join(icvs), np.uint8).reshape(count, -1)
+
 
 class CbcOpener:
     """A CBC cipher, or none, with or without an integrity algorithm. What is not authentic is not decrypted."""
@@ -123,7 +157,7 @@ class CbcOpener:
         decryptor = cipher.decryptor(esp.cipher_key)
         self.lead = cipher.iv_octets
         self._decrypt = None if decryptor is None else decryptor.update
-        self._icv = integrity.keyed(esp.integrity_key) if integrity else None
+        self._icv = integrity.keyed(esp.integrity_key).icv if integrity else None
         self._icv_octets = esp.icv_octets
         self._esn = esn
 
@@ -207,6 +241,21 @@ class GcmSealer:
     def seal_one(self, head: bytes, clear: memoryview, tail: bytes, size: int, iv: bytes, number: int) -> bytes:
         data = EXTENDED(self._spi, number) if self._esn else head[-ESP_HEADER_LENGTH - GCM_IV : -GCM_IV]
         return head + self._encrypt(self._salt + iv, b"".join((clear, tail)), data)
+
+    def seal_table(self, table: Bytes, at: int, size: int, runs: Sequence[SealedRun], drawn: bytes) -> None:
+        view, stride = table.reshape(-1).data, table.shape[1]
+        start = at + GCM_IV
+        sealed: list[bytes] = []
+        row = 0
+        for sealer, packets, first in runs:
+            own = cast(GcmSealer, sealer)
+            encrypt, salt, esn, spi = own._encrypt, own._salt, own._esn, own._spi
+            for number, iv in enumerate(gcm_ivs(first, packets), first):
+                head = view[row + at - ESP_HEADER_LENGTH : row + at]
+                data = EXTENDED(spi, number) if esn else head
+                sealed += (iv, encrypt(salt + iv, view[row + start : row + start + size], data))
+                row += stride
+        table[:, at:] = np.frombuffer(b"".join(sealed), np.uint8).reshape(len(table), -1)
 
 
 class GcmOpener:

@@ -13,31 +13,28 @@ from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Final, TypeAlias
+from typing import Final
 
 from chassis.ase.ipsec.ah import AhSender
-from chassis.ase.ipsec.algorithms import Octets
 from chassis.ase.ipsec.causes import Drops, IpsecDropCause, Notice, NoticeKind, add_count
 from chassis.ase.ipsec.cipher_engine import CipherEngine
 from chassis.ase.ipsec.cryptography_engine import CRYPTOGRAPHY
 from chassis.ase.ipsec.esp import EspSender
 from chassis.ase.ipsec.ipcomp import Compressor
+from chassis.ase.ipsec.joint_sealing import InnerPackets, JointPart
 from chassis.ase.ipsec.outer_header import Ipv4IdSequences
 from chassis.ase.ipsec.sa import Esp, OutboundSa, SequenceLease
 from chassis.ase.ipsec.spd import Classifier, FlowCaches, Rule
 from chassis.ase.ipsec.state import SaSlot
+from chassis.fwd.mtu import UNLIMITED
 from chassis.net.ethernet import HEADROOM, MAX_BATCHED_IPV4_LENGTH
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_UDP
+from chassis.net.types import Writable
 
 _INNER: Final = struct.Struct("!BBHxxH").unpack_from
 _SOURCE: Final = struct.Struct("!I").unpack_from
 _MIN_LENGTH: Final = HEADROOM + IPV4_HEADER_LENGTH
 _ALLOWED: Final = 1
-
-
-Planned: TypeAlias = tuple[EspSender, memoryview, int, int, int, int]
-"""A packet that has its numbers: sender, inner packet, outer length with headroom, outer type of service << 16 |
-outer flags, identification, sequence number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +45,7 @@ class EncapsulationResult:
     SPD entries that packets matched and that have no SA.
     """
 
-    body: bytearray
+    body: Writable
     lengths: array[int]
     origins: Sequence[int]
     drops: Drops
@@ -193,39 +190,39 @@ class Encapsulator:
             notices.append(self._notice(self._exhaustion[0]))
         return first, granted, tuple(notices)
 
-    def plan(self, view: memoryview, start: int, end: int, longest: int) -> Planned | None:
-        """Allocate and store the numbers of one packet, to be sealed by `seal_planned`.
+    def take_joint(self, inner: InnerPackets, begin: int, end: int, most: int = UNLIMITED) -> JointPart | None:
+        """Allocate the numbers of ordinary packets for `seal_together`, and store them as used.
 
-        Return None, and do nothing, where there is more to do: AH, compression, a packet to be dropped, a notice,
-        or an outer packet of more than `longest` octets. `encapsulate` does that.
+        None, with nothing done, where there is more to do: AH, compression, a packet to be dropped, a notice, or
+        an outer packet of more than `most` octets. `encapsulate` does that.
         """
         esp = self.sa.esp
-        if esp is None or self._ah is not None or self._compressor is not None:
-            return None
-        version_length, service, total, flags = _INNER(view, start)
-        number = self.next_number
-        after = number + 1
+        packets = end - begin
+        first = self.next_number
+        after = first + packets
         if (
-            version_length >> 4 != 4
-            or not IPV4_HEADER_LENGTH <= total <= end - start
-            or total > self._max_inner
+            esp is None
+            or self._ah is not None
+            or self._compressor is not None
             or after >= self._low_water
             or after > self.limit
+            or first >> 32 != after >> 32
         ):
             return None
         sender = self._esp or self._make_esp(esp)
-        length = sender.outer_length(total)
-        octets = length - HEADROOM
-        threshold = self._octets_threshold
-        if octets > longest or (threshold and self.octets + octets >= threshold):
+        longest = inner.longest(begin, end)
+        if longest > self._max_inner or sender.outer_length(longest) - HEADROOM > most:
+            return None
+        octets = self.octets + inner.outer_octets(sender, begin, end)
+        if self._octets_threshold and octets >= self._octets_threshold:
             return None
         self.next_number = after
         for slot in self._slots:
             slot.store_next(after)
-        self.packets += 1
-        self.octets += octets
-        mark = service << 16 | flags & self._df_mask | self._df_bits
-        return sender, view[start : start + total], length, mark, self._ipv4_ids.allocate_one(), number
+        self.packets += packets
+        self.octets = octets
+        identification = self._ipv4_ids.allocate_first(packets)
+        return JointPart(sender, packets, first, identification, self._df_mask, self._df_bits)
 
     @property
     def _exhaustion(self) -> tuple[NoticeKind, IpsecDropCause]:
@@ -328,22 +325,6 @@ class Encapsulator:
             return (self._notice(NoticeKind.HARD_OCTETS),)
         self._octets_threshold = hard
         return (self._notice(NoticeKind.SOFT_OCTETS),)
-
-
-def seal_planned(planned: Sequence[Planned], random: Callable[[int], bytes]) -> list[Octets]:
-    """Return the outer packets of planned packets of any SAs. They are complete after the engine's `flush`.
-
-    `random(n)` returns n unpredictable octets; it is called at most once.
-    """
-    wanted = sum([row[0].random_octets for row in planned])
-    drawn = random(wanted) if wanted else b""
-    at = 0
-    sealed: list[Octets] = []
-    for sender, clear, length, mark, identification, number in planned:
-        after = at + sender.random_octets
-        sealed.append(sender.encrypt_one(clear, length, mark, identification, number, drawn[at:after]))
-        at = after
-    return sealed
 
 
 def split_batch(

@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache, reduce
 from itertools import accumulate
 from operator import or_
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from chassis.ase.ipsec.algorithms import IcvFunction, Octets
 from chassis.ase.ipsec.causes import IpsecDropCause
-from chassis.ase.ipsec.cipher_engine import TRAILERS, CipherEngine, EspOpener, Item, Pending
+from chassis.ase.ipsec.cipher_engine import TRAILERS, CipherEngine, EspOpener, EspSealer, Item, Pending
 from chassis.ase.ipsec.cryptography_engine import CRYPTOGRAPHY
 from chassis.ase.ipsec.outer_header import EspHeads
 from chassis.ase.ipsec.replay import (
@@ -36,6 +36,18 @@ Span: TypeAlias = tuple[Item, int, int, int]
 Clear: TypeAlias = tuple[bytes | bytearray, Sequence[Item], Sequence[int], int]
 """Decrypted packets: (octets, packets, stride of each, lead). The stride of a packet is its octets there: `lead`
 octets without meaning, payload and trailer."""
+
+
+class EspLayout(NamedTuple):
+    """What packets of outbound ESP look like. Octets are those of a block, an IV and an ICV."""
+
+    sealer: type[EspSealer]
+    esn: bool
+    udp: bool
+    block: int
+    iv_octets: int
+    icv_octets: int
+
 
 DropItem: TypeAlias = Callable[[IpsecDropCause, Item, int], None]
 """`drop(cause, item, spi)` counts a dropped packet."""
@@ -96,16 +108,7 @@ class EspSender:
     The outer header is written here only if `ah_octets`, the room for AH before ESP, is 0.
     """
 
-    __slots__ = (
-        "_block",
-        "_esn",
-        "_fixed",
-        "_heads",
-        "_iv_in_head",
-        "_most",
-        "_sealer",
-        "random_octets",
-    )  # fmt: skip
+    __slots__ = ("_iv_in_head", "block", "fixed", "heads", "layout", "sealer")
 
     def __init__(
         self,
@@ -118,14 +121,16 @@ class EspSender:
         engine: CipherEngine = CRYPTOGRAPHY,
     ) -> None:
         cipher = esp.cipher_algorithm
-        self._sealer = engine.sealer(esp, esn)
-        self._esn = esn
-        self._block = cipher.block_octets
-        self._most = ESP_TRAILER_LENGTH + self._block - 1
-        self.random_octets = self._sealer.random_octets
-        iv_in_head = self._iv_in_head = self._sealer.iv_in_head
-        self._heads = EspHeads(esp.spi, source, destination, udp, ah_octets, cipher.iv_octets if iv_in_head else 0)
-        self._fixed = self._heads.octets + esp.icv_octets + (0 if iv_in_head else cipher.iv_octets)
+        self.sealer = engine.sealer(esp, esn)
+        self.block = cipher.block_octets
+        iv_in_head = self._iv_in_head = self.sealer.iv_in_head
+        self.heads = EspHeads(esp.spi, source, destination, udp, ah_octets, cipher.iv_octets if iv_in_head else 0)
+        self.fixed = self.heads.octets + esp.icv_octets + (0 if iv_in_head else cipher.iv_octets)
+        """Octets of an outer packet, headroom included, beside payload and trailer."""
+        self.layout = EspLayout(
+            type(self.sealer), esn, udp is not None, self.block, cipher.iv_octets, esp.icv_octets
+        )
+        """Packets of SAs that have it in common are sealed together."""
 
     def encrypt(
         self,
@@ -144,7 +149,7 @@ class EspSender:
         outer headers if they are written here, `next_headers` the next headers (None: all IPv4). `random(n)`
         returns n unpredictable octets. Returns a batch with room for the link header, the outer header and AH.
         """
-        sealer, block, fixed = self._sealer, self._block, self._fixed
+        sealer, block, fixed = self.sealer, self.block, self.fixed
         count = len(spans)
         if next_headers is None:
             table = _tails(block, sealer.suffix(first))
@@ -155,31 +160,17 @@ class EspSender:
                 TRAILERS[(start - end - ESP_TRAILER_LENGTH) % block][:-1] + bytes((protocol,)) + suffix
                 for (start, end), protocol in zip(spans, next_headers, strict=True)
             ]
-        most = self._most
+        most = ESP_TRAILER_LENGTH + block - 1
         sizes = [end - start + most & -block for start, end in spans]
         lengths = array("H", [size + fixed for size in sizes])
         ivs = sealer.ivs(first, count, random)
         head_ivs = ivs if self._iv_in_head else [b""] * count
-        heads = self._heads.make(lengths, marks, identifications, first & 0xFFFFFFFF, head_ivs)
+        heads = self.heads.make(lengths, marks, identifications, first & 0xFFFFFFFF, head_ivs)
         return sealer.seal(view, spans, heads, tails, sizes, ivs, first), lengths
 
     def outer_length(self, octets: int) -> int:
         """Return the length, headroom included, of the outer packet of an IPv4 packet."""
-        return (octets + self._most & -self._block) + self._fixed
-
-    def encrypt_one(
-        self, clear: memoryview, length: int, mark: int, identification: int, number: int, iv: bytes
-    ) -> Octets:
-        """Encapsulate one IPv4 packet, as `encrypt` does. `length` is its `outer_length`; `iv` are its random
-        octets, if there are any."""
-        sealer = self._sealer
-        if not iv and self._iv_in_head:
-            iv = sealer.ivs(number, 1, bytes)[0]
-        head = self._heads.make_one(
-            length, mark, identification, number & 0xFFFFFFFF, iv if self._iv_in_head else b""
-        )
-        tail = _tails(self._block, sealer.suffix(number))[len(clear) % self._block]
-        return sealer.seal_one(head, clear, tail, length - self._fixed, iv, number)
+        return (octets + ESP_TRAILER_LENGTH + self.block - 1 & -self.block) + self.fixed
 
 
 class EspReceiver:

@@ -16,12 +16,24 @@ from itertools import accumulate
 from operator import add
 from typing import Any, Final, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from chassis.ase.ipsec import ipsec_mb_library as library
-from chassis.ase.ipsec.cipher_engine import CipherEngine, EspOpener, EspSealer, Item, Opened, Pending
+from chassis.ase.ipsec.cipher_engine import (
+    CipherEngine,
+    EspOpener,
+    EspSealer,
+    Item,
+    Opened,
+    Pending,
+    SealedRun,
+)
 from chassis.ase.ipsec.cryptography_engine import CRYPTOGRAPHY, EXTENDED, GCM_IV, GCM_SALT, gcm_ivs, random_ivs
 from chassis.ase.ipsec.ipsec_mb_library import JOB_OCTETS, JOB_WORDS, Library
 from chassis.ase.ipsec.known_answers import SUITES, Suite, is_right
 from chassis.ase.ipsec.sa import ESP_HEADER_LENGTH, Esp
+from chassis.net.columns import Bytes
 
 _CBC_MODES: Final = {"null": library.NO_CIPHER, "des-cbc": library.DES, "3des-cbc": library.DES3}
 
@@ -58,6 +70,7 @@ class _Jobs:
         self._room = jobs
         buffer = bytearray(JOB_OCTETS * jobs)
         self._words = memoryview(buffer).cast("Q")
+        self._rows = np.frombuffer(buffer, np.uint64).reshape(jobs, JOB_WORDS)
         self._pointer = self.library.ffi.from_buffer("IMB_JOB[]", buffer)
 
     def add(self, template: array[int], columns: Sequence[tuple[int, array[int]]], *kept: object) -> None:
@@ -86,6 +99,17 @@ class _Jobs:
         self._words[at : at + JOB_WORDS] = memoryview(template)
         self._kept += kept
         return self._words, at
+
+    def add_rows(self, words: NDArray[np.uint64], *kept: object) -> None:
+        """Add jobs, a row of words each. `kept` is kept until they have run."""
+        count = len(words)
+        if self._count + count > self._room:
+            self.flush()
+            if count > self._room:
+                self._grow(count)
+        self._rows[self._count : self._count + count] = words
+        self._count += count
+        self._kept += kept
 
     def flush(self) -> None:
         """Run all jobs."""
@@ -288,6 +312,45 @@ class MultiBufferSealer:
         words[at + library.HASH_OCTETS] = size + (self._lead + 4 if self._esn else self._lead)
         words[at + library.IV] = source - self._iv_octets
         return out
+
+    def seal_table(self, table: Bytes, at: int, size: int, runs: Sequence[SealedRun], drawn: bytes) -> None:
+        used, count, iv_octets = self._jobs.library, len(table), self._iv_octets
+        sealers = cast("list[MultiBufferSealer]", [run.sealer for run in runs])
+        packets = [run.packets for run in runs]
+        templates = np.frombuffer(b"".join([sealer._keys.template for sealer in sealers]), np.uint64)
+        words = np.repeat(templates.reshape(len(runs), JOB_WORDS), packets, axis=0)
+        base, kept = used.address(table.reshape(-1).data)
+        sources = np.arange(count, dtype=np.uint64) * table.shape[1] + (base + at + iv_octets)
+        words[:, library.SOURCE] = words[:, library.DESTINATION] = sources
+        words[:, library.CIPHER_OCTETS] = size
+        words[:, library.TAG] = sources + size
+        keep: list[object] = [kept, table, *[sealer._keys for sealer in sealers]]
+        if self._gcm is None:
+            if drawn:
+                table[:, at : at + iv_octets] = np.frombuffer(drawn, np.uint8).reshape(count, iv_octets)
+            covered = self._lead
+            if self._esn:
+                covered += 4
+                high = np.array([run.first >> 32 for run in runs], ">u4").view(np.uint8).reshape(-1, 4)
+                table[:, at + iv_octets + size :][:, :4] = np.repeat(high, packets, axis=0)
+            words[:, library.HASH_OCTETS] = size + covered
+            words[:, library.IV] = sources - iv_octets
+        else:
+            row = 0
+            for sealer, (_, many, first) in zip(sealers, runs, strict=True):
+                ivs = gcm_ivs(first, many)
+                stop = row + many
+                table[row:stop, at : at + iv_octets] = np.frombuffer(b"".join(ivs), np.uint8).reshape(
+                    many, iv_octets
+                )
+                headers = (sources[row:stop] - self._lead).tolist()
+                gcm = cast(_GcmData, sealer._gcm)
+                columns, data = gcm.columns(used, ivs, headers, range(first, first + many))
+                for word, values in columns:
+                    words[row:stop, word] = np.frombuffer(values, np.uint64)
+                keep += data
+                row = stop
+        self._jobs.add_rows(words, *keep)
 
 
 @dataclass(slots=True)

@@ -15,9 +15,10 @@ from functools import lru_cache
 from typing import Final, TypeAlias
 from weakref import WeakValueDictionary
 
-from chassis.ase.ipsec.sa import UdpPorts
+from chassis.ase.ipsec.sa import ESP_HEADER_LENGTH, UdpPorts
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_AH, PROTOCOL_ESP, PROTOCOL_UDP
+from chassis.net.udp import UDP_HEADER_LENGTH
 
 IPSEC_PROTOCOLS: Final = frozenset((PROTOCOL_UDP, PROTOCOL_ESP, PROTOCOL_AH))
 """Protocols of encapsulated packets and of IKE: ESP, AH, and UDP for both (RFC 3948)."""
@@ -69,7 +70,7 @@ class EspHeads:
     it. `octets` is the length of a head.
     """
 
-    __slots__ = ("_base_sum", "_bundled", "_ends", "_pack", "_spi", "_ttl_protocol", "_udp", "octets")
+    __slots__ = ("_bundled", "_ends", "_pack", "_spi", "_ttl_protocol", "_udp", "base_sum", "octets")
 
     def __init__(
         self, spi: int, source: int, destination: int, udp: UdpPorts | None, ah_octets: int, iv_octets: int
@@ -79,7 +80,8 @@ class EspHeads:
         self._bundled = ah_octets > 0
         self._udp = udp is not None
         self._ttl_protocol = OUTER_TTL << 8 | protocol
-        self._base_sum = header_base_sum(source, destination, protocol)
+        self.base_sum = header_base_sum(source, destination, protocol)
+        """Sum of the words of the outer header that all packets have in common."""
         self._spi = struct.pack("!I", spi)
         self._ends = struct.pack("!II", source, destination)
         if self._bundled:
@@ -94,6 +96,18 @@ class EspHeads:
         self._pack = head.pack
         self.octets = head.size
 
+    @property
+    def udp(self) -> bool:
+        """Whether there is a UDP header."""
+        return self._udp
+
+    def template(self) -> bytes:
+        """Return the head, without IV, of a packet whose variable fields are zero. There is no AH before it."""
+        iv = bytes(self.octets - HEADROOM - IPV4_HEADER_LENGTH - ESP_HEADER_LENGTH - UDP_HEADER_LENGTH * self._udp)
+        more = (0, self._spi) if self._udp else ()
+        head: bytes = self._pack(0x4500, 0, 0, self._ttl_protocol, 0, self._ends, *more, 0, iv)
+        return head[: len(head) - len(iv)]
+
     def make(
         self,
         lengths: Sequence[int],
@@ -107,7 +121,7 @@ class EspHeads:
         `lengths` are octets, headroom included. `marks` holds the outer type of service << 16 | outer flags of
         each packet. The UDP checksum is zero, which a NAT need not change (RFC 3948 2.1).
         """
-        pack, base_sum, ends, udp = self._pack, self._base_sum, self._ends, self._udp
+        pack, base_sum, ends, udp = self._pack, self.base_sum, self._ends, self._udp
         numbers = range(first, first + len(lengths))
         if self._bundled:
             spi = self._spi
@@ -132,19 +146,6 @@ class EspHeads:
             else:
                 add(pack(service, octets, identification, flags, checksum, ends, number, iv))
         return heads
-
-    def make_one(self, length: int, mark: int, identification: int, number: int, iv: bytes) -> bytes:
-        """Return the head of one packet, as `make` does. There is no AH before it."""
-        service, flags = mark >> 16, mark & 0xFFFF
-        checksum = -(self._base_sum + service + flags - HEADROOM + length + identification) % 0xFFFF
-        first, second = 0x4500 | service, flags << 16 | self._ttl_protocol
-        octets = length - HEADROOM
-        if self._udp:
-            payload = octets - IPV4_HEADER_LENGTH
-            return self._pack(
-                first, octets, identification, second, checksum, self._ends, payload, self._spi, number, iv
-            )
-        return self._pack(first, octets, identification, second, checksum, self._ends, number, iv)
 
 
 Ends: TypeAlias = tuple[int, int, int]
@@ -180,10 +181,10 @@ class Ipv4IdSequence:
             return range(first, after)
         return [number % _ID_COUNT for number in range(first, after)]
 
-    def allocate_one(self) -> int:
-        """Return the next identification."""
+    def allocate_first(self, count: int) -> int:
+        """Allocate `count` identifications; return the first. The others follow it, modulo 65536."""
         first = self._next
-        self._next = (first + 1) % _ID_COUNT
+        self._next = (first + count) % _ID_COUNT
         self._in_use = True
         return first
 

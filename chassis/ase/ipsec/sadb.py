@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
-from chassis.ase.ipsec.algorithms import Octets
 from chassis.ase.ipsec.causes import Drops, IpsecDropCause, Notice, add_count
 from chassis.ase.ipsec.cipher_engine import CipherEngine
 from chassis.ase.ipsec.cryptography_engine import CRYPTOGRAPHY
@@ -24,7 +23,8 @@ from chassis.ase.ipsec.decapsulate import (
     Reassemble,
     decapsulate_batch,
 )
-from chassis.ase.ipsec.encapsulate import EncapsulationResult, Encapsulator, Planned, seal_planned, split_batch
+from chassis.ase.ipsec.encapsulate import EncapsulationResult, Encapsulator, split_batch
+from chassis.ase.ipsec.joint_sealing import MIN_JOINT, InnerPackets, seal_together
 from chassis.ase.ipsec.outer_header import Ipv4IdSequences
 from chassis.ase.ipsec.replay import all_received
 from chassis.ase.ipsec.sa import InboundSa, OutboundSa, SaError, SequenceLease
@@ -39,6 +39,8 @@ from chassis.ase.ipsec.state import (
     WindowStore,
 )
 from chassis.fwd.mtu import FragmentDecision
+from chassis.net.ethernet import HEADROOM
+from chassis.net.ipv4 import IPV4_HEADER_LENGTH
 
 SaId: TypeAlias = tuple[int, int]
 """(tunnel, serial)."""
@@ -46,6 +48,8 @@ SaId: TypeAlias = tuple[int, int]
 OutboundKey: TypeAlias = tuple[int, int, int, int, int, int]
 """How a packet on the wire identifies an outbound SA: context, source, destination, UDP port (0 without),
 protocol, SPI."""
+
+_MIN_LENGTH: Final = HEADROOM + IPV4_HEADER_LENGTH
 
 _ADDRESSES: Final = struct.Struct("!BxxII").unpack_from
 
@@ -85,7 +89,7 @@ class Sadb:
     ) -> None:
         """`on_evict(n)` is called with the number of cached flows that were removed to make room."""
         self.state = state
-        self._engine = engine
+        self.engine = engine
         self._caches = FlowCaches(on_evict)
         self.spd = Spd(self._caches)
         self.ipv4_ids = Ipv4IdSequences()
@@ -121,7 +125,7 @@ class Sadb:
                 raise SaError(f"tunnel {sa.tunnel} already has another outbound SA {sa.serial}")
             # Peers choose these SPIs, and two peers behind one NAT may choose the same one.
             slots = () if sa.negotiated else self._claim_slots(sa)
-            encapsulator = Encapsulator(sa, lease, slots, self.ipv4_ids, self._caches, self._engine)
+            encapsulator = Encapsulator(sa, lease, slots, self.ipv4_ids, self._caches, self.engine)
             self._outbound[name] = self._by_key[_outbound_key(sa)] = encapsulator
         else:
             encapsulator.renew_lease(lease)
@@ -165,7 +169,7 @@ class Sadb:
             for slot in slots:
                 if edge > slot.window()[0]:
                     slot.store_window(*all_received(edge))
-        decapsulator = Decapsulator(sa, slots, self._caches, self._engine)
+        decapsulator = Decapsulator(sa, slots, self._caches, self.engine)
         self._inbound[name] = decapsulator
         protocol, spi = sa.protocols[0]
         self._by_inbound_key.setdefault(sa.context, {})[sa.destination, protocol, spi] = decapsulator
@@ -335,6 +339,19 @@ class Sadb:
         their order. `lengths` are octets, headroom included. `random(n)` returns n unpredictable octets.
         """
         drops = Drops()
+        if (
+            isinstance(lengths, array)
+            and len(lengths) >= MIN_JOINT
+            and min(lengths) >= _MIN_LENGTH
+            and sum(lengths) == len(body)
+        ):
+            inner = InnerPackets(body, lengths)
+            encapsulator = self.find_joint(tunnel, inner, 0, len(lengths))
+            if encapsulator is not None and (part := encapsulator.take_joint(inner, 0, len(lengths))) is not None:
+                wanted = part.sender.sealer.random_octets * len(lengths)
+                drawn = random(wanted) if wanted else b""
+                out, sizes = seal_together(inner, (part,), drawn, self.engine.flush)
+                return EncapsulationResult(out, sizes, range(len(lengths)), drops)
         view, packets = split_batch(body, lengths, drops)
         by_entry = self._by_entry(tunnel, view, packets, drops)
         parts: list[tuple[bytearray, array[int], list[int], tuple[Notice, ...]]] = []
@@ -352,7 +369,7 @@ class Sadb:
                     if mine:
                         parts.append(each.encapsulate(view, mine, random, drops))
                 drops.add_many(IpsecDropCause.NO_OUTBOUND_SA, len(chosen))
-        self._engine.flush()
+        self.engine.flush()
         if len(parts) == 1:
             out, out_lengths, origins, notices = parts[0]
             return EncapsulationResult(out, out_lengths, origins, drops, notices, tuple(missing))
@@ -364,25 +381,18 @@ class Sadb:
             all_notices += notices
         return EncapsulationResult(joined, sizes, order, drops, tuple(all_notices), tuple(missing))
 
-    def plan(self, tunnel: int, view: memoryview, start: int, end: int, longest: int) -> Planned | None:
-        """Allocate the numbers of the packet at start:end (20 octets or more) with the SA of its SPD entry; see
-        `Encapsulator.plan`. None if the packet has no SA, or not that one."""
+    def find_joint(self, tunnel: int, inner: InnerPackets, begin: int, end: int) -> Encapsulator | None:
+        """Return the SA that all of these packets use; None if not all are ordinary and use the same one."""
         classifier = self.spd.classifier(tunnel)
-        if classifier is None:
+        if classifier is None or not inner.are_ordinary(begin, end):
             return None
-        entry = classifier.constant
+        entry = inner.value(classifier, begin, end)
         if entry is None:
-            entry = classifier.value(view, start, end)
+            return None
         encapsulator = self._current_outbound.get((tunnel, entry))
         if encapsulator is None or not encapsulator.covers(self.spd.rules(tunnel, entry)):
             return None
-        return encapsulator.plan(view, start, end, longest)
-
-    def seal(self, planned: Sequence[Planned], random: Callable[[int], bytes]) -> list[Octets]:
-        """Return the outer packets of planned packets."""
-        sealed = seal_planned(planned, random)
-        self._engine.flush()
-        return sealed
+        return encapsulator
 
     def _by_entry(
         self, tunnel: int, view: memoryview, packets: list[tuple[int, int, int]], drops: Drops
@@ -446,7 +456,7 @@ class Sadb:
     ) -> DecapsulationResult:
         """Decapsulate a batch of packets for local addresses of a context (RFC 4301 5.2); see `decapsulate`."""
         inbound = self._by_inbound_key.get(context, _NO_SAS)
-        return decapsulate_batch(inbound, body, lengths, self._engine, reassemble)
+        return decapsulate_batch(inbound, body, lengths, self.engine, reassemble)
 
 
 def _retain_totals(past: RetiredTotals, work: Encapsulator | Decapsulator) -> None:

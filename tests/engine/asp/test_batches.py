@@ -7,6 +7,7 @@ Whatever the batch holds, both send the same packets to the same places in the s
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,9 +15,14 @@ from typing import Any
 import pytest
 
 from chassis.ase.ike_messages import IkeTunnelState, UnknownSpi
+from chassis.ase.ipsec.cipher_engine import EspSealer, SealedRun
+from chassis.ase.ipsec.cryptography_engine import CbcSealer, GcmSealer
+from chassis.ase.ipsec.ipsec_mb import MultiBufferSealer
 from chassis.bus.batch import Batch, Step
+from chassis.bus.coalesce import coalesced
 from chassis.bus.messages import SaEvent
 from chassis.bus.records import LeaseRecord, TunnelRecord
+from chassis.net.columns import Bytes
 from chassis.net.ipv4 import Ipv4
 from tests.support.asp import (
     CIRCUIT,
@@ -202,9 +208,11 @@ MANY: dict[int, tuple[bool, dict[str, Any]]] = {
     6: (True, {"kind": "ah", "esn": True}),
     7: (True, {"kind": "gcm", "esn": True}),
     8: (False, {"kind": "bundle"}),
+    9: (False, {}),
+    10: (False, {"kind": "gcm"}),
 }
 """Economical or not, and what protects it, by tunnel. Some SAs have a soft limit of octets."""
-NAKED = 9
+NAKED = 11
 """A tunnel without an SA."""
 
 
@@ -223,6 +231,16 @@ def many(engine: str, *, there: bool) -> Side:
         side.ike(install(number, 1, there=there, encapsulation=udp, **fields))
         side.ike(IkeTunnelState(number, True, ""))
     return side
+
+
+def by_sa(sent: Places) -> dict[tuple[object, ...], list[bytes]]:
+    """The outer packets by where they go and by their SA: the order of packets of different SAs is free."""
+    found: dict[tuple[object, ...], list[bytes]] = {}
+    for place, packets in sent.items():
+        for packet in packets:
+            at = 28 if packet[9] == 17 else 24 if packet[9] == 51 else 20
+            found.setdefault((place, packet[9], packet[at : at + 4]), []).append(packet)
+    return found
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -253,7 +271,7 @@ def test_short_runs_of_many_tunnels_are_their_packets_one_at_a_time(engine: str)
         places(left.give(batch_of(packets, Step.ENCAPSULATE, runs=tuple(runs), **fields)), together)
         for packet, tunnel in zip(packets, tunnels, strict=True):
             places(left_twin.give(batch_of([packet], Step.ENCAPSULATE, tunnel=tunnel, **fields)), apart)
-        assert together == apart
+        assert by_sa(together) == by_sa(apart)
         _same_accounts(left, left_twin)
         outer = [packet for place, some in together.items() if place[2] == OUTER for packet in some]
         chance.shuffle(outer)
@@ -292,15 +310,88 @@ def _same_accounts(whole: Side, single: Side) -> None:
     assert set(map(str, first)) == set(map(str, second))
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_many_ordinary_packets_are_sealed_as_one_at_a_time(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packets of one length make a table; it is sealed for one tunnel and for many, of all kinds together."""
+    tables: Counter[tuple[type[EspSealer], bool]] = Counter()
+    kinds = SEALERS[engine]
+    for kind in kinds:
+        _count_tables(kind, tables, monkeypatch)
+    chance = random.Random(11)
+    left, left_twin = (many(engine, there=False) for _ in range(2))
+    right, right_twin = (many(engine, there=True) for _ in range(2))
+    number = 0
+    for size in (20, 64, 65, 73, 576, 1200, None):
+        for tunnels in ([CIRCUIT], [ECONOMICAL], [3], [7], [CIRCUIT, 9, 3, 10, *MANY, NAKED, 3, 9]):
+            runs = [(chance.choice((1, 2, 5, 9)) if len(tunnels) > 1 else 70, tunnel, 0) for tunnel in tunnels]
+            packets = []
+            for count, tunnel, _ in runs:
+                ends = INSIDE[ECONOMICAL if MANY.get(tunnel, (False,))[0] else CIRCUIT]
+                for _ in range(count):
+                    number += 1
+                    octets = size or chance.choice((20, 64, 576, 1300))
+                    packet = udp_packet(*ends, octets, number=number)
+                    packets.append(_with(packet, 1, chance.randrange(256)) if chance.random() < 0.02 else packet)
+            together: Places = {}
+            apart: Places = {}
+            fields: dict[str, Any] = {"context": INNER, "ingress": "3/1"}
+            if len(runs) == 1:
+                whole = batch_of(packets, Step.ENCAPSULATE, tunnel=runs[0][1], **fields)
+            else:
+                whole = batch_of(packets, Step.ENCAPSULATE, runs=tuple(runs), **fields)
+            places(left.give(whole), together)
+            each = [tunnel for count, tunnel, _ in runs for _ in range(count)]
+            for packet, tunnel in zip(packets, each, strict=True):
+                places(left_twin.give(batch_of([packet], Step.ENCAPSULATE, tunnel=tunnel, **fields)), apart)
+            assert by_sa(together) == by_sa(apart)
+            _same_accounts(left, left_twin)
+            outer = [packet for place, some in together.items() if place[2] == OUTER for packet in some]
+            wire = outer if chance.random() < 0.5 else wire_packets(chance, outer)
+            together, apart = {}, {}
+            fields = {"context": OUTER, "ingress": "3/11"}
+            places(right.give(batch_of(wire, Step.DECAPSULATE, **fields)), together)
+            for packet in wire:
+                places(right_twin.give(batch_of([packet], Step.DECAPSULATE, **fields)), apart)
+            assert {place: sorted(some) for place, some in together.items()} == {
+                place: sorted(some) for place, some in apart.items()
+            }
+            _same_accounts(right, right_twin)
+    for kind in kinds:
+        assert tables[kind, False] > 5, "one SA"
+        assert tables[kind, True], "several SAs"
+
+
+SEALERS: dict[str, tuple[type[EspSealer], ...]] = {
+    "cryptography": (CbcSealer, GcmSealer),
+    "ipsec-mb": (MultiBufferSealer,),
+}
+
+
+def _count_tables(
+    kind: type[EspSealer], tables: Counter[tuple[type[EspSealer], bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seal_table = kind.seal_table
+
+    def counted(
+        self: EspSealer, table: Bytes, at: int, size: int, runs: Sequence[SealedRun], drawn: bytes
+    ) -> None:
+        tables[kind, len(runs) > 1] += 1
+        seal_table(self, table, at, size, runs, drawn)
+
+    monkeypatch.setattr(kind, "seal_table", counted)
+
+
 @pytest.mark.parametrize("ttls", [(1, 9, 9), (9, 9, 9)])
 def test_a_packet_dropped_after_decapsulation_counts_for_its_tunnel(ttls: tuple[int, ...]) -> None:
     left, right = (many("cryptography", there=there) for there in (False, True))
     tunnels = (ECONOMICAL, 4, 7)
     packets = [udp_packet(*INSIDE[ECONOMICAL], ttl=ttl) for ttl in ttls]
     runs = tuple([(1, tunnel, 0) for tunnel in tunnels])
-    sent = left.give(batch_of(packets, Step.ENCAPSULATE, runs=runs, context=INNER))
+    sent = coalesced(
+        [batch for _, batch in left.give(batch_of(packets, Step.ENCAPSULATE, runs=runs, context=INNER))]
+    )
     assert len(sent) == 1, "all outer packets leave in one batch"
-    went = [batch for _, batch in right.open(sent[0][1]) if batch.step is Step.EGRESS and batch.context == INNER]
+    went = [batch for _, batch in right.open(sent[0]) if batch.step is Step.EGRESS and batch.context == INNER]
     passed = [ttl for ttl in ttls if ttl > 1]
     assert sum(len(batch.lengths) for batch in went) == len(passed)
     assert len(went) == (1 if passed == list(ttls) else len(passed))

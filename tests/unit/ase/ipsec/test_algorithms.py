@@ -42,7 +42,12 @@ CASES = [*RFC_2202, *(("hmac-aes-xcbc", XCBC_KEY, data, value) for data, value i
 def test_integrity_values_are_the_first_96_bits_of_the_published_ones(
     name: str, key: bytes, data: bytes, value: str
 ) -> None:
-    icv = INTEGRITY[name].keyed(key)
+    integrity = INTEGRITY[name].keyed(key)
+    icv = integrity.icv
+    twice = memoryview(data + data)
+    middle = len(data)
+    assert integrity.icvs(twice, (0, middle), (middle, 2 * middle)) == [bytes.fromhex(value)[:12]] * 2
+    assert integrity.icvs(twice, (0,), (middle // 2,), data[middle // 2 :]) == [bytes.fromhex(value)[:12]]
     assert icv(data) == bytes.fromhex(value)[:12]
     assert icv(data) == bytes.fromhex(value)[:12], "a context is used many times"
     for cut in {0, 1, len(data) // 2, len(data)}:
@@ -77,7 +82,7 @@ def test_what_ike_can_negotiate_can_be_installed() -> None:
             integrity.icv_octets,
         )
         key, data = bytes(range(integrity.key_octets)), bytes(range(100))
-        assert INTEGRITY[name].keyed(key)(data) == integrity.icv(key, data)
+        assert INTEGRITY[name].keyed(key).icv(data) == integrity.icv(key, data)
 
 
 def test_des_is_3des_with_equal_keys() -> None:
