@@ -21,6 +21,7 @@ from chassis.bus.engine import Output, Perform, ToOperator, ToWire
 from chassis.bus.messages import Request
 from chassis.fwd.reassembly import Reassembler
 from chassis.net import ipv4
+from chassis.net.columns import MIN_PACKETS, Columns, runs
 from chassis.net.errors import DecodeError
 from chassis.net.ethernet import HEADROOM
 from chassis.tester.flow import MAGIC, MAX_RATE, UDP_PORT, Flow, FlowError, describe_flow, parse_flow
@@ -125,7 +126,7 @@ class TesterEngine:
         end = self._sinks.get(int.from_bytes(body[_FLOW_AT : _FLOW_AT + 4], "big"))
         sink = end.sink if end is not None and end.flow.to_port == port else None
         if end is None or sink is None or not sink.receive_batch(batch, int(now * 1e9)):
-            return self._receive_one_by_one(port, batch, now)
+            return self._receive_mixed(port, batch, now)
         self.counters.values[end.received] += len(batch.lengths)
         for _, number in batch.marks:
             self._stamps.append((number, f"{self.node}:{port} in", now))
@@ -239,6 +240,34 @@ class TesterEngine:
         return outputs
 
     # receiving
+
+    def _receive_mixed(self, port: str, batch: Batch, now: float) -> list[Output]:
+        """Handle a batch that is not of one flow alone: packets of one flow in a row together, others one by
+        one."""
+        body, lengths = batch.body, batch.lengths
+        if len(lengths) < MIN_PACKETS or batch.marks or min(lengths) < _FLOW_AT + 4:
+            return self._receive_one_by_one(port, batch, now)
+        columns = Columns(body, lengths)
+        numbers = columns.numbers(_FLOW_AT, 4)
+        parts = runs((numbers[1:] != numbers[:-1]) | (columns.lengths[1:] != columns.lengths[:-1]))
+        if len(parts) == 1:
+            return self._receive_one_by_one(port, batch, now)
+        view, starts = memoryview(body), [*columns.starts.tolist(), len(body)]
+        outputs: list[Output] = []
+        for first, last in parts:
+            part = Batch(batch.step, view[starts[first] : starts[last]], lengths[first:last])
+            end = self._sinks.get(int(numbers[first]))
+            sink = end.sink if end is not None and end.flow.to_port == port else None
+            if end is None or sink is None:
+                outputs += self._receive_one_by_one(port, part, now)
+                continue
+            before = sink.tracker.received, sink.boot
+            if sink.receive_batch(part, int(now * 1e9)):
+                known = before[0] if before[1] == sink.boot else 0
+                self.counters.values[end.received] += sink.tracker.received - known
+            else:
+                outputs += self._receive_one_by_one(port, part, now)
+        return outputs
 
     def _receive_one_by_one(self, port: str, batch: Batch, now: float) -> list[Output]:
         """Handle frames one by one: those of no flow, of several flows in one batch, and unexpected ones."""

@@ -10,13 +10,19 @@ from __future__ import annotations
 
 import zlib
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from struct import Struct
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from chassis.bus.batch import MAX_PACKETS
 from chassis.net.address import format_address, parse_address
 from chassis.net.checksum import ones_sum, pseudo_header_sum
+from chassis.net.columns import Numbers
 from chassis.net.ethernet import ETHERTYPE_IPV4, HEADROOM, header
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH, MAX_IPV4_LENGTH, PROTOCOL_UDP, header_bytes
 
@@ -37,6 +43,37 @@ MIN_FLOW_LENGTH = OVERHEAD + PAYLOAD.size
 
 MAX_RATE = float("inf")
 """Stands for `rate: max`: as fast as the wire accepts packets."""
+
+
+MIN_COLUMN_PACKETS = 8
+"""Packets (count) of a batch from which on they are numbered by columns; a loop is faster for fewer."""
+
+_IDENTIFICATION_AT = HEADROOM + 4
+_TTL_AT = HEADROOM + 8
+_UDP_SUM_AT = HEADROOM + 26
+_NUMBERING_AT = HEADROOM + OVERHEAD + 12
+_SEQUENCE_AT = _NUMBERING_AT + 4
+_IDENTIFICATION = Struct("!HHBBH")
+_WORD = Struct("!H")
+_ADDRESS = Struct("!I")
+SEQUENCE_TIME = Struct("!QQ")
+"""Sequence number and time of sending (ns)."""
+
+_COLUMNS = (
+    ("identification", ">u2", _IDENTIFICATION_AT),
+    ("ip_sum", ">u2", HEADROOM + 10),
+    ("destination", ">u4", HEADROOM + 16),
+    ("udp_sum", ">u2", _UDP_SUM_AT),
+    ("sequence", ">u8", _SEQUENCE_AT),
+    ("sent", ">u8", _SEQUENCE_AT + 8),
+)
+"""What differs between the packets of a flow: name, number, octet of the frame."""
+
+_INDEX = np.arange(MAX_PACKETS)
+_UDP_SUMS = (0xFFFF - np.arange(2 * 0xFFFF + MAX_PACKETS) % 0xFFFF).astype(">u2")
+"""The UDP checksum by the sum of all other words. Those of a run of packets are a part of it."""
+_IP_SUMS = np.where(_UDP_SUMS == 0xFFFF, 0, _UDP_SUMS).astype(">u2")
+"""The same of an IPv4 header; 65535 is 0 there."""
 
 
 class FlowError(ValueError):
@@ -206,45 +243,120 @@ class PacketTemplate:
         self.ports = udp
         self.magic = pattern
         self._packet = bytes(HEADROOM) + bytes(ip) + constant
+        self._columns = np.dtype(
+            {
+                "names": [name for name, _, _ in _COLUMNS],
+                "formats": [number for _, number, _ in _COLUMNS],
+                "offsets": [at for _, _, at in _COLUMNS],
+                "itemsize": size + HEADROOM,
+            }
+        )
+        several = flow.destinations + MAX_PACKETS if flow.destinations > 1 else 0
+        targets = np.resize(np.array(flow.targets), several)
+        self._targets = targets.astype(">u4")
+        """Destinations of a run of packets, from any one on."""
+        self._steps: Numbers = (targets - flow.destination) % 0xFFFF
+        """What the sums of each have more than those of the first destination, modulo 65535."""
+        self._row_of: tuple[bytes, bytes, int, int] | None = None
+        self._row = b""
 
     def make(self, mac: bytes, own_mac: bytes, numbering: int, first: int, count: int, now_ns: int) -> bytearray:
         """Return `count` frames end to end with sequence numbers from `first` on, sent at `now_ns` (ns), between
         two MAC addresses."""
-        frame = bytearray(self._packet)
-        frame[:HEADROOM] = header(mac, own_mac, ETHERTYPE_IPV4)
-        size = len(frame)
-        ip_at, udp_at, run_at = HEADROOM + 4, HEADROOM + 26, HEADROOM + OVERHEAD + 12
-        _RUN_TIME.pack_into(frame, run_at, numbering, 0, now_ns)
-        body = frame * count
-        ip_sum, udp_sum = self.ip_sum, self.udp_sum + numbering + now_ns
-        patch_ip, patch_udp, patch_sequence = _IDENTIFICATION.pack_into, _WORD.pack_into, _SEQUENCE.pack_into
-        sequence_at = run_at + 4
-        destination, destinations = self.flow.destination, self.flow.destinations
-        further = 0
-        for sequence in range(first, first + count):
-            identification = sequence & 0xFFFF
-            if destinations > 1:
-                further = sequence % destinations << 8
-                _ADDRESS.pack_into(body, ip_at + 12, destination + further)
-            patch_ip(
-                body,
-                ip_at,
-                identification,
-                0,
-                TTL,
-                PROTOCOL_UDP,
-                (0xFFFF - (ip_sum + identification + further) % 0xFFFF) % 0xFFFF,
-            )
-            patch_udp(body, udp_at, 0xFFFF - (udp_sum + sequence + further) % 0xFFFF)
-            patch_sequence(body, sequence_at, sequence)
-            ip_at += size
-            udp_at += size
-            sequence_at += size
+        row = self.row(mac, own_mac, TTL, numbering)
+        if count < MIN_COLUMN_PACKETS:
+            return self.numbered(row, TTL, numbering, zip(range(first, first + count), repeat(now_ns)), count)
+        body = bytearray(row) * count
+        self.number_run(self.table(body), TTL, numbering, first, now_ns)
         return body
 
     def lengths(self, count: int) -> array[int]:
         """Return the lengths (octets, headroom included) of `count` packets of `make`."""
         return array("H", (self.flow.size + HEADROOM,)) * count
+
+    def row(self, mac: bytes, source_mac: bytes, ttl: int, numbering: int) -> bytes:
+        """Return the frame between two MAC addresses with everything that packets of one numbering, with one TTL,
+        have in common; the rest of it is not valid."""
+        key = mac, source_mac, ttl, numbering
+        if key != self._row_of:
+            frame = bytearray(self._packet)
+            frame[:HEADROOM] = header(mac, source_mac, ETHERTYPE_IPV4)
+            frame[_TTL_AT] = ttl
+            frame[_NUMBERING_AT : _NUMBERING_AT + 4] = numbering.to_bytes(4, "big")
+            self._row_of, self._row = key, bytes(frame)
+        return self._row
+
+    def numbered(
+        self, row: bytes, ttl: int, numbering: int, numbers: Iterable[tuple[int, int]], count: int
+    ) -> bytearray:
+        """Return `count` frames end to end, made of `row`, with each (sequence number, time of sending (ns)) of
+        `numbers`. For few packets: it is a loop."""
+        body = bytearray(row) * count
+        size = len(row)
+        ip_at, udp_at, sequence_at = _IDENTIFICATION_AT, _UDP_SUM_AT, _SEQUENCE_AT
+        ip_sum, udp_sum = self.ip_sum - ((TTL - ttl) << 8), self.udp_sum + numbering
+        patch_ip, patch_udp, patch_sequence = _IDENTIFICATION.pack_into, _WORD.pack_into, SEQUENCE_TIME.pack_into
+        destination, destinations = self.flow.destination, self.flow.destinations
+        further = 0
+        for sequence, sent in numbers:
+            identification = sequence & 0xFFFF
+            if destinations > 1:
+                further = sequence % destinations << 8
+                _ADDRESS.pack_into(body, ip_at + 12, destination + further)
+            patch_ip(
+                body, ip_at, identification, 0, ttl, PROTOCOL_UDP, -(ip_sum + identification + further) % 0xFFFF
+            )
+            patch_udp(body, udp_at, 0xFFFF - (udp_sum + sequence + sent + further) % 0xFFFF)
+            patch_sequence(body, sequence_at, sequence, sent)
+            ip_at += size
+            udp_at += size
+            sequence_at += size
+        return body
+
+    def table(self, body: bytearray | memoryview) -> NDArray[np.void]:
+        """Return frames of this flow's size that lie end to end, by the columns in which they differ:
+        `identification`, `ip_sum`, `destination`, `udp_sum`, `sequence`, `sent`. The memory is that of `body`."""
+        return np.frombuffer(body, self._columns)
+
+    def number_run(self, table: NDArray[np.void], ttl: int, numbering: int, first: int, sent: int) -> None:
+        """Write what differs into frames with sequence numbers from `first` on, below 2**63, and one time (ns)."""
+        count, low = len(table), first & 0xFFFF
+        sequences = np.arange(first, first + count)
+        if low + count > 0x10000 or count > MAX_PACKETS:
+            self.number(table, ttl, numbering, sequences, sent)
+            return
+        table["identification"] = table["sequence"] = sequences
+        table["sent"] = sent
+        # Each packet's sums are one more than those of the packet before it.
+        ip_at = (self.ip_sum - ((TTL - ttl) << 8) + low) % 0xFFFF
+        udp_at = (self.udp_sum + numbering + first + sent) % 0xFFFF
+        destinations = self.flow.destinations
+        if destinations == 1:
+            table["ip_sum"] = _IP_SUMS[ip_at : ip_at + count]
+            table["udp_sum"] = _UDP_SUMS[udp_at : udp_at + count]
+            return
+        at = first % destinations
+        table["destination"] = self._targets[at : at + count]
+        steps = self._steps[at : at + count] + _INDEX[:count]
+        table["ip_sum"] = _IP_SUMS[steps + ip_at]
+        table["udp_sum"] = _UDP_SUMS[steps + udp_at]
+
+    def number(
+        self, table: NDArray[np.void], ttl: int, numbering: int, sequences: Numbers, sent: Numbers | int
+    ) -> None:
+        """Write what differs into frames with these sequence numbers and times of sending (ns), or one for all."""
+        low = sequences & 0xFFFF
+        ip_sums = low + (self.ip_sum - ((TTL - ttl) << 8))
+        udp_sums = sequences % 0xFFFF + (sent % 0xFFFF + (self.udp_sum + numbering) % 0xFFFF)
+        destination, destinations = self.flow.destination, self.flow.destinations
+        if destinations > 1:
+            further = sequences % destinations << 8
+            table["destination"] = further + destination
+            ip_sums += further
+            udp_sums += further
+        table["identification"], table["sequence"], table["sent"] = low, sequences, sent
+        table["ip_sum"] = -ip_sums % 0xFFFF
+        table["udp_sum"] = 0xFFFF - udp_sums % 0xFFFF
 
     def has_ends(self, octets: bytes) -> bool:
         """Whether addresses and ports, 12 octets of a packet, are those of the flow."""
@@ -271,10 +383,3 @@ class PacketTemplate:
             and (sums[0] + ip_sum) % 0xFFFF == 0
             and (sums[1] + self.udp_sum + further + numbering + sent + sequence) % 0xFFFF == 0
         )
-
-
-_RUN_TIME = Struct("!IQQ")
-_IDENTIFICATION = Struct("!HHBBH")
-_WORD = Struct("!H")
-_ADDRESS = Struct("!I")
-_SEQUENCE = Struct("!Q")

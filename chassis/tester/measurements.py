@@ -13,6 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from chassis.net.columns import Numbers, runs
+
 MAX_LOSS_RUNS = 100_000
 """Runs of missing packets that are kept. Of older runs only the number of packets is kept."""
 
@@ -166,6 +170,9 @@ class SequenceTracker:
         return True
 
 
+MAX_LOOP_GROUPS = 24
+"""Runs of equal latencies (count) that are counted one by one; of more the histogram is made by columns."""
+
 SUB_BITS = 4
 """Each power of two of the histogram has 16 parts, so a value read from it is exact to 6 %."""
 
@@ -191,6 +198,25 @@ class LatencyHistogram:
         self.total += value * count
         shift = max(value.bit_length() - SUB_BITS - 1, 0)
         self._parts[(shift << SUB_BITS) + (value >> shift)] += count
+
+    def add_each(self, nanoseconds: Numbers) -> None:
+        """Count a packet with each of these latencies; packets that were sent together have the same one."""
+        groups = runs(nanoseconds[1:] != nanoseconds[:-1])
+        values = np.maximum(nanoseconds, 0)
+        low, high = int(values.min()), int(values.max())
+        # A float tells the number of bits of larger numbers wrong.
+        if len(groups) <= MAX_LOOP_GROUPS or high >= 1 << 53:
+            for begin, end in groups:
+                self.add(int(nanoseconds[begin]), end - begin)
+            return
+        self.min = min(self.min, low) if self.count else low
+        self.max = max(self.max, high)
+        self.count += len(values)
+        self.total += sum(values.tolist())
+        shifts = np.maximum(np.frexp(values.astype(np.float64))[1] - SUB_BITS - 1, 0)
+        counts = np.bincount((shifts << SUB_BITS) + (values >> shifts))
+        for index in np.flatnonzero(counts).tolist():
+            self._parts[index] += int(counts[index])
 
     def plain(self) -> dict[str, Any]:
         """Return the counts as plain values, for `merge`."""

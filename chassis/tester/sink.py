@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
+from functools import lru_cache
 from itertools import groupby
-from operator import add
+from operator import itemgetter
 from struct import Struct
 from typing import Any
 
-from chassis.bus.batch import Batch
+import numpy as np
+from numpy.typing import NDArray
+
+from chassis.bus.batch import MAX_PACKETS, Batch
+from chassis.net.columns import Numbers, runs
 from chassis.net.ethernet import HEADROOM
-from chassis.tester.flow import MAX_RATE, MIN_FLOW_LENGTH, PAYLOAD, TTL, Flow, PacketTemplate
+from chassis.tester.flow import MAX_RATE, MIN_COLUMN_PACKETS, PAYLOAD, SEQUENCE_TIME, Flow, PacketTemplate
 from chassis.tester.measurements import LatencyHistogram, SequenceTracker
 
 MIN_PAUSE_NS = 2_000_000
@@ -25,6 +30,21 @@ MAX_REPORTED_LOSS_RUNS = 500
 """Runs of missing packets in a report, the latest ones."""
 
 _PAYLOAD_REST = Struct("!IQQ")
+_FIRST = Struct("!6x6s10xB31xIQQ")
+"""Of a frame: source MAC address, TTL, numbering, sequence number and time of sending."""
+_NUMBERS_AT = _FIRST.size - SEQUENCE_TIME.size
+
+MAX_KEPT_TABLES = 8
+"""Tables of frames (count), of at most MAX_PACKETS, that are kept to compare with."""
+
+
+def _frames(template: PacketTemplate, row: bytes, order: int) -> tuple[bytearray, NDArray[np.void]]:
+    """Return 2**order frames made of `row`, and their table. Only what the table has differs from `row`."""
+    frames = bytearray(row) * (1 << order)
+    return frames, template.table(frames)
+
+
+_kept_frames = lru_cache(MAX_KEPT_TABLES)(_frames)
 
 
 class Sink:
@@ -47,50 +67,46 @@ class Sink:
         self._interval = SEND_INTERVAL_NS if flow.rate == MAX_RATE else max(int(1e9 / flow.rate), SEND_INTERVAL_NS)
         self._mac = mac
         self._frame_size = flow.size + HEADROOM
-        # Fields that are constant for the flow are compared as octets; the others are unpacked as numbers.
-        self._frame = Struct(f"!6s6x2s4sH2sBBH4sI6sH12sIQQ{flow.size - MIN_FLOW_LENGTH}s")
-        template = self.template
-        self._constant_columns = (
-            (0, mac),
-            (1, b"\x08\x00"),
-            (2, template.head),
-            (4, b"\0\0"),
-            (6, 17),
-            (8, template.source),
-            (10, template.ports),
-            (12, template.magic),
-            (16, template.filler),
-        )
 
     def receive_batch(self, batch: Batch, now_ns: int) -> bool:
         """Count a batch if every packet is whole and intact, of this flow, and has one numbering. Otherwise return
-        False; nothing is counted then."""
-        lengths = batch.lengths
+        False; nothing is counted then.
+
+        The packets must be equal to what must have been sent, made anew with their sequence numbers and times.
+        """
+        lengths, body = batch.lengths, batch.body
         count, size = len(lengths), self._frame_size
         if lengths[0] != size or (count > 1 and lengths.count(size) != count):
             return False
-        columns = list(zip(*self._frame.iter_unpack(batch.body), strict=True))
-        for column, value in self._constant_columns:
-            if columns[column].count(value) != count:
+        source_mac, ttl, run, first, sent = _FIRST.unpack_from(body)
+        row = self.template.row(self._mac, source_mac, ttl, run)
+        if count < MIN_COLUMN_PACKETS:
+            numbers = [SEQUENCE_TIME.unpack_from(body, at) for at in range(_NUMBERS_AT, count * size, size)]
+            if self.template.numbered(row, ttl, run, numbers, count) != body:
                 return False
-        runs, sequences, sents = columns[13], columns[14], columns[15]
-        run, first = runs[0], sequences[0]
-        if (count > 1 and runs.count(run) != count) or not self._headers_valid(columns, count):
-            return False
-        if run >> 16 != self.boot and not self._on_boot(run >> 16):
-            self.stale += count
+            if self._is_current(run, count):
+                self._count_numbers(numbers, run, now_ns)
             return True
-        if sequences[-1] - first == count - 1 and sequences == tuple(range(first, first + count)):
-            self._measure_pause(first, sents[0], run, now_ns)
-            self.tracker.receive_run(first, count, sents[0], sents[-1], now_ns)
-            if sents[0] == sents[-1]:
-                self.latency.add(now_ns - sents[0], count)
-            else:
-                for sent, group in groupby(sents):
-                    self.latency.add(now_ns - sent, sum(1 for _ in group))
-        else:
-            for sequence, sent in zip(sequences, sents, strict=True):
-                self._count_packet(sequence, sent, run, now_ns)
+        last, last_sent = SEQUENCE_TIME.unpack_from(body, (count - 1) * size + _NUMBERS_AT)
+        frames = _kept_frames if count <= MAX_PACKETS else _frames
+        expected, table = frames(self.template, row, (count - 1).bit_length())
+        table = table[:count]
+        if last - first == count - 1 and sent == last_sent and last < 1 << 63:
+            self.template.number_run(table, ttl, run, first, sent)
+            if expected.startswith(body):
+                if self._is_current(run, count):
+                    self._count_run(first, count, sent, sent, run, now_ns)
+                    self.latency.add(now_ns - sent, count)
+                return True
+        arrived = self.template.table(body)
+        sequences, sents = arrived["sequence"].astype(np.int64), arrived["sent"].astype(np.int64)
+        if sequences.min() < 0 or sents.min() < 0:
+            return False
+        self.template.number(table, ttl, run, sequences, sents)
+        if not expected.startswith(body):
+            return False
+        if self._is_current(run, count):
+            self._count_columns(sequences, sents, run, now_ns)
         return True
 
     def receive_packet(self, packet: bytes, now_ns: int) -> str:
@@ -165,37 +181,46 @@ class Sink:
 
     # internals
 
-    def _headers_valid(self, columns: list[Any], count: int) -> bool:
-        """Whether identifications, destinations and checksums are right in every packet of the batch."""
-        template = self.template
-        identifications, ttls, ip_sums, udp_sums = columns[3], columns[5], columns[7], columns[11]
-        run, sequences, sents, targets = columns[13][0], columns[14], columns[15], columns[9]
-        ttl = ttls[0]
-        if count > 1 and ttls.count(ttl) != count:
+    def _is_current(self, run: int, count: int) -> bool:
+        """Return whether packets of a numbering count; those of an older process of the source are stale."""
+        if run >> 16 != self.boot and not self._on_boot(run >> 16):
+            self.stale += count
             return False
-        if identifications != tuple([sequence & 0xFFFF for sequence in sequences]):
-            return False
-        first, destinations = self.flow.destination, self.flow.destinations
-        if destinations == 1:
-            if targets.count(first) != count:
-                return False
+        return True
+
+    def _count_numbers(self, numbers: list[tuple[int, int]], run: int, now_ns: int) -> None:
+        """Count intact packets of one numbering by their sequence numbers and times of sending."""
+        first, sent = numbers[0]
+        last, last_sent = numbers[-1]
+        count = len(numbers)
+        if (
+            first > self.tracker.highest
+            and last - first == count - 1
+            and [number for number, _ in numbers] == [*range(first, last + 1)]
+        ):
+            self._count_run(first, count, sent, last_sent, run, now_ns)
+            for sent, group in groupby(numbers, itemgetter(1)):
+                self.latency.add(now_ns - sent, sum(1 for _ in group))
         else:
-            further = [sequence % destinations << 8 for sequence in sequences]
-            if targets != tuple([first + more for more in further]):
-                return False
-            # The sums of each packet without what its address has more than the first.
-            ip_sums = list(map(add, ip_sums, further))
-            udp_sums = list(map(add, udp_sums, further))
-        ip_sum, udp_sum = template.ip_sum - ((TTL - ttl) << 8), template.udp_sum + run
-        wrong_ip = [
-            (carried + ip_sum + identification) % 0xFFFF
-            for carried, identification in zip(ip_sums, identifications, strict=True)
-        ]
-        wrong_udp = [
-            (carried + udp_sum + sent + sequence) % 0xFFFF
-            for carried, sent, sequence in zip(udp_sums, sents, sequences, strict=True)
-        ]
-        return not (any(wrong_ip) or any(wrong_udp))
+            for sequence, sent in numbers:
+                self._count_packet(sequence, sent, run, now_ns)
+
+    def _count_columns(self, sequences: Numbers, sents: Numbers, run: int, now_ns: int) -> None:
+        """Count intact packets of one numbering by their sequence numbers and times of sending."""
+        self.latency.add_each(now_ns - sents)
+        numbers, times = sequences.tolist(), sents.tolist()
+        for begin, end in runs(sequences[1:] - sequences[:-1] != 1):
+            if numbers[begin] > self.tracker.highest:
+                self._count_run(numbers[begin], end - begin, times[begin], times[end - 1], run, now_ns)
+                continue
+            for sequence, sent in zip(numbers[begin:end], times[begin:end], strict=True):
+                self._measure_pause(sequence, sent, run, now_ns)
+                self.tracker.receive(sequence, sent, now_ns)
+
+    def _count_run(self, first: int, count: int, sent: int, last_sent: int, run: int, now_ns: int) -> None:
+        """Count packets numbered without a gap, but for their latency."""
+        self._measure_pause(first, sent, run, now_ns)
+        self.tracker.receive_run(first, count, sent, last_sent, now_ns)
 
     def _on_boot(self, boot: int) -> bool:
         """Start new statistics for a newer process of the source; return False if the process is an older one."""
