@@ -101,7 +101,7 @@ class PeersEngine:
         self._started = spec.auto
         self._identification = int.from_bytes(random(2), "big")
         self._log: deque[str] = deque(maxlen=MAX_LOG)
-        self._commands: dict[str, Callable[[dict[str, Any], float], list[Output]]] = {
+        self._commands: dict[str, Callable[[dict[str, Any], float], list[bytes]]] = {
             "start": self._start,
             "churn": self._come_and_go,
             "stop": self._stop,
@@ -113,32 +113,32 @@ class PeersEngine:
 
     def start(self, now: float) -> list[Output]:
         """Configure what all peers share; they begin when the gateway of the port is known."""
-        outputs = self._carry_out(self._ike.start(now), now)
+        frames = self._carry_out(self._ike.start(now), now)
         shared = Configure(self.spec.shared_records(), full=True, settings=self._settings)
-        outputs += self._carry_out(self._ike.receive(shared, now, self._wall()), now)
+        frames += self._carry_out(self._ike.receive(shared, now, self._wall()), now)
         if self.traffic is not None:
             self.traffic.apply_settings(self._settings)
         if self._started:
             self._begin(now)
-        return outputs
+        return self._to_wire(frames)
 
     def on_carrier(self, port: str, up: bool, now: float) -> list[Output]:
         """The wire of the port came up or went down."""
-        return [*self._to_wire(self._host.on_carrier(up)), *self._to_wire(self._host.on_timer(now))]
+        return self._to_wire([*self._host.on_carrier(up), *self._host.on_timer(now)])
 
     def on_congestion(self, port: str, full: bool, now: float) -> None:
         """The wire takes no more packets, or takes them again. IKE repeats what was lost."""
 
     def receive_frames(self, port: str, batch: Batch, now: float) -> list[Output]:
         """Hand datagrams of IKE to it, ESP to the data engine; answer ARP and echo requests; count all others."""
-        outputs: list[Output] = []
+        answers: list[bytes] = []
         protected: list[bytes] = []
         for view in batch.packets():
             frame = self._whole(bytes(view), now)
             if frame is None:
                 continue
             if frame[12:14] == b"\x08\x06":
-                outputs += self._to_wire(self._host.on_arp(frame, now))
+                answers += self._host.on_arp(frame, now)
             elif (
                 frame[12:14] != b"\x08\x00"
                 or frame[:6] != self._host.mac
@@ -149,17 +149,17 @@ class PeersEngine:
                 if self._nat is not None:
                     packet = self._nat.inward(frame[HEADROOM:])
                     if packet is None:
-                        outputs += self._receive_other(frame)
+                        answers += self._receive_other(frame)
                         continue
                     frame = frame[:HEADROOM] + packet
                 if self.traffic is not None and self._is_protected(frame):
                     protected.append(frame)
                 else:
-                    outputs += self._receive_ipv4(frame, now)
+                    answers += self._receive_ipv4(frame, now)
         if self.traffic is not None and protected:
             body, lengths = b"".join(protected), array("H", map(len, protected))
-            outputs += self._carry_out_traffic(self.traffic.receive(body, lengths, now), now)
-        return outputs
+            answers += self._carry_out_traffic(self.traffic.receive(body, lengths, now), now)
+        return self._to_wire(answers)
 
     def on_operator_command(self, number: int, command: Any, arguments: Any, now: float) -> list[Output]:
         """Check an operator's command against `chassis.bus.requests` and run it. Every command is answered."""
@@ -167,31 +167,31 @@ class PeersEngine:
             values = read(named(requests.PEERS, command, "a node of peers"), arguments)
             if command in self.performs:
                 return [Perform(Request(number, command, given(values)))]
-            outputs = self._commands[command](values, now)
+            frames = self._commands[command](values, now)
         except ArgumentError as error:
             return [ToOperator(number, {}, refusal(command, error))]
         except Exception as error:
             # An error of this program: report it to the operator and continue.
             return [ToOperator(number, {}, f"{command}: {fault(error)}")]
-        return [*outputs, ToOperator(number, self.report(now))]
+        return [*self._to_wire(frames), ToOperator(number, self.report(now))]
 
     def on_timer(self, now: float) -> list[Output]:
         """Begin or end the peers that are due; return what IKE and ARP send."""
-        outputs: list[Output] = []
+        frames: list[bytes] = []
         if self._host.next_timer() <= now:
-            outputs += self._to_wire(self._host.on_timer(now))
+            frames += self._host.on_timer(now)
         self._parked.unpark_due(now)
         if self._ike.next_timer() <= now:
-            outputs += self._carry_out(self._ike.on_timer(now), now)
+            frames += self._carry_out(self._ike.on_timer(now), now)
         if self._next_due() <= now:
-            outputs += self._change_due(now)
+            frames += self._change_due(now)
         self._fragments.on_timer(now)
         if self._churn.next_timer() <= now:
-            outputs += self._churn_due(now)
+            frames += self._churn_due(now)
         self._parked.park_resting(now)
         if self.traffic is not None and self.traffic.next_timer() <= now:
-            outputs += self._carry_out_traffic(self.traffic.on_timer(now), now)
-        return outputs
+            frames += self._carry_out_traffic(self.traffic.on_timer(now), now)
+        return self._to_wire(frames)
 
     def next_timer(self) -> float:
         """Return the time of the next `on_timer`."""
@@ -240,22 +240,22 @@ class PeersEngine:
                 self.traffic.reset()
         self._work, self._begins, self._due = deque(self._numbers(wanted=False)), True, now
 
-    def _start(self, arguments: dict[str, Any], now: float) -> list[Output]:
+    def _start(self, arguments: dict[str, Any], now: float) -> list[bytes]:
         self._rate = arguments["rate"] or self.spec.rate
         self._churn.stop()
         self._begin(now)
         return []
 
-    def _come_and_go(self, arguments: dict[str, Any], now: float) -> list[Output]:
+    def _come_and_go(self, arguments: dict[str, Any], now: float) -> list[bytes]:
         self._churn.start(arguments["rate"], arguments["away"], now)
         return []
 
-    def _stop(self, arguments: dict[str, Any], now: float) -> list[Output]:
+    def _stop(self, arguments: dict[str, Any], now: float) -> list[bytes]:
         self._churn.stop()
         self._work.clear()
         return []
 
-    def _down(self, arguments: dict[str, Any], now: float) -> list[Output]:
+    def _down(self, arguments: dict[str, Any], now: float) -> list[bytes]:
         self._churn.stop()
         self._work, self._begins, self._due = deque(self._numbers(wanted=True)), False, now
         return []
@@ -274,7 +274,7 @@ class PeersEngine:
             return inf
         return self._due if self._gateway else inf
 
-    def _change_due(self, now: float) -> list[Output]:
+    def _change_due(self, now: float) -> list[bytes]:
         # After a stall, or a long wait for the gateway, the peers of one second at most are due at once.
         self._due = max(self._due, now - 1.0)
         begin: list[int] = []
@@ -286,7 +286,7 @@ class PeersEngine:
             (begin if self._begins else end).append(number)
         return self._change(begin, end, now)
 
-    def _churn_due(self, now: float) -> list[Output]:
+    def _churn_due(self, now: float) -> list[bytes]:
         back = self._churn.pop_back(now)
         going = self._churn.pop_going(self.setups, now)
         for numbers, wanted in ((back, True), (going, False)):
@@ -294,8 +294,8 @@ class PeersEngine:
                 self.setups.on_wanted(number, wanted)
         return self._change(back, going, now)
 
-    def _change(self, begin: Iterable[int], end: Iterable[int], now: float) -> list[Output]:
-        """Have peers begin, and others go."""
+    def _change(self, begin: Iterable[int], end: Iterable[int], now: float) -> list[bytes]:
+        """Have peers begin, and others go; return the frames."""
         put: list[Record] = []
         delete: list[Key] = []
         for number in begin:
@@ -312,7 +312,8 @@ class PeersEngine:
 
     # IKE
 
-    def _carry_out(self, messages: Iterable[FromIke], now: float) -> list[Output]:
+    def _carry_out(self, messages: Iterable[FromIke], now: float) -> list[bytes]:
+        """Act on what IKE says; return the frames to send."""
         frames: list[bytes] = []
         traffic = self.traffic
         work = deque(messages)
@@ -332,18 +333,17 @@ class PeersEngine:
                     self._parked.on_up(message.tunnel, now)
             elif isinstance(message, IkeLog):
                 self._log.append(message.record.text)
-        return self._to_wire(frames)
+        return frames
 
-    def _carry_out_traffic(self, made: tuple[list[bytes], list[ToIke]], now: float) -> list[Output]:
+    def _carry_out_traffic(self, made: tuple[list[bytes], list[ToIke]], now: float) -> list[bytes]:
         packets, messages = made
         frames: list[bytes] = []
         for packet in packets:
             frames += self._to_frame(packet, self._gateway)
         self.counters.add("protected packets sent", len(frames))
-        outputs = self._to_wire(frames)
         for message in messages:
-            outputs += self._carry_out(self._ike.receive(message, now, self._wall()), now)
-        return outputs
+            frames += self._carry_out(self._ike.receive(message, now, self._wall()), now)
+        return frames
 
     @staticmethod
     def _is_protected(frame: bytes) -> bool:
@@ -402,7 +402,7 @@ class PeersEngine:
             return frame
         return frame[:HEADROOM] + whole[0].emit() if whole is not None else None
 
-    def _receive_ipv4(self, frame: bytes, now: float) -> list[Output]:
+    def _receive_ipv4(self, frame: bytes, now: float) -> list[bytes]:
         try:
             packet = Ipv4.parse(frame[HEADROOM:], padding=True)
             if packet.protocol != PROTOCOL_UDP or packet.more_fragments or packet.offset:
@@ -420,15 +420,18 @@ class PeersEngine:
         if not data or udp.destination_port not in (IKE_PORT, NAT_PORT) or not number:
             return self._receive_other(frame)
         self.counters.add("datagrams received")
-        self._parked.unpark(number, now)
         message = IkePacket(OUTER, packet.destination, udp.destination_port, packet.source, udp.source_port, data)
+        answer = self._parked.answer(number, message, now)
+        if answer is not None:
+            return self._frame(answer)
+        self._parked.unpark(number, now)
         return self._carry_out(self._ike.receive(message, now, self._wall()), now)
 
-    def _receive_other(self, frame: bytes) -> list[Output]:
+    def _receive_other(self, frame: bytes) -> list[bytes]:
         answer = self._host.on_echo_request(frame)
         if answer is None:
             self.counters.add("unexpected packets")
-        return self._to_wire(answer or [])
+        return answer or []
 
     def _to_wire(self, frames: list[bytes]) -> list[Output]:
         return [ToWire(self._port, frames_batch(frames))] if frames else []

@@ -1,8 +1,8 @@
 """Peers at rest: each is parked in a few hundred octets until something is about it.
 
 A peer that is up is parked when nothing of it is under way (`chassis.ase.ike.parking`). It is put back when a
-datagram for its address comes, when its next timer is due (a new key, a dead peer's probe, a NAT's keepalive), and
-when it is to go.
+datagram for its address comes that asks more than whether it is alive, when its next timer is due (a new key, a dead
+peer's probe, a NAT's keepalive), and when it is to go.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from math import inf
 from typing import Final
 
 from chassis.ase.ike.parking import ParkedTunnel, Parking
+from chassis.ase.ike_messages import IkePacket
 from chassis.peers.spec import PeersSpec
 
 REST: Final = 1.0
@@ -45,6 +46,16 @@ class ParkedPeers:
     def on_down(self, number: int) -> None:
         """A peer went down, or is to go: it is not at rest."""
         self._awake.pop(number, None)
+
+    def answer(self, number: int, packet: IkePacket, now: float) -> IkePacket | None:
+        """Return the answer of a parked peer that is asked whether it is alive, which stays parked; None for any
+        other message and peer."""
+        parked = self._parked.get(number)
+        answered = None if parked is None else self._parking.answer(parked, packet, now)
+        if answered is None:
+            return None
+        self._parked[number], answer = answered
+        return answer
 
     def unpark(self, number: int, now: float) -> None:
         """Put a peer back, if it is parked. Call it before the engine gets anything that is about the peer."""

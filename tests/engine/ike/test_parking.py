@@ -42,7 +42,7 @@ class ParkingEngine:
     def __init__(self, ike: IkeEngine) -> None:
         self.ike = ike
         self.parked: ParkedTunnel | None = None
-        self.count = 0
+        self.count = self.answered = 0
         self.largest = 0
         self._records: tuple[Record, ...] = ()
 
@@ -54,6 +54,12 @@ class ParkingEngine:
         return next_timer if self.parked is None else min(next_timer, self.parked.due)
 
     def receive(self, message: ToIke, now: float, wall: float) -> list[FromIke]:
+        if self.parked is not None and isinstance(message, IkePacket):
+            answered = self.ike.parking.answer(self.parked, message, now)
+            if answered is not None:
+                self.parked, answer = answered
+                self.answered += 1
+                return [answer]
         self.put_back()
         if isinstance(message, Configure):
             own: list[Record] = [one for one in message.put if isinstance(one, TunnelRecord)]
@@ -195,6 +201,7 @@ def test_parked_ends_do_what_others_do(version: Any, mode: Any, kind: str, scena
         suites=(esp(seconds=400),),
     )  # fmt: skip
     always, parked = (played(one, kind, scenario, ends) for one in (EnginePair, ParkingPair))
+    assert sum(cast(ParkingEngine, end.ike).answered for end in (parked.a, parked.b)) > 0
     for end, same in ((parked.a, always.a), (parked.b, always.b)):
         engine = cast(ParkingEngine, end.ike)
         assert engine.count > 3

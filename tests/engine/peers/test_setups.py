@@ -144,7 +144,7 @@ def test_so_many_are_on_their_way_at_once_and_one_that_fails_makes_room(tmp_path
     shell = loaded(tmp_path, 6, at_once=2, pre_shared_key="wrong", rate=1000.0)
     shell.pass_time(5.0)
     shell.command("branches", "start")
-    shell.pass_time(0.01)
+    shell.pass_time(0.003)
     assert (shell.status("branches")["wanted"], shell.status("branches")["waiting"]) == (2, 4)
     shell.wait_until(lambda: shell.status("branches")["wanted"] == 6, 30.0)
     assert shell.status("branches")["up"] == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from array import array
+from collections.abc import Callable
 from math import inf
 from typing import Final
 
@@ -65,6 +66,14 @@ class UsedMessageIds:
 
     def __contains__(self, message_id: int) -> bool:
         return message_id in self.others or message_id in self.quick
+
+    def new(self, random: Callable[[int], bytes], *, quick: bool = False) -> int:
+        """Return a random message ID that was not used before, and remember it."""
+        while True:
+            found = int.from_bytes(random(4), "big")
+            if found and found not in self:
+                self.add(found, quick=quick)
+                return found
 
     def add(self, message_id: int, *, quick: bool) -> None:
         """Remember one; the oldest of many is evicted. `quick`: it is that of a quick mode."""

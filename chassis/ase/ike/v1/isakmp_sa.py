@@ -18,7 +18,7 @@ from chassis.ase.ike.errors import FailureReason
 from chassis.ase.ike.host import IkeHost, NetworkPath, Session
 from chassis.ase.ike.identity import IkeIdentity
 from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV1, Protocol
-from chassis.ase.ike.payloads.v1 import DeleteV1, Hash, MessageV1, NotifyV1, PayloadV1, emit_payloads
+from chassis.ase.ike.payloads.v1 import DeleteV1, MessageV1, NotifyV1, PayloadV1
 from chassis.ase.ike.retransmit import DpdState, ReplyCacheV1, Retransmission
 from chassis.ase.ike.v1.child_sas import (
     DELETE_DELAY,
@@ -347,11 +347,7 @@ class IsakmpSa(Session):
 
     def encrypted_message(self, payloads: Sequence[PayloadV1]) -> bytes:
         """Return an informational message under the keys (RFC 2409 5.7)."""
-        message_id = self.new_message_id()
-        digest = ikev1.quick_hash_1(self.keys, message_id, emit_payloads(payloads)[1])
-        header = self.phase1.header(ExchangeType.INFORMATIONAL_V1, message_id)
-        message, _ = self.phase1.exchange_chain(message_id).encrypt(header, (Hash(digest), *payloads))
-        return message
+        return self.phase1.informational(self.new_message_id(), payloads)
 
     def cleartext_message(self, notify: int) -> bytes:
         """Return a notification in clear, for a peer that has no keys with us."""
@@ -378,11 +374,7 @@ class IsakmpSa(Session):
 
     def new_message_id(self, *, quick: bool = False) -> int:
         """Return a random message ID that was not used before, and mark it used."""
-        while True:
-            found = int.from_bytes(self.host.random(4), "big")
-            if found and found not in self.used_ids:
-                self.mark_id_used(found, quick=quick)
-                return found
+        return self.used_ids.new(self.host.random, quick=quick)
 
     def mark_id_used(self, message_id: int, *, quick: bool) -> None:
         """Refuse later messages with this message ID as replayed. `quick`: it is that of a quick mode."""

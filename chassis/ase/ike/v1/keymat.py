@@ -19,8 +19,8 @@ from chassis.ase.ike.errors import NegotiationError
 from chassis.ase.ike.host import NetworkPath
 from chassis.ase.ike.ike_proposals import METHODS_V1, OAKLEY_METHOD, ChoiceV1, settled_v1
 from chassis.ase.ike.payloads.header import ENCRYPTION, HEADER_LENGTH, VERSION_1, Header
-from chassis.ase.ike.payloads.numbers import NotifyTypeV1
-from chassis.ase.ike.payloads.v1 import NatD, NotifyV1, PayloadV1, VendorV1, parse_payloads
+from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV1
+from chassis.ase.ike.payloads.v1 import Hash, NatD, NotifyV1, PayloadV1, VendorV1, emit_payloads, parse_payloads
 from chassis.ase.ike.payloads.v1_sa import SaV1
 
 NONCE_OCTETS: Final = 20
@@ -169,6 +169,14 @@ class Phase1Negotiation:
         cipher = self.chain.cipher
         iv = ikev1.message_iv(self.hash_name, cipher, self.chain.iv, message_id)
         return IvChain(cipher, self.chain.key, iv)
+
+    def informational(self, message_id: int, payloads: Sequence[PayloadV1]) -> bytes:
+        """Return an informational message under the keys (RFC 2409 5.7)."""
+        assert self.keys is not None
+        digest = ikev1.quick_hash_1(self.keys, message_id, emit_payloads(payloads)[1])
+        header = self.header(ExchangeType.INFORMATIONAL_V1, message_id)
+        message, _ = self.exchange_chain(message_id).encrypt(header, (Hash(digest), *payloads))
+        return message
 
     def nat_d_payloads(self, path: NetworkPath) -> tuple[NatD, NatD]:
         """Return our NAT-D payloads: the hash of the peer's address and port as seen here, then of our own."""

@@ -13,13 +13,26 @@ from typing import Any
 
 from chassis.ase.ike.child_sa import ChildSa
 from chassis.ase.ike.connections import Connection
-from chassis.ase.ike.crypto.ikev1 import IvChain, SkeyId, encryption_key
+from chassis.ase.ike.crypto.ikev1 import (
+    IvChain,
+    SkeyId,
+    after_hash,
+    decrypt_payloads,
+    encryption_key,
+    equal,
+    quick_hash_1,
+)
 from chassis.ase.ike.host import IkeHost, NetworkPath
 from chassis.ase.ike.identity import IkeIdentity
-from chassis.ase.ike.ike_proposals import settled_v1
-from chassis.ase.ike.retransmit import DpdState, ReplyCacheV1
+from chassis.ase.ike.ike_proposals import ChoiceV1, settled_v1
+from chassis.ase.ike.payloads.chain import PayloadError
+from chassis.ase.ike.payloads.header import Header
+from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV1, Protocol
+from chassis.ase.ike.payloads.v1 import Hash, NotifyV1
+from chassis.ase.ike.retransmit import DpdState, ReplyCacheV1, is_newer_sequence
 from chassis.ase.ike.v1.child_sas import ChildSaV1
-from chassis.ase.ike.v1.isakmp_sa import Phase1State
+from chassis.ase.ike.v1.exchanges import UsedMessageIds
+from chassis.ase.ike.v1.isakmp_sa import MAX_NOTIFIES_PER_SECOND, Phase1State
 from chassis.ase.ike.v1.keymat import Phase1Negotiation
 from chassis.ase.ike.v1.quick_mode import QuickMode, QuickModeState
 from chassis.ase.ike.v1.session import SessionV1
@@ -75,12 +88,8 @@ def unpack_v1(host: IkeHost, connection: Connection, values: Sequence[Any]) -> S
         path, initiator, mode_and_cookies, choice, keys, iv, learnt, peer, detector, peer_dpd_sequence, kept,
         known_messages, used_ids, children, quick_modes,
     ) = values  # fmt: skip
-    phase1 = Phase1Negotiation(*mode_and_cookies)
     proposal, lifetime = choice
-    phase1.choice = settled_v1(connection.proposals[proposal], lifetime)
-    phase1.keys = SkeyId(phase1.prf, *keys)
-    cipher = phase1.chosen.cipher
-    phase1.chain = IvChain(cipher, encryption_key(phase1.keys, cipher), iv)
+    phase1 = _unpack_phase_1(settled_v1(connection.proposals[proposal], lifetime), mode_and_cookies, keys, iv)
     phase1.nat_t, phase1.dpd, phase1.behind_nat, phase1.peer_behind_nat, phase1.peer_initial_contact = learnt
     sa = SessionV1(host, NetworkPath(*path), phase1, phase1.cky_i if initiator else phase1.cky_r, initiator)
     sa.connection = connection
@@ -91,9 +100,83 @@ def unpack_v1(host: IkeHost, connection: Connection, values: Sequence[Any]) -> S
     sa.restore_messages(known_messages)
     sa.used_ids.restore(used_ids)
     sa.child_sas.all = [_unpack_child(connection, one) for one in children]
+    assert phase1.chain is not None
     for one in quick_modes:
         sa.exchanges.add_finished(_unpack_quick_mode(sa, phase1.chain, one))
     return sa
+
+
+def answer_probe_v1(
+    host: IkeHost, choice: ChoiceV1, values: Sequence[Any], data: bytes, way: Sequence[int], now: float
+) -> tuple[bytes, tuple[Any, ...]] | None:
+    """Return the answer to an R-U-THERE that came for a packed ISAKMP SA (RFC 3706 5.4), and its values after it.
+
+    `choice` is what the SA has chosen, `way` the fields of the path by which the message `data` came. Return None
+    for any other message, and for one that is not to be answered: its ISAKMP SA has to be restored for it.
+    """
+    (
+        path, initiator, mode_and_cookies, chosen, keys, iv, learnt, peer, detector, peer_dpd_sequence, kept,
+        known_messages, used_ids, children, quick_modes,
+    ) = values  # fmt: skip
+    *times, second, notifies = kept
+    notifies = notifies if second == int(now) else 0
+    try:
+        header = Header.parse(data)
+        header.check()
+        phase1 = _unpack_phase_1(choice, mode_and_cookies, keys, iv)
+        if (
+            path != way
+            or header.exchange != ExchangeType.INFORMATIONAL_V1
+            or not header.encrypted
+            or header.spi_i + header.spi_r != phase1.cookies
+            or not header.message_id
+            or notifies >= MAX_NOTIFIES_PER_SECOND
+        ):
+            return None
+        ids = UsedMessageIds()
+        ids.restore(used_ids)
+        if header.message_id in ids:
+            return None
+        payloads, plain, _ = decrypt_payloads(phase1.exchange_chain(header.message_id), data, header)
+    except PayloadError:
+        return None
+    if len(payloads) != 2:
+        return None
+    proof, probe = payloads
+    if (
+        phase1.keys is None
+        or not isinstance(proof, Hash)
+        or not isinstance(probe, NotifyV1)
+        or not equal(proof.value, quick_hash_1(phase1.keys, header.message_id, after_hash(plain)))
+        or probe.notify != NotifyTypeV1.R_U_THERE
+        or len(probe.data) != 4
+    ):
+        return None
+    number = int.from_bytes(probe.data, "big")
+    if not is_newer_sequence(number, peer_dpd_sequence):
+        return None
+    ids.add(header.message_id, quick=False)
+    if detector is not None:
+        detector = DpdState(*detector)
+        detector.reset(host.settings.probe_due(phase1.cky_i if initiator else phase1.cky_r, now, host.probe_phase))
+        detector = astuple(detector)
+    answer = NotifyV1(NotifyTypeV1.R_U_THERE_ACK, Protocol.IKE, probe.spi, probe.data)
+    message = phase1.informational(ids.new(host.random), (answer,))
+    kept = (now, *times[1:], int(now), notifies + 1)
+    return message, (
+        path, initiator, mode_and_cookies, chosen, keys, iv, learnt, peer, detector, number, kept,
+        known_messages, ids.values, children, quick_modes,
+    )  # fmt: skip
+
+
+def _unpack_phase_1(
+    choice: ChoiceV1, mode_and_cookies: tuple[int, bytes, bytes], keys: tuple[bytes, ...], iv: bytes
+) -> Phase1Negotiation:
+    """Return what phase 1 has agreed, without what it learnt of the peer."""
+    phase1 = Phase1Negotiation(*mode_and_cookies, choice=choice)
+    phase1.keys = SkeyId(phase1.prf, *keys)
+    phase1.chain = IvChain(choice.cipher, encryption_key(phase1.keys, choice.cipher), iv)
+    return phase1
 
 
 def _pack_child(child_sa: ChildSaV1, connection: Connection) -> tuple[Any, ...] | None:

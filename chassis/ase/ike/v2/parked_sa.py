@@ -15,11 +15,15 @@ from chassis.ase.ike.connections import Connection
 from chassis.ase.ike.crypto.ikev2 import IkeKeys
 from chassis.ase.ike.host import IkeHost, NetworkPath
 from chassis.ase.ike.identity import IkeIdentity
-from chassis.ase.ike.ike_proposals import settled_v2
+from chassis.ase.ike.ike_proposals import ChoiceV2, settled_v2
+from chassis.ase.ike.payloads.chain import GENERIC, GENERIC_LENGTH, PayloadError
+from chassis.ase.ike.payloads.header import HEADER_LENGTH, INITIATOR, RESPONSE, VERSION_2, Header
+from chassis.ase.ike.payloads.numbers import ExchangeType, PayloadTypeV2
+from chassis.ase.ike.payloads.v2_payloads import Encrypted
 from chassis.ase.ike.retransmit import ReplyCacheV2
 from chassis.ase.ike.v2.child_sas import ChildSaState, ChildSaV2
 from chassis.ase.ike.v2.ike_sa import NO_DELETES, CurrentRequest, IkeSaState, NatStatus
-from chassis.ase.ike.v2.keymat import IkeSaKeymat
+from chassis.ase.ike.v2.keymat import IkeSaKeymat, encrypt_message
 from chassis.ase.ike.v2.session import SessionV2
 from chassis.model.acl import AclRule
 
@@ -96,6 +100,48 @@ def unpack_v2(host: IkeHost, connection: Connection, values: Sequence[Any]) -> S
         if sends:
             sa.child_sas.current_outbound[child.entry.seq] = child
     return sa
+
+
+def answer_probe_v2(
+    host: IkeHost, choice: ChoiceV2, values: Sequence[Any], data: bytes, way: Sequence[int], now: float
+) -> tuple[bytes, tuple[Any, ...]] | None:
+    """Return the response to an empty INFORMATIONAL request that came for a packed IKE SA (RFC 7296 1.4), and its
+    values after it.
+
+    `choice` is what the SA has chosen, `way` the fields of the path by which the message `data` came. Return None
+    for any other message: the IKE SA has to be restored for it.
+    """
+    (
+        path, initiator, spi, peer_spi, receives, message_ids, _, proposal, keys, ivs, nat, fragmentation,
+        lowest_nonce, peer, unknown_deletes, times, children,
+    ) = values  # fmt: skip
+    next_id, expected = message_ids
+    spis = (spi, peer_spi) if initiator else (peer_spi, spi)
+    start = HEADER_LENGTH + GENERIC_LENGTH
+    if path != way or len(data) < start:
+        return None
+    keymat = IkeSaKeymat.of(choice, IkeKeys(*keys), initiator=initiator)
+    keymat.ivs = ivs
+    try:
+        request = Header.parse(data)
+        first, _, size = GENERIC.unpack_from(data, HEADER_LENGTH)
+        flags = 0 if initiator else INITIATOR
+        wanted = Header(*spis, PayloadTypeV2.SK, VERSION_2, ExchangeType.INFORMATIONAL, flags, expected, len(data))
+        if request != wanted or first or size != len(data) - HEADER_LENGTH:
+            return None
+        if keymat.receiving.decrypt_payload(data, Encrypted(0, data[start:])):
+            return None
+    except PayloadError:
+        return None
+    flags = RESPONSE | (INITIATOR if initiator else 0)
+    header = Header(*spis, 0, VERSION_2, ExchangeType.INFORMATIONAL, flags, expected, 0)
+    response = encrypt_message(keymat, header, (), len(data), host.random, fragment=False)
+    created_at, soft, hard, _, _, last_cleartext_error = times
+    return response[0], (
+        path, initiator, spi, peer_spi, receives, (next_id, expected + 1), (expected, b"", response), proposal,
+        keys, keymat.ivs, nat, fragmentation, lowest_nonce, peer, unknown_deletes,
+        (created_at, soft, hard, now, now, last_cleartext_error), children,
+    )  # fmt: skip
 
 
 def _pack_child(child: ChildSaV2, sa: SessionV2, connection: Connection) -> tuple[Any, ...] | None:
