@@ -1,8 +1,8 @@
 """Peers at rest: each is parked in a few hundred octets until something is about it.
 
 A peer that is up is parked when nothing of it is under way (`chassis.ase.ike.parking`). It is put back when a
-datagram for its address comes that asks more than whether it is alive, when its next timer is due (a new key, a dead
-peer's probe, a NAT's keepalive), and when it is to go.
+datagram for its address comes that asks more than whether it is alive, when its next timer is due (a new key, a
+probe, a NAT's keepalive), and when it is to go.
 """
 
 from __future__ import annotations
