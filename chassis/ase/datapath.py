@@ -426,11 +426,13 @@ class DataPath:
         elif not self._host.up.get(record.home, False):
             cause = AspDropCause.HOME_DOWN
         way: Way | None = None
-        if decision is None:
+        if cause is not None:
+            pass
+        elif decision is None:
             way = (record.outer_context, record.home, "", 0)
         elif decision.kind is DecisionKind.PORT:
             way = (record.outer_context, decision.card, decision.port, decision.address)
-        state.egress = egress = TunnelEgress(decider.generation, limits, cause, decision, way)
+        state.egress = egress = TunnelEgress(decider.generation, limits, cause, decision, way, limits.smallest)
         return egress
 
     # Delivery

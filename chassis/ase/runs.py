@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from chassis.ase.counters import ENCAPSULATED, AspCounters
 from chassis.ase.ipsec.esp import EspLayout
@@ -22,17 +21,21 @@ from chassis.fwd.mtu import UNLIMITED
 from chassis.fwd.tables import ForwardingTables
 from chassis.net.ethernet import HEADROOM
 
+_Added = tuple[JointPart, int, int, int, int, int, int]
+"""A run of packets: what seals it, tunnel, circuit, its first packet, its first octet and that after it, and where
+its octets of randomness are."""
 
-class _Added(NamedTuple):
-    """A run of packets, the octets from `start` to `stop`, and where its octets of randomness are."""
 
-    tunnel: int
-    circuit: int
-    part: JointPart
-    begin: int
-    start: int
-    stop: int
-    drawn_at: int
+class _Outer:
+    """The outer packets of one way."""
+
+    __slots__ = ("added", "decision", "most")
+
+    def __init__(self, decision: Decision | None, most: int) -> None:
+        self.decision = decision
+        self.most = most
+        """Octets of an outer packet that leaves whole."""
+        self.added: dict[EspLayout, list[_Added]] = {}
 
 
 class JointRuns:
@@ -45,68 +48,74 @@ class JointRuns:
         self._counters = counters
         self._batch = batch
         self._inner = InnerPackets(batch.body, batch.lengths)
-        self._added: dict[tuple[Way, EspLayout], list[_Added]] = {}
-        self._decisions: dict[Way, Decision | None] = {}
+        self._outers: dict[Way, _Outer] = {}
         self._wanted = 0
         """Octets of randomness for what was added."""
 
     def add(self, state: AspTunnel, egress: TunnelEgress, begin: int, end: int, start: int, stop: int) -> bool:
         """Add the packets of a tunnel, from `begin` to `end`, which are the octets from `start` to `stop`; return
         whether they were added."""
-        way, record = egress.way, state.record
-        if way is None or egress.cause is not None or self._inner.longest(begin, end) > egress.limits.smallest:
+        way, record, inner, sadb = egress.way, state.record, self._inner, self._sadb
+        if way is None or inner.longest(begin, end) > egress.smallest:
             return False
-        encapsulator = self._sadb.find_joint(record.number, self._inner, begin, end)
+        number = record.number
+        version, encapsulator = state.only_sa
+        if version != sadb.spd.version:
+            encapsulator = sadb.only_outbound(number)
+            state.only_sa = sadb.spd.version, encapsulator
+        if encapsulator is None:
+            encapsulator = sadb.find_joint(number, inner, begin, end)
+        elif not inner.are_ordinary(begin, end):
+            return False
         if encapsulator is None:
             return False
-        most = self._tables.mtu(way[2]) if way[2] else UNLIMITED
-        part = encapsulator.take_joint(self._inner, begin, end, most)
+        outer = self._outers.get(way)
+        if outer is None:
+            most = self._tables.mtu(way[2]) if way[2] else UNLIMITED
+            outer = self._outers[way] = _Outer(egress.decision, most)
+        part = encapsulator.take_joint(inner, begin, end, outer.most)
         if part is None:
             return False
-        added = _Added(record.number, record.circuit, part, begin, start, stop, self._wanted)
-        self._added.setdefault((way, part.sender.layout), []).append(added)
-        self._decisions[way] = egress.decision
-        self._wanted += part.sender.sealer.random_octets * part.packets
-        self._counters.count_tunnel(
-            record.number, ENCAPSULATED, part.packets, stop - start - HEADROOM * part.packets
-        )
+        sender = part[0]
+        added = (part, number, record.circuit, begin, start, stop, self._wanted)
+        outer.added.setdefault(sender.layout, []).append(added)
+        packets = end - begin
+        self._wanted += sender.sealer.random_octets * packets
+        self._counters.count_tunnel(number, ENCAPSULATED, packets, stop - start - HEADROOM * packets)
         return True
 
     def take(self, random: Callable[[int], bytes]) -> list[tuple[Decision | None, Batch]]:
         """Seal the packets added since; return them with the decision for each batch, or for None with its card in
         `card`."""
-        if not self._added:
-            return []
         drawn = random(self._wanted) if self._wanted else b""
         batches: list[tuple[Decision | None, Batch]] = []
-        for (way, _), members in self._added.items():
-            inner, own = self._own(members, drawn)
-            parts = [member.part for member in members]
-            body, lengths = seal_together(inner, parts, own, self._sadb.engine.flush)
-            batch = Batch(
-                Step.CIRCUIT_OUT, body, lengths, card=way[1], ingress=self._batch.ingress, context=way[0]
-            )
-            decision = self._decisions[way]
-            if decision is None:
-                runs: list[Run] = [(member.part.packets, member.tunnel, member.circuit) for member in members]
-                if len(runs) == 1:
-                    _, batch.tunnel, batch.circuit = runs[0]
-                else:
-                    batch.runs = tuple(runs)
-            batches.append((decision, batch))
-        self._added, self._wanted = {}, 0
+        for way, outer in self._outers.items():
+            for members in outer.added.values():
+                inner, own = self._own(members, drawn)
+                parts = [member[0] for member in members]
+                body, lengths = seal_together(inner, parts, own, self._sadb.engine.flush)
+                batch = Batch(
+                    Step.CIRCUIT_OUT, body, lengths, card=way[1], ingress=self._batch.ingress, context=way[0]
+                )
+                if outer.decision is None:
+                    runs: list[Run] = [(part.packets, tunnel, circuit) for part, tunnel, circuit, *_ in members]
+                    if len(runs) == 1:
+                        _, batch.tunnel, batch.circuit = runs[0]
+                    else:
+                        batch.runs = tuple(runs)
+                batches.append((outer.decision, batch))
+        self._outers, self._wanted = {}, 0
         return batches
 
     def _own(self, members: Sequence[_Added], drawn: bytes) -> tuple[InnerPackets, bytes]:
         """Return the packets of these runs, and their octets of randomness."""
-        if sum([member.part.packets for member in members]) == len(self._batch.lengths):
+        if sum([part.packets for part, *_ in members]) == len(self._batch.lengths):
             return self._inner, drawn
         view, lengths = memoryview(self._batch.body), array("H")
         pieces: list[memoryview] = []
         octets: list[bytes] = []
-        for member in members:
-            lengths += self._batch.lengths[member.begin : member.begin + member.part.packets]
-            pieces.append(view[member.start : member.stop])
-            wanted = member.part.sender.sealer.random_octets * member.part.packets
-            octets.append(drawn[member.drawn_at : member.drawn_at + wanted])
+        for part, _, _, begin, start, stop, at in members:
+            lengths += self._batch.lengths[begin : begin + part.packets]
+            pieces.append(view[start:stop])
+            octets.append(drawn[at : at + part.sender.sealer.random_octets * part.packets])
         return InnerPackets(bytearray().join(pieces), lengths), b"".join(octets)

@@ -76,7 +76,9 @@ class TunnelEgress:
     cause: AnyCause | None = None
     decision: Decision | None = None
     way: Way | None = None
-    """Outer packets of tunnels that have this in common go together; None: each tunnel's go alone."""
+    """Outer packets of tunnels that have this in common go together; None: each tunnel's go alone, or nowhere."""
+    smallest: int = 0
+    """Octets of inner packets that are sent as they are (`MtuLimits.smallest`)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -92,6 +94,8 @@ class AspTunnel:
     needs: frozenset[Key] = frozenset()
     """Keys of the records that its entries name."""
     egress: TunnelEgress | None = None
+    only_sa: tuple[int, Encapsulator | None] = (-1, None)
+    """The outbound SA of all packets (`Sadb.only_outbound`), and the version of the SPD for which that holds."""
     ike: IkeTunnelState | None = None
     """IKE's last report of a negotiated tunnel."""
     spd_entries: tuple[SpdEntry, ...] = ()

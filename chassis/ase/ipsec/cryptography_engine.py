@@ -20,7 +20,7 @@ import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from chassis.ase.ipsec.algorithms import Integrity
+from chassis.ase.ipsec.algorithms import IcvFunction, Integrity
 from chassis.ase.ipsec.cipher_engine import EspOpener, EspSealer, Item, Opened, Pending, SealedRun
 from chassis.ase.ipsec.sa import ESP_HEADER_LENGTH, Esp
 from chassis.net.columns import Bytes
@@ -138,9 +138,13 @@ class CbcSealer:
         icvs: list[bytes] = []
         start, end = at - ESP_HEADER_LENGTH, at + width
         for sealer, run in zip(sealers, runs, strict=True):
-            octets = stride * run.packets
             # The high half is authenticated at the end of the packet but not sent (RFC 4303 2.2.1).
             high = _HIGH(run.first >> 32) if self._esn else b""
+            if run.packets == 1 and not high:
+                icvs.append(cast(IcvFunction, sealer._icv)(view[start:end]))
+                start, end = start + stride, end + stride
+                continue
+            octets = stride * run.packets
             starts, ends = range(start, start + octets, stride), range(end, end + octets, stride)
             icvs += cast(Integrity, sealer._integrity).icvs(view, starts, ends, high)
             start, end = start + octets, end + octets

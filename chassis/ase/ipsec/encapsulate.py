@@ -23,7 +23,7 @@ from chassis.ase.ipsec.esp import EspSender
 from chassis.ase.ipsec.ipcomp import Compressor
 from chassis.ase.ipsec.joint_sealing import InnerPackets, JointPart
 from chassis.ase.ipsec.outer_header import Ipv4IdSequences
-from chassis.ase.ipsec.sa import Esp, OutboundSa, SequenceLease
+from chassis.ase.ipsec.sa import OutboundSa, SequenceLease
 from chassis.ase.ipsec.spd import Classifier, FlowCaches, Rule
 from chassis.ase.ipsec.state import SaSlot
 from chassis.fwd.mtu import UNLIMITED
@@ -71,6 +71,7 @@ class Encapsulator:
         "_exhausted",
         "_id_sequences",
         "_ipv4_ids",
+        "_joins",
         "_low_water",
         "_max_inner",
         "_max_sequence",
@@ -129,9 +130,13 @@ class Encapsulator:
         self._compressor = Compressor(sa.cpi) if sa.ip_comp else None
         self._df_mask, self._df_bits = sa.df.mask_and_bits
         self._max_inner = sa.max_inner(MAX_BATCHED_IPV4_LENGTH)
+        self._joins = esp is not None and ah is None and not sa.ip_comp
+        """Whether ESP is all that is done with packets."""
 
-    def _make_esp(self, esp: Esp) -> EspSender:
+    def _make_esp(self) -> EspSender:
         sa = self.sa
+        esp = sa.esp
+        assert esp is not None
         ah_octets = sa.ah.header_octets if sa.ah else 0
         self._esp = EspSender(esp, sa.source, sa.destination, ah_octets, sa.esn, sa.udp, self.engine)
         return self._esp
@@ -196,24 +201,18 @@ class Encapsulator:
         None, with nothing done, where there is more to do: AH, compression, a packet to be dropped, a notice, or
         an outer packet of more than `most` octets. `encapsulate` does that.
         """
-        esp = self.sa.esp
         packets = end - begin
         first = self.next_number
         after = first + packets
-        if (
-            esp is None
-            or self._ah is not None
-            or self._compressor is not None
-            or after >= self._low_water
-            or after > self.limit
-            or first >> 32 != after >> 32
-        ):
+        if not self._joins or after >= self._low_water or after > self.limit or first >> 32 != after >> 32:
             return None
-        sender = self._esp or self._make_esp(esp)
-        longest = inner.longest(begin, end)
-        if longest > self._max_inner or sender.outer_length(longest) - HEADROOM > most:
+        sender = self._esp or self._make_esp()
+        stride = inner.columns.stride
+        longest = stride - HEADROOM if stride else inner.longest(begin, end)
+        length = sender.outer_length(longest) - HEADROOM
+        if longest > self._max_inner or length > most:
             return None
-        octets = self.octets + inner.outer_octets(sender, begin, end)
+        octets = self.octets + (length * packets if stride else inner.outer_octets(sender, begin, end))
         if self._octets_threshold and octets >= self._octets_threshold:
             return None
         self.next_number = after
@@ -305,7 +304,7 @@ class Encapsulator:
         """Return outer packets (body, lengths) for the inner packets at `spans`, with numbers from `first` on."""
         identifications = self._ipv4_ids.allocate(len(spans))
         if self.sa.esp is not None:
-            sender = self._esp or self._make_esp(self.sa.esp)
+            sender = self._esp or self._make_esp()
             out, lengths = sender.encrypt(view, spans, marks, identifications, first, next_headers, random)
         else:
             assert self._ah is not None

@@ -148,7 +148,7 @@ def seal_together(
     if not columns.stride:
         sizes = _sizes(columns.lengths, sender)
         outer = array("H", (sizes + sender.fixed).astype(np.uint16).tobytes())
-        head = len(sender.heads.template())
+        head = len(sender.heads.template)
         heads = Columns(bytearray(head * columns.count), array("H", [head]) * columns.count)
         _write_heads(heads, inner, sizes + (sender.fixed - HEADROOM), parts)
         pieces = _pieces(columns, heads, sizes, sender, runs, drawn)
@@ -175,7 +175,7 @@ def _write_heads(out: Columns, inner: InnerPackets, octets: Numbers | int, parts
     masks: Numbers | int
     bits: Numbers | int
     places = np.arange(out.count)
-    templates = [part.sender.heads.template() for part in parts]
+    templates = [part.sender.heads.template for part in parts]
     if len(parts) == 1:
         part = parts[0]
         out.write(0, np.frombuffer(templates[0], np.uint8))

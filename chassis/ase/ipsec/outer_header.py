@@ -15,10 +15,9 @@ from functools import lru_cache
 from typing import Final, TypeAlias
 from weakref import WeakValueDictionary
 
-from chassis.ase.ipsec.sa import ESP_HEADER_LENGTH, UdpPorts
+from chassis.ase.ipsec.sa import UdpPorts
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_AH, PROTOCOL_ESP, PROTOCOL_UDP
-from chassis.net.udp import UDP_HEADER_LENGTH
 
 IPSEC_PROTOCOLS: Final = frozenset((PROTOCOL_UDP, PROTOCOL_ESP, PROTOCOL_AH))
 """Protocols of encapsulated packets and of IKE: ESP, AH, and UDP for both (RFC 3948)."""
@@ -70,7 +69,7 @@ class EspHeads:
     it. `octets` is the length of a head.
     """
 
-    __slots__ = ("_bundled", "_ends", "_pack", "_spi", "_ttl_protocol", "_udp", "base_sum", "octets")
+    __slots__ = ("_bundled", "_ends", "_pack", "_spi", "_ttl_protocol", "base_sum", "octets", "template", "udp")
 
     def __init__(
         self, spi: int, source: int, destination: int, udp: UdpPorts | None, ah_octets: int, iv_octets: int
@@ -78,7 +77,8 @@ class EspHeads:
         """`iv_octets` is the length of the IVs that `make` is given."""
         protocol = PROTOCOL_ESP if udp is None else PROTOCOL_UDP
         self._bundled = ah_octets > 0
-        self._udp = udp is not None
+        self.udp = udp is not None
+        """Whether there is a UDP header."""
         self._ttl_protocol = OUTER_TTL << 8 | protocol
         self.base_sum = header_base_sum(source, destination, protocol)
         """Sum of the words of the outer header that all packets have in common."""
@@ -95,18 +95,12 @@ class EspHeads:
         head = _layout(layout)
         self._pack = head.pack
         self.octets = head.size
-
-    @property
-    def udp(self) -> bool:
-        """Whether there is a UDP header."""
-        return self._udp
-
-    def template(self) -> bytes:
-        """Return the head, without IV, of a packet whose variable fields are zero. There is no AH before it."""
-        iv = bytes(self.octets - HEADROOM - IPV4_HEADER_LENGTH - ESP_HEADER_LENGTH - UDP_HEADER_LENGTH * self._udp)
-        more = (0, self._spi) if self._udp else ()
-        head: bytes = self._pack(0x4500, 0, 0, self._ttl_protocol, 0, self._ends, *more, 0, iv)
-        return head[: len(head) - len(iv)]
+        self.template = b""
+        """The head, without IV, of a packet whose variable fields are zero. There is none with AH before ESP."""
+        if not self._bundled:
+            more = () if udp is None else (0, self._spi)
+            empty: bytes = head.pack(0x4500, 0, 0, self._ttl_protocol, 0, self._ends, *more, 0, bytes(iv_octets))
+            self.template = empty[: head.size - iv_octets]
 
     def make(
         self,
@@ -121,7 +115,7 @@ class EspHeads:
         `lengths` are octets, headroom included. `marks` holds the outer type of service << 16 | outer flags of
         each packet. The UDP checksum is zero, which a NAT need not change (RFC 3948 2.1).
         """
-        pack, base_sum, ends, udp = self._pack, self.base_sum, self._ends, self._udp
+        pack, base_sum, ends, udp = self._pack, self.base_sum, self._ends, self.udp
         numbers = range(first, first + len(lengths))
         if self._bundled:
             spi = self._spi

@@ -134,6 +134,7 @@ class Sadb:
         return encapsulator
 
     def _make_current(self, encapsulator: Encapsulator) -> None:
+        self.spd.version += 1
         sa = encapsulator.sa
         entry_key = (sa.tunnel, sa.entry)
         older = [*self._parallel.pop(entry_key, ())]
@@ -264,6 +265,7 @@ class Sadb:
         encapsulator = self._outbound.pop((tunnel, serial), None)
         if encapsulator is None:
             return False
+        self.spd.version += 1
         entry_key = (tunnel, encapsulator.sa.entry)
         parallel = [other for other in self._parallel.pop(entry_key, ()) if other is not encapsulator]
         if self._current_outbound.get(entry_key) is encapsulator:
@@ -387,8 +389,17 @@ class Sadb:
         if classifier is None or not inner.are_ordinary(begin, end):
             return None
         entry = inner.value(classifier, begin, end)
-        if entry is None:
+        return None if entry is None else self._serving(tunnel, entry)
+
+    def only_outbound(self, tunnel: int) -> Encapsulator | None:
+        """Return the SA that all packets of a tunnel use until `spd.version` changes; None if there is none."""
+        classifier = self.spd.classifier(tunnel)
+        if classifier is None or classifier.constant is None:
             return None
+        return self._serving(tunnel, classifier.constant)
+
+    def _serving(self, tunnel: int, entry: int) -> Encapsulator | None:
+        """Return the SA of all packets that match an SPD entry."""
         encapsulator = self._current_outbound.get((tunnel, entry))
         if encapsulator is None or not encapsulator.covers(self.spd.rules(tunnel, entry)):
             return None

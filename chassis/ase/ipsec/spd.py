@@ -225,23 +225,27 @@ class Spd:
     with, and the cached flows of other tunnels stay.
     """
 
-    __slots__ = ("_caches", "_classifiers", "_rules")
+    __slots__ = ("_caches", "_classifiers", "_rules", "version")
 
     def __init__(self, caches: FlowCaches | None = None) -> None:
         """`caches` is shared by all classifiers of the ASP; None makes one of its own."""
         self._caches = FlowCaches() if caches is None else caches
         self._classifiers: dict[int, Classifier] = {}
         self._rules: dict[int, dict[int, tuple[Rule, ...]]] = {}
+        self.version = 0
+        """Changes of entries, and of which SA serves them."""
 
     def set_entries(self, tunnel: int, entries: Iterable[SpdEntry]) -> None:
         """Replace the entries of a tunnel; `entries` can be in any order."""
         ordered = sorted(entries, key=lambda entry: entry_and_rule(entry.number))
         rules = [(rule, entry.number) for entry in ordered for rule in entry.rules or (Rule(),)]
+        self.version += 1
         self._classifiers[tunnel] = Classifier(rules, NO_ENTRY, self._caches)
         self._rules[tunnel] = {entry.number: entry.rules for entry in ordered}
 
     def remove(self, tunnel: int) -> None:
         """Remove the entries of a tunnel. All packets that are routed into the tunnel are then dropped."""
+        self.version += 1
         self._classifiers.pop(tunnel, None)
         self._rules.pop(tunnel, None)
 
