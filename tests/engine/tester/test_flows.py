@@ -25,6 +25,7 @@ from chassis.tester.engine import TesterEngine as Engine
 from chassis.tester.flow import FlowError, parse_flow
 from chassis.tester.host import MAX_FAST_REQUESTS, port_mac
 from chassis.tester.measurements import combine
+from chassis.tester.source import MAX_SEND_INTERVAL
 from tests.support.tester import FLOW, Pair, Wire
 
 ROUTER = b"\x02\x00\x00\x00\x03\x01"
@@ -130,8 +131,23 @@ def test_a_rate_is_kept(rate: float) -> None:
     pair = started(rate=rate)
     pair.run(2.0)
     source, sink = pair.ends()
-    assert source["sent"] == pytest.approx(rate * 2, abs=rate * 0.001 + 1)
+    assert source["sent"] == pytest.approx(rate * 2, abs=rate * MAX_SEND_INTERVAL + 1)
     assert sink["received"] == source["sent"]
+    assert sink["longest_gap_ms"] <= max(1000 / rate, 1) + 0.01
+
+
+@pytest.mark.parametrize(("rate", "interval"), [(500.0, 0.002), (8000.0, 0.001), (12_000.0, 0.0015), (1e5, 0.002)])
+def test_many_packets_go_in_fewer_batches(rate: float, interval: float) -> None:
+    pair = started(rate=rate)
+    pair.run(0.1)
+    arp_batches = 2
+    assert len(pair.sent) - arp_batches == pytest.approx(0.1 / interval, rel=0.05)
+
+
+def test_rate_max_sends_one_large_batch_at_a_time() -> None:
+    pair = started(rate="max", size=64)
+    outputs = pair.t1.on_timer(pair.now)
+    assert [len(output.batch) for output in outputs if isinstance(output, ToWire)] == [MAX_PACKETS]
 
 
 def test_due_packets_go_together() -> None:
