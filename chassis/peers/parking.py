@@ -61,7 +61,7 @@ class ParkedPeers:
         """Put a peer back, if it is parked. Call it before the engine gets anything that is about the peer."""
         parked = self._parked.pop(number, None)
         if parked is not None:
-            self._parking.put_back(number, parked, self._spec.records(number))
+            self._parking.put_back(number, parked, self._spec.records(number), now)
             self._awake[number] = now + REST
 
     def unpark_due(self, now: float) -> None:

@@ -29,7 +29,7 @@ from chassis.ase.ike.v2.session import SessionV2
 from chassis.ase.ike_messages import IkePacket
 from chassis.bus.records import Key, Record
 
-Unpack = Callable[[IkeHost, Connection, Sequence[Any]], Session]
+Unpack = Callable[[IkeHost, Connection, Sequence[Any], float], Session]
 
 _UNPACK: Final[Mapping[int, Unpack]] = {1: unpack_v1, 2: unpack_v2}
 
@@ -76,7 +76,7 @@ class Parking:
         for serial in state.child_sas:
             if table.child_owner.get((tunnel, serial)) is not session:
                 return None
-        due = session.next_timer()
+        due = session.rests_until() if isinstance(session, SessionV1) else session.next_timer()
         for serial in state.child_sas:
             del table.child_owner[tunnel, serial]
         packed = msgpack.packb(
@@ -114,12 +114,12 @@ class Parking:
         packed = msgpack.packb((version, values, place, (serial, contacted, counts), *rest))
         return ParkedTunnel(parked.due, packed, parked.choice), replace(packet, data=answer)
 
-    def put_back(self, tunnel: int, parked: ParkedTunnel, records: Iterable[Record]) -> None:
+    def put_back(self, tunnel: int, parked: ParkedTunnel, records: Iterable[Record], now: float) -> None:
         """Put a tunnel back, of which `records` are those that `park` took out."""
         self._connections.apply(records, ())
         connection, table = self._connections.by_tunnel[tunnel], self._manager.table
         version, values, place, remembered, outbound, rest = msgpack.unpackb(parked.data, use_list=False)
-        session = _UNPACK[version](self._manager, connection, values)
+        session = _UNPACK[version](self._manager, connection, values, now)
         self._manager.remember_tunnel(connection, *remembered)
         state = ConnectionState(connection, session)
         state.child_sas = {child.serial: child for child in _children(session)}

@@ -60,7 +60,7 @@ class ParkingEngine:
                 self.parked, answer = answered
                 self.answered += 1
                 return [answer]
-        self.put_back()
+        self.put_back(now)
         if isinstance(message, Configure):
             own: list[Record] = [one for one in message.put if isinstance(one, TunnelRecord)]
             policies = [one for one in message.put if isinstance(one, PolicyRecord)]
@@ -70,12 +70,12 @@ class ParkingEngine:
 
     def on_timer(self, now: float) -> list[FromIke]:
         if self.parked is not None and self.parked.due <= now:
-            self.put_back()
+            self.put_back(now)
         return self._rest(self.ike.on_timer(now))
 
-    def put_back(self) -> None:
+    def put_back(self, now: float) -> None:
         if self.parked is not None:
-            self.ike.parking.put_back(TUNNEL, self.parked, self._records)
+            self.ike.parking.put_back(TUNNEL, self.parked, self._records, now)
             self.parked = None
 
     def _rest(self, outputs: list[FromIke]) -> list[FromIke]:
@@ -206,5 +206,5 @@ def test_parked_ends_do_what_others_do(version: Any, mode: Any, kind: str, scena
         engine = cast(ParkingEngine, end.ike)
         assert engine.count > 3
         assert engine.largest < 3000
-        engine.put_back()
+        engine.put_back(parked.now)
         assert seen(end) == seen(same)

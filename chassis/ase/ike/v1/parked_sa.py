@@ -82,8 +82,9 @@ def pack_v1(sa: SessionV1) -> tuple[Any, ...] | None:
     )
 
 
-def unpack_v1(host: IkeHost, connection: Connection, values: Sequence[Any]) -> SessionV1:
-    """Return the ISAKMP SA that `pack_v1` has packed. Nothing is sent or reported."""
+def unpack_v1(host: IkeHost, connection: Connection, values: Sequence[Any], now: float) -> SessionV1:
+    """Return the ISAKMP SA that `pack_v1` has packed, without the exchanges that are to be forgotten by now. Nothing
+    is sent or reported."""
     (
         path, initiator, mode_and_cookies, choice, keys, iv, learnt, peer, detector, peer_dpd_sequence, kept,
         known_messages, used_ids, children, quick_modes,
@@ -101,7 +102,7 @@ def unpack_v1(host: IkeHost, connection: Connection, values: Sequence[Any]) -> S
     sa.used_ids.restore(used_ids)
     sa.child_sas.all = [_unpack_child(connection, one) for one in children]
     assert phase1.chain is not None
-    for one in quick_modes:
+    for one in _remembered(quick_modes, now):
         sa.exchanges.add_finished(_unpack_quick_mode(sa, phase1.chain, one))
     return sa
 
@@ -165,7 +166,7 @@ def answer_probe_v1(
     kept = (now, *times[1:], int(now), notifies + 1)
     return message, (
         path, initiator, mode_and_cookies, chosen, keys, iv, learnt, peer, detector, number, kept,
-        known_messages, ids.values, children, quick_modes,
+        known_messages, ids.values, children, _remembered(quick_modes, now),
     )  # fmt: skip
 
 
@@ -220,6 +221,11 @@ def _pack_quick_mode(one: QuickMode) -> tuple[Any, ...]:
         one.remove_at,
         (cache.handled, cache.reply, cache.resends),
     )
+
+
+def _remembered(quick_modes: Sequence[Sequence[Any]], now: float) -> Sequence[Sequence[Any]]:
+    """Return the packed quick modes that are not to be forgotten by now."""
+    return [one for one in quick_modes if one[3] > now]
 
 
 def _unpack_quick_mode(sa: SessionV1, chain: IvChain, values: Sequence[Any]) -> QuickMode:

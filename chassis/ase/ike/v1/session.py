@@ -260,6 +260,11 @@ class SessionV1(IsakmpSa):
             return inf
         if self.orphaned and not self.child_sas.all:
             return -inf
+        return min(self.rests_until(), self.exchanges.next_timer())
+
+    def rests_until(self) -> float:
+        """As `next_timer`, for an SA without a pending exchange, of which finished ones need not be forgotten in
+        time."""
         return min(
             self._establish_deadline,
             self.soft,
@@ -268,7 +273,6 @@ class SessionV1(IsakmpSa):
             self._nat_keepalive_at,
             inf if self._retransmission is None else self._retransmission.due,
             inf if self.detector is None else self.detector.due,
-            self.exchanges.next_timer(),
             self.child_sas.next_timer(),
         )
 

@@ -74,7 +74,7 @@ def pack_v2(sa: SessionV2) -> tuple[Any, ...] | None:
     )
 
 
-def unpack_v2(host: IkeHost, connection: Connection, values: Sequence[Any]) -> SessionV2:
+def unpack_v2(host: IkeHost, connection: Connection, values: Sequence[Any], now: float) -> SessionV2:
     """Return the IKE SA that `pack_v2` has packed. Nothing is sent or reported."""
     (
         path, initiator, spi, peer_spi, receives, message_ids, last, proposal, keys, ivs, nat, fragmentation,
