@@ -83,8 +83,10 @@ def pack_v1(sa: SessionV1) -> tuple[Any, ...] | None:
 
 
 def unpack_v1(host: IkeHost, connection: Connection, values: Sequence[Any], now: float) -> SessionV1:
-    """Return the ISAKMP SA that `pack_v1` has packed, without the exchanges that are to be forgotten by now. Nothing
-    is sent or reported."""
+    """Return the ISAKMP SA that `pack_v1` has packed, without the exchanges that are to be forgotten by now.
+
+    Nothing is sent or reported.
+    """
     (
         path, initiator, mode_and_cookies, choice, keys, iv, learnt, peer, detector, peer_dpd_sequence, kept,
         known_messages, used_ids, children, quick_modes,
