@@ -54,16 +54,21 @@ def receiver(context: zmq.Context[Any], endpoint: str, queue: int) -> zmq.Socket
     return pull
 
 
-def receive(socket: zmq.Socket[bytes]) -> Batch | None:
+def receive(socket: zmq.Socket[bytes], ready: bool = False) -> Batch | None:
     """Return the next batch of a socket's queue, in a writable buffer; None if the queue is empty.
+
+    `ready`: the socket was polled, so that a message most likely waits.
 
     Raises:
         DecodeError: the next message is not a batch. It is removed from the queue.
     """
-    if not int(_events(socket, _EVENTS)) & _POLLIN:
+    if not ready and not int(_events(socket, _EVENTS)) & _POLLIN:
         # Cheaper than the exception of a receive without a message.
         return None
-    frame = _receive(socket, _DONTWAIT, False)
+    try:
+        frame = _receive(socket, _DONTWAIT, False)
+    except zmq.Again:
+        return None
     if not frame.more:
         return decode(frame.buffer)
     frames = [frame]
@@ -79,17 +84,18 @@ def receive_waiting(
     undecodable: Callable[[], None],
     hop: ReceivedBatches,
     taken: Callable[[str, int], None] | None = None,
+    ready: bool = False,
 ) -> tuple[int, list[Batch]]:
     """Receive up to one large batch. Return the number of messages, and their batches, small ones coalesced.
 
     `undecodable` is called for each message that is not a batch. 0 messages: the queue is empty. `hop` counts.
-    `taken(card, packets)` is called for each batch.
+    `taken(card, packets)` is called for each batch. `ready`: the socket was polled.
     """
     batches: list[Batch] = []
     messages = packets = 0
     while packets < MAX_PACKETS:
         try:
-            batch = receive(socket)
+            batch = receive(socket, ready)
         except DecodeError:
             undecodable()
             packets += 1
@@ -103,6 +109,7 @@ def receive_waiting(
             if batch.stamp:
                 hop.waited(batch.stamp, batch.card)
         messages += 1
+        ready = False
     if not batches:
         return messages, batches
     received = len(batches)

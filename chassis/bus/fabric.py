@@ -130,7 +130,7 @@ class Fabric:
         It stops at the capacity of all queues, because more batches may arrive meanwhile.
         """
         left = 2 * MAX_QUEUED_BATCHES * (len(self._peers) + 1)
-        while left > 0 and (taken := self._read_batches()):
+        while left > 0 and (taken := self._read_batches(False)):
             left -= taken
 
     def close(self) -> None:
@@ -162,12 +162,12 @@ class Fabric:
     def _on_taken(self, card: str, packets: int) -> None:
         self._counters.values[self._taken_slot(card)] += packets
 
-    def _read_batches(self) -> int:
+    def _count_undecodable(self) -> None:
+        self._counters.add("drop undecodable batch")
+
+    def _read_batches(self, ready: bool) -> int:
         messages, batches = receive_waiting(
-            self._pull,
-            lambda: self._counters.add("drop undecodable batch"),
-            self._hop,
-            self._on_taken,
+            self._pull, self._count_undecodable, self._hop, self._on_taken, ready=ready
         )
         for batch in batches:
             self._counters.values[self._received] += len(batch.lengths)
@@ -179,9 +179,11 @@ class Fabric:
 
     def _on_readable(self, now: float) -> None:
         self._hop.woken()
+        ready = True
         while not (self._held and self._congestion.holds(now)):
-            if not self._read_batches() or not self._loop.may_continue():
+            if not self._read_batches(ready) or not self._loop.may_continue():
                 return
+            ready = False
         self._loop.rest(self._pull, now + RETRY_INTERVAL)
 
     def _on_connection_event(self, card: str, boot: int, now: float) -> None:

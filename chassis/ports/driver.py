@@ -76,9 +76,12 @@ class PortDriver(ABC):
             self._on_carrier(self.port, True, now)
 
     def next_timer(self) -> float:
-        return min(impairment.next_timer() for impairment in self._directions)
+        first = self._impairment.next_timer()
+        return first if self._far is None else min(first, self._far.next_timer())
 
     def on_timer(self, now: float) -> None:
+        if self._impairment.idle and (self._far is None or self._far.idle):
+            return
         for batch in self._impairment.dequeue(now):
             self._transmit_now(batch)
         if self._far is not None:
@@ -88,6 +91,9 @@ class PortDriver(ABC):
 
     def transmit(self, batch: Batch, now: float) -> None:
         """Send frames by the link; those that it does not take are lost and counted."""
+        if self._impairment.idle:
+            self._transmit_now(batch)
+            return
         for ready in self._impairment.enqueue(batch, now):
             self._transmit_now(ready)
         self._count_impairments()
@@ -140,7 +146,7 @@ class PortDriver(ABC):
     def _receive(self, batch: Batch, now: float) -> None:
         # Counted before any of it is dropped.
         self._counters.values[self._received_slot] += len(batch.lengths)
-        if self._far is None:
+        if self._far is None or self._far.idle:
             self._deliver(batch, now)
             return
         for ready in self._far.enqueue(batch, now):
@@ -158,4 +164,7 @@ class PortDriver(ABC):
 
 def next_timer(drivers: dict[str, PortDriver]) -> float:
     """Return the time at which the first of these ports has something to do."""
-    return min((driver.next_timer() for driver in drivers.values()), default=inf)
+    first = inf
+    for driver in drivers.values():
+        first = min(first, driver.next_timer())
+    return first

@@ -68,7 +68,8 @@ class Impairment:
         self.duplicate = 0.0
         self.rate = 0.0
         self.counts: dict[str, int] = dict.fromkeys(IMPAIRMENT_COUNTS, 0)
-        self._idle = True
+        self.idle = True
+        """Batches pass unchanged: no impairment is set and nothing is on the wire."""
         self._queue: deque[tuple[float, bytes | memoryview, int]] = deque()
         self._queued = 0
         self._held: list[tuple[bytes | memoryview, int]] = []
@@ -123,7 +124,7 @@ class Impairment:
 
     def enqueue(self, batch: Batch, now: float) -> list[Batch]:
         """Give the wire a batch; return the batches that come out at its far end now."""
-        if self._idle:
+        if self.idle:
             return [batch]
         if self.down:
             self.counts["down"] += len(batch)
@@ -161,6 +162,8 @@ class Impairment:
 
     def next_timer(self) -> float:
         """When `due` has something to give, or infinity."""
+        if self.idle:
+            return inf
         first = self._queue[0][0] if self._queue else inf
         return min(first, self._held_until)
 
@@ -169,7 +172,7 @@ class Impairment:
     def _update(self) -> None:
         """Compute whether batches pass unchanged: no impairment is set and nothing is on the wire."""
         settings = (self.down, self.loss, self.delay, self.jitter, self.reorder, self.duplicate, self.rate)
-        self._idle = not any(settings) and not self._queue and not self._held
+        self.idle = not any(settings) and not self._queue and not self._held
 
     def _impaired(self, batch: Batch, now: float) -> list[tuple[bytes | memoryview, int]]:
         """Return the packets (with trace number, or -1) after loss, duplication and reordering."""

@@ -122,7 +122,7 @@ class Wire(PortDriver):
     def _on_readable(self, now: float) -> None:
         self._received_hop.woken()
         read, held = 0, self._congestion.holds(now, self._sender)
-        while not held and (messages := self._read_batches()):
+        while not held and (messages := self._read_batches(not read)):
             read += messages
             if not self._loop.may_continue():
                 break
@@ -133,13 +133,14 @@ class Wire(PortDriver):
         elif read and self._hold and self._loop.crowded:
             self._loop.rest(self._pull, now + self._hold)
 
-    def _read_batches(self) -> int:
-        messages, batches = receive_waiting(
-            self._pull, lambda: self._counters.add(f"port {self.port} drop undecodable"), self._received_hop
-        )
+    def _read_batches(self, ready: bool) -> int:
+        messages, batches = receive_waiting(self._pull, self._count_undecodable, self._received_hop, ready=ready)
         for batch in batches:
             self._receive(batch, time.monotonic())
         return messages
+
+    def _count_undecodable(self) -> None:
+        self._counters.add(f"port {self.port} drop undecodable")
 
     def _on_connection_event(self, now: float) -> None:
         before = self.carrier

@@ -76,7 +76,7 @@ class Sink:
         """
         lengths, body = batch.lengths, batch.body
         count, size = len(lengths), self._frame_size
-        if lengths[0] != size or (count > 1 and lengths.count(size) != count):
+        if lengths[0] != size or (count > 1 and lengths != self.template.lengths(count)):
             return False
         source_mac, ttl, run, first, sent = _FIRST.unpack_from(body)
         row = self.template.row(self._mac, source_mac, ttl, run)
