@@ -29,6 +29,7 @@ BENCHMARKS = (
     "site",
     "spread",
     "priority",
+    "overload",
     "soak",
     "ike",
     "ike_load",
