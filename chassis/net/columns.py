@@ -142,6 +142,16 @@ class Columns:
         if not self.stride:
             self._write(at, octets, numbers.view(_cell(octets)))
 
+    def take(self, places: Numbers, octets: int) -> Cells:
+        """Return a copy of the octets at these offsets of the body, as one value for each."""
+        return self._any_cell(octets)[places]
+
+    def put(self, places: Numbers, cells: Cells | Bytes) -> None:
+        """Write values of `take`, or rows of octets, to these offsets of the body; they must not overlap."""
+        if cells.dtype == _OCTET:
+            cells = np.ascontiguousarray(cells).view(_cell(cells.shape[-1]))[:, 0]
+        self._any_cell(cells.dtype.itemsize)[places] = cells
+
     # inside
 
     def _any_cell(self, octets: int) -> Cells:
@@ -158,6 +168,14 @@ class Columns:
             self.cells(at, octets)[:] = cells
         else:
             self._any_cell(octets)[self.starts + at] = cells
+
+
+def by_value(values: Numbers, most: int) -> list[tuple[int, Numbers]] | None:
+    """Return each value with the indices of its packets; None if there are more than `most` values."""
+    different = np.unique(values)
+    if len(different) > most:
+        return None
+    return [(value, np.flatnonzero(values == value)) for value in different.tolist()]
 
 
 def runs(changes: NDArray[np.bool_]) -> list[tuple[int, int]]:

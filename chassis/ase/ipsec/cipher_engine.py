@@ -7,11 +7,14 @@ may be asked for, only after `flush`. All engines make the same octets of the sa
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
+import numpy as np
+
 from chassis.ase.ipsec.sa import Esp
-from chassis.net.columns import Bytes
+from chassis.net.columns import Bytes, Columns, Numbers
 from chassis.net.ipv4 import PROTOCOL_IPIP
 
 Item: TypeAlias = tuple[int, int, int, int, int, int]
@@ -68,13 +71,9 @@ class EspSealer(Protocol):
     ) -> bytes | bytearray:
         """Return one packet, as `seal` does."""
 
-    def seal_table(self, table: Bytes, at: int, size: int, runs: Sequence[SealedRun], drawn: bytes) -> None:
-        """Seal packets of one length, a row each, in place; the packets of each run with its own sealer.
-
-        A row has at `at`, behind the ESP header: room for the IV, clear text and trailer (`size` octets), room for
-        the ICV. `drawn` has `random_octets` for each packet. All sealers of the runs are of one kind, with IVs and
-        ICVs of one length.
-        """
+    def seal_all(self, packets: Unsealed) -> None:
+        """Seal packets in place, each with the sealer of its run: all are of one kind, with IVs and ICVs of one
+        length."""
 
 
 class SealedRun(NamedTuple):
@@ -83,6 +82,80 @@ class SealedRun(NamedTuple):
     sealer: EspSealer
     packets: int
     first: int
+
+
+class Unsealed:
+    """Outer packets of one or many SAs in a table that wait for encryption.
+
+    A packet of `columns` has at `at`, behind the ESP header: room for the IV, clear text and trailer, room for the
+    ICV. `sizes` are the octets of clear text and trailer, of each packet or of all; `groups` are the packets of
+    each size. `drawn` has `random_octets` for each packet, in order.
+    """
+
+    __slots__ = ("at", "columns", "drawn", "groups", "iv_octets", "runs", "sizes")
+
+    def __init__(
+        self,
+        columns: Columns,
+        at: int,
+        iv_octets: int,
+        sizes: Numbers | int,
+        groups: Sequence[tuple[int, Numbers]],
+        runs: Sequence[SealedRun],
+        drawn: bytes,
+    ) -> None:
+        self.columns, self.at, self.iv_octets, self.sizes = columns, at, iv_octets, sizes
+        self.groups, self.runs, self.drawn = groups, runs, drawn
+
+    def table(self) -> Bytes | None:
+        """Return the packets as rows if all have one length; the memory is theirs."""
+        columns = self.columns
+        return columns.octets.reshape(columns.count, columns.stride) if columns.stride else None
+
+    def clear(self) -> tuple[memoryview, Numbers | int]:
+        """Return the octets drawn, clear text and trailer of each packet, end to end, and the octets of each."""
+        iv_octets, columns, at = self.iv_octets, self.columns, self.at
+        table = self.table()
+        ivs = np.frombuffer(self.drawn, np.uint8).reshape(columns.count, iv_octets)
+        widths = self.sizes + iv_octets
+        if table is not None:
+            rows = np.empty((columns.count, int(widths)), np.uint8)
+            rows[:, :iv_octets] = ivs
+            rows[:, iv_octets:] = table[:, at + iv_octets : at + int(widths)]
+            return rows.reshape(-1).data, widths
+        lengths = array("H", widths.astype(np.uint16).tobytes())  # type: ignore[union-attr]
+        octets = np.empty(int(np.sum(widths)), np.uint8)
+        clear = Columns(octets.data, lengths)
+        clear.write(0, ivs)
+        for size, packets in self.groups:
+            found = columns.take(columns.starts[packets] + (at + iv_octets), size)
+            clear.put(clear.starts[packets] + iv_octets, found)
+        return octets.data, widths
+
+    def write(self, sealed: bytes) -> None:
+        """Write IV and ciphertext of each packet, end to end in `sealed`."""
+        iv_octets, columns, at = self.iv_octets, self.columns, self.at
+        table = self.table()
+        widths = self.sizes + iv_octets
+        if table is not None:
+            width = int(widths)
+            table[:, at : at + width] = np.frombuffer(sealed, np.uint8).reshape(columns.count, width)
+            return
+        lengths = array("H", widths.astype(np.uint16).tobytes())  # type: ignore[union-attr]
+        octets = Columns(sealed, lengths)
+        for size, packets in self.groups:
+            found = octets.take(octets.starts[packets], size + iv_octets)
+            columns.put(columns.starts[packets] + at, found)
+
+    def write_icvs(self, icvs: bytes) -> None:
+        """Write the ICVs of the packets, end to end in `icvs`."""
+        columns = self.columns
+        rows = np.frombuffer(icvs, np.uint8).reshape(columns.count, -1)
+        table = self.table()
+        if table is not None:
+            table[:, -rows.shape[1] :] = rows
+        else:
+            columns.put(columns.starts + columns.lengths - rows.shape[1], rows)
 
 
 class EspOpener(Protocol):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from hmac import compare_digest
+from itertools import accumulate
 from typing import Final, cast
 
 import numpy as np
@@ -21,9 +22,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from chassis.ase.ipsec.algorithms import IcvFunction, Integrity
-from chassis.ase.ipsec.cipher_engine import EspOpener, EspSealer, Item, Opened, Pending, SealedRun
+from chassis.ase.ipsec.cipher_engine import EspOpener, EspSealer, Item, Opened, Pending, SealedRun, Unsealed
 from chassis.ase.ipsec.sa import ESP_HEADER_LENGTH, Esp
-from chassis.net.columns import Bytes
 
 GCM_SALT: Final = 4
 GCM_IV: Final = 8
@@ -116,39 +116,52 @@ class CbcSealer:
             return b"".join((head, sealed, icv(_HIGH(number >> 32), head[-ESP_HEADER_LENGTH:] + sealed)))
         return b"".join((head, sealed, icv(sealed, head[-ESP_HEADER_LENGTH:])))
 
-    def seal_table(self, table: Bytes, at: int, size: int, runs: Sequence[SealedRun], drawn: bytes) -> None:
-        iv_octets, count = self.random_octets, len(table)
-        width = iv_octets + size
+    def seal_all(self, packets: Unsealed) -> None:
+        columns, runs = packets.columns, packets.runs
         sealers = cast("list[CbcSealer]", [run.sealer for run in runs])
         if self._encrypt is not None:
-            clear = np.empty((count, width), np.uint8)
-            clear[:, :iv_octets] = np.frombuffer(drawn, np.uint8).reshape(count, iv_octets)
-            clear[:, iv_octets:] = table[:, at + iv_octets : at + width]
-            octets = clear.reshape(-1).data
+            octets, widths = packets.clear()
+            if isinstance(widths, int):
+                ends = [widths * run.packets for run in runs]
+            else:
+                ends = np.add.reduceat(widths, _firsts(runs)).tolist()
             sealed: list[bytes] = []
             before = 0
-            for sealer, run in zip(sealers, runs, strict=True):
-                after = before + width * run.packets
-                sealed.append(sealer._encrypt(octets[before:after]))  # type: ignore[misc]
-                before = after
-            table[:, at : at + width] = np.frombuffer(b"".join(sealed), np.uint8).reshape(count, width)
+            for sealer, size in zip(sealers, ends, strict=True):
+                sealed.append(sealer._encrypt(octets[before : before + size]))  # type: ignore[misc]
+                before += size
+            packets.write(b"".join(sealed))
         if self._integrity is None:
             return
-        view, stride = table.reshape(-1).data, table.shape[1]
+        view = columns.octets.data
+        start = packets.at - ESP_HEADER_LENGTH
         icvs: list[bytes] = []
-        start, end = at - ESP_HEADER_LENGTH, at + width
+        starts: Sequence[int]
+        ends_at: Sequence[int]
+        if isinstance(packets.sizes, int):
+            after = packets.at + packets.iv_octets + packets.sizes
+            starts = range(start, len(view), columns.stride)
+            ends_at = range(after, len(view), columns.stride)
+        else:
+            starts = (columns.starts + start).tolist()
+            ends_at = (columns.starts + (packets.at + packets.iv_octets) + packets.sizes).tolist()
+        row = 0
         for sealer, run in zip(sealers, runs, strict=True):
             # The high half is authenticated at the end of the packet but not sent (RFC 4303 2.2.1).
             high = _HIGH(run.first >> 32) if self._esn else b""
             if run.packets == 1 and not high:
-                icvs.append(cast(IcvFunction, sealer._icv)(view[start:end]))
-                start, end = start + stride, end + stride
+                icvs.append(cast(IcvFunction, sealer._icv)(view[starts[row] : ends_at[row]]))
+                row += 1
                 continue
-            octets = stride * run.packets
-            starts, ends = range(start, start + octets, stride), range(end, end + octets, stride)
-            icvs += cast(Integrity, sealer._integrity).icvs(view, starts, ends, high)
-            start, end = start + octets, end + octets
-        table[:, at + width :] = np.frombuffer(b"".join(icvs), np.uint8).reshape(count, -1)
+            stop = row + run.packets
+            icvs += cast(Integrity, sealer._integrity).icvs(view, starts[row:stop], ends_at[row:stop], high)
+            row = stop
+        packets.write_icvs(b"".join(icvs))
+
+
+def _firsts(runs: Sequence[SealedRun]) -> list[int]:
+    """Return the index of the first packet of each run."""
+    return [0, *accumulate([run.packets for run in runs[:-1]])]
 
 
 class CbcOpener:
@@ -246,20 +259,23 @@ class GcmSealer:
         data = EXTENDED(self._spi, number) if self._esn else head[-ESP_HEADER_LENGTH - GCM_IV : -GCM_IV]
         return head + self._encrypt(self._salt + iv, b"".join((clear, tail)), data)
 
-    def seal_table(self, table: Bytes, at: int, size: int, runs: Sequence[SealedRun], drawn: bytes) -> None:
-        view, stride = table.reshape(-1).data, table.shape[1]
-        start = at + GCM_IV
-        sealed: list[bytes] = []
+    def seal_all(self, packets: Unsealed) -> None:
+        columns, at = packets.columns, packets.at
+        view, start = columns.octets.data, at + GCM_IV
+        places = columns.starts.tolist()
+        sizes = [packets.sizes] * columns.count if isinstance(packets.sizes, int) else packets.sizes.tolist()
         row = 0
-        for sealer, packets, first in runs:
+        for sealer, count, first in packets.runs:
             own = cast(GcmSealer, sealer)
             encrypt, salt, esn, spi = own._encrypt, own._salt, own._esn, own._spi
-            for number, iv in enumerate(gcm_ivs(first, packets), first):
-                head = view[row + at - ESP_HEADER_LENGTH : row + at]
+            for number, iv in enumerate(gcm_ivs(first, count), first):
+                place, size = places[row], sizes[row]
+                row += 1
+                head = view[place + at - ESP_HEADER_LENGTH : place + at]
                 data = EXTENDED(spi, number) if esn else head
-                sealed += (iv, encrypt(salt + iv, view[row + start : row + start + size], data))
-                row += stride
-        table[:, at:] = np.frombuffer(b"".join(sealed), np.uint8).reshape(len(table), -1)
+                sealed = encrypt(salt + iv, view[place + start : place + start + size], data)
+                view[place + at : place + start] = iv
+                view[place + start : place + start + len(sealed)] = sealed
 
 
 class GcmOpener:

@@ -27,7 +27,7 @@ from chassis.ase.ipsec.cipher_engine import (
     Item,
     Opened,
     Pending,
-    SealedRun,
+    Unsealed,
 )
 from chassis.ase.ipsec.cryptography_engine import CRYPTOGRAPHY, EXTENDED, GCM_IV, GCM_SALT, gcm_ivs, random_ivs
 from chassis.ase.ipsec.ipsec_mb_library import JOB_OCTETS, JOB_WORDS, Library
@@ -313,44 +313,50 @@ class MultiBufferSealer:
         words[at + library.IV] = source - self._iv_octets
         return out
 
-    def seal_table(self, table: Bytes, at: int, size: int, runs: Sequence[SealedRun], drawn: bytes) -> None:
-        used, count, iv_octets = self._jobs.library, len(table), self._iv_octets
+    def seal_all(self, packets: Unsealed) -> None:
+        columns, at, runs, iv_octets = packets.columns, packets.at, packets.runs, self._iv_octets
+        used, count = self._jobs.library, columns.count
         sealers = cast("list[MultiBufferSealer]", [run.sealer for run in runs])
-        packets = [run.packets for run in runs]
+        counts = [run.packets for run in runs]
         templates = np.frombuffer(b"".join([sealer._keys.template for sealer in sealers]), np.uint64)
-        words = np.repeat(templates.reshape(len(runs), JOB_WORDS), packets, axis=0)
-        base, kept = used.address(table.reshape(-1).data)
-        sources = np.arange(count, dtype=np.uint64) * table.shape[1] + (base + at + iv_octets)
+        words = np.repeat(templates.reshape(len(runs), JOB_WORDS), counts, axis=0)
+        base, kept = used.address(columns.octets.data)
+        sources = columns.starts + (base + at + iv_octets)
         words[:, library.SOURCE] = words[:, library.DESTINATION] = sources
-        words[:, library.CIPHER_OCTETS] = size
-        words[:, library.TAG] = sources + size
-        keep: list[object] = [kept, table, *[sealer._keys for sealer in sealers]]
+        words[:, library.CIPHER_OCTETS] = packets.sizes
+        words[:, library.TAG] = sources + packets.sizes
+        keep: list[object] = [kept, columns.octets, *[sealer._keys for sealer in sealers]]
         if self._gcm is None:
-            if drawn:
-                table[:, at : at + iv_octets] = np.frombuffer(drawn, np.uint8).reshape(count, iv_octets)
+            if packets.drawn:
+                columns.write(at, np.frombuffer(packets.drawn, np.uint8).reshape(count, iv_octets))
             covered = self._lead
             if self._esn:
                 covered += 4
                 high = np.array([run.first >> 32 for run in runs], ">u4").view(np.uint8).reshape(-1, 4)
-                table[:, at + iv_octets + size :][:, :4] = np.repeat(high, packets, axis=0)
-            words[:, library.HASH_OCTETS] = size + covered
+                packets.write_icvs(np.repeat(_padded(high, self._icv_octets), counts, axis=0).tobytes())
+            words[:, library.HASH_OCTETS] = packets.sizes + covered
             words[:, library.IV] = sources - iv_octets
         else:
+            ivs = [iv for run in runs for iv in gcm_ivs(run.first, run.packets)]
+            columns.write(at, np.frombuffer(b"".join(ivs), np.uint8).reshape(count, iv_octets))
             row = 0
             for sealer, (_, many, first) in zip(sealers, runs, strict=True):
-                ivs = gcm_ivs(first, many)
                 stop = row + many
-                table[row:stop, at : at + iv_octets] = np.frombuffer(b"".join(ivs), np.uint8).reshape(
-                    many, iv_octets
-                )
                 headers = (sources[row:stop] - self._lead).tolist()
                 gcm = cast(_GcmData, sealer._gcm)
-                columns, data = gcm.columns(used, ivs, headers, range(first, first + many))
-                for word, values in columns:
+                more, data = gcm.columns(used, ivs[row:stop], headers, range(first, first + many))
+                for word, values in more:
                     words[row:stop, word] = np.frombuffer(values, np.uint64)
                 keep += data
                 row = stop
         self._jobs.add_rows(words, *keep)
+
+
+def _padded(rows: Bytes, octets: int) -> Bytes:
+    """Return rows of so many octets that begin with these."""
+    padded = np.zeros((len(rows), octets), np.uint8)
+    padded[:, : rows.shape[1]] = rows
+    return padded
 
 
 @dataclass(slots=True)

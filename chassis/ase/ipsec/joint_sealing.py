@@ -16,17 +16,20 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from chassis.ase.ipsec.cipher_engine import TRAILERS, SealedRun
+from chassis.ase.ipsec.cipher_engine import TRAILERS, SealedRun, Unsealed
 from chassis.ase.ipsec.esp import EspSender
 from chassis.ase.ipsec.sa import ESP_TRAILER_LENGTH
 from chassis.ase.ipsec.spd import Classifier
-from chassis.net.columns import Columns, Numbers
+from chassis.net.columns import Bytes, Columns, Numbers, by_value
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH
 from chassis.net.types import Writable
 
 MIN_JOINT: Final = 24
 """Packets of one SA from which on a table is faster than a loop; of many SAs it is with fewer."""
+
+MIN_GROUP: Final = 12
+"""Packets of each length, on average, from which on those of one length are copied together."""
 
 MAX_SINGLE: Final = 4
 """Packets of an SA in a row, at most, that are cheaper sealed one by one where sizes differ."""
@@ -145,27 +148,50 @@ def seal_together(
     """
     sender, columns = parts[0].sender, inner.columns
     runs = [SealedRun(part.sender.sealer, part.packets, part.first) for part in parts]
-    if not columns.stride:
-        sizes = _sizes(columns.lengths, sender)
-        outer = array("H", (sizes + sender.fixed).astype(np.uint16).tobytes())
-        head = len(sender.heads.template)
+    layout, head = sender.layout, len(sender.heads.template)
+    start = head + layout.iv_octets
+    if columns.stride:
+        octets = columns.stride - HEADROOM
+        length = sender.outer_length(octets)
+        outer = array("H", [length]) * columns.count
+        table = np.empty((columns.count, length), np.uint8)
+        body = table.reshape(-1).data
+        out = Columns(body, outer)
+        _write_heads(out, inner, length - HEADROOM, parts)
+        size = length - sender.fixed
+        table[:, start : start + octets] = columns.octets.reshape(columns.count, columns.stride)[:, HEADROOM:]
+        table[:, start + octets : start + size] = _trailer(size - octets)
+        runs[0].sealer.seal_all(Unsealed(out, head, layout.iv_octets, size, (), runs, drawn))
+        flush()
+        return body, outer
+    sizes = _sizes(columns.lengths, sender)
+    lengths = sizes + sender.fixed
+    outer = array("H", lengths.astype(np.uint16).tobytes())
+    groups = by_value(columns.lengths, columns.count // MIN_GROUP)
+    if groups is None:
         heads = Columns(bytearray(head * columns.count), array("H", [head]) * columns.count)
-        _write_heads(heads, inner, sizes + (sender.fixed - HEADROOM), parts)
+        _write_heads(heads, inner, lengths - HEADROOM, parts)
         pieces = _pieces(columns, heads, sizes, sender, runs, drawn)
         flush()
         return bytearray().join(pieces), outer
-    octets = columns.stride - HEADROOM
-    length = sender.outer_length(octets)
-    outer = array("H", [length]) * columns.count
-    table = np.empty((columns.count, length), np.uint8)
-    body = table.reshape(-1).data
-    head = _write_heads(Columns(body, outer), inner, length - HEADROOM, parts)
-    start, size = head + sender.layout.iv_octets, length - sender.fixed
-    table[:, start : start + octets] = columns.octets.reshape(columns.count, columns.stride)[:, HEADROOM:]
-    table[:, start + octets : start + size] = np.frombuffer(TRAILERS[size - octets - ESP_TRAILER_LENGTH], np.uint8)
-    runs[0].sealer.seal_table(table, head, size, runs, drawn)
+    octets_out = np.empty(int(lengths.sum()), np.uint8)
+    out = Columns(octets_out.data, outer)
+    _write_heads(out, inner, lengths - HEADROOM, parts)
+    for length, packets in groups:
+        octets, size = length - HEADROOM, int(sizes[packets[0]])
+        places = out.starts[packets] + start
+        out.put(places, columns.take(columns.starts[packets] + HEADROOM, octets))
+        out.put(places + octets, np.broadcast_to(_trailer(size - octets), (len(packets), size - octets)))
+    by_size = by_value(sizes, columns.count)
+    assert by_size is not None
+    runs[0].sealer.seal_all(Unsealed(out, head, layout.iv_octets, sizes, by_size, runs, drawn))
     flush()
-    return body, outer
+    return octets_out.data, outer
+
+
+def _trailer(octets: int) -> Bytes:
+    """Return an ESP trailer of so many octets."""
+    return np.frombuffer(TRAILERS[octets - ESP_TRAILER_LENGTH], np.uint8)
 
 
 def _write_heads(out: Columns, inner: InnerPackets, octets: Numbers | int, parts: Sequence[JointPart]) -> int:
