@@ -1,4 +1,5 @@
 """`make bench`: run all benchmarks, or those named; with `--base COMMIT` compare with that commit and strongSwan.
+With `--loads`: the costs of a packet at several loads alone, of this tree or of both.
 
 Output: `build/bench.json`.
 
@@ -13,7 +14,7 @@ from argparse import ArgumentParser
 from importlib import import_module
 from pathlib import Path
 
-from bench import compare
+from bench import compare, loads
 from bench.compare import ROUNDS
 from bench.report import Report
 
@@ -46,6 +47,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("names", nargs="*", metavar="BENCHMARK", help=", ".join(BENCHMARKS))
     parser.add_argument("--base", default="", metavar="COMMIT", help="compare with it (bench/compare.py)")
     parser.add_argument("--here", action="store_true", help="compare this tree as it is, not its last commit")
+    parser.add_argument("--loads", action="store_true", help="costs of a packet by load (bench/loads.py)")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="turns of each side of a comparison")
     given = parser.parse_args(arguments)
     names = given.names
@@ -54,11 +56,15 @@ def main(arguments: list[str]) -> int:
         print(f"not a benchmark: {', '.join(unknown)}; benchmarks: {', '.join(BENCHMARKS)}")
         return 2
     report = Report()
-    if given.base:
+    if given.loads:
+        with report.row("costs of a packet by load"):
+            loads.run(report, given.base, worktree=not given.here, rounds=given.rounds)
+        report.write(Path("build/bench.json"))
+    elif given.base:
         with report.row(f"comparison with {given.base}"):
             compare.run(report, given.base, worktree=not given.here, rounds=given.rounds)
         report.write(Path("build/bench.json"))
-    for name in names or (() if given.base else BENCHMARKS):
+    for name in names or (() if given.base or given.loads else BENCHMARKS):
         with report.row(name):
             import_module(f"bench.{name}").run(report)
         report.write(Path("build/bench.json"))

@@ -23,14 +23,20 @@ BOOT = ("launch.scenario.boot", "launch.scenario_boot")
 
 
 def offer(
-    lab: Any, rates: Mapping[str, float | str], warm_up: float, seconds: float, latency: bool = False
+    lab: Any,
+    rates: Mapping[str, float | str],
+    warm_up: float,
+    seconds: float,
+    latency: bool = False,
+    batches: bool = False,
 ) -> dict[str, Any]:
     """Offer flows of a lab, each at a rate (packets/s, or `max`), and measure for `seconds`.
 
     `lab` is a client of the lab's own tree.
 
     Return `rate`, packets/s that arrived in that time; `lost`, the share of all sent packets that did not arrive;
-    `cores`, the CPU use of each process (cores); and with `latency` that of all packets of each flow so far (ms).
+    `cores`, the CPU use of each process (cores); with `latency` that of all packets of each flow so far (ms); and
+    with `batches` the packets in a batch that came in at each process, if the lab's tree counts them.
     """
     names = list(rates)
     sent, received = _account(lab, names)
@@ -39,11 +45,13 @@ def offer(
     lab.wait(warm_up)
     processes = _processes(lab)
     # Each count beside its time: with many flows and processes, reading takes a part of the window.
+    sampled = _sample(lab) if batches else None
     before = _used(processes)
     begin, first = lab.clock(), _account(lab, names)[1]
     lab.wait(seconds)
     end, last = lab.clock(), _account(lab, names)[1]
     after = _used(processes)
+    found = _packets_a_batch(lab, sampled)
     lab.stop(*names)
     lab.drain(*names)
     sent, received = (now - then for now, then in zip(_account(lab, names), (sent, received), strict=True))
@@ -53,7 +61,26 @@ def offer(
         "lost": 1 - received / max(sent, 1),
         "cores": {name: (after[name] - before[name]) / (end - begin) for name in after},
         "latency": {name: lab.report(name)["latency"] for name in names} if latency else {},
+        "batches": found,
     }
+
+
+def _sample(lab: Any) -> Any:
+    """Return the counters of all processes; None if the tree of the lab has no such counters."""
+    try:
+        perf = import_module("launch.client.perf")
+    except ModuleNotFoundError:
+        return None
+    return perf.take_sample(lab.run, lab.ask("", "ps", {})["processes"])
+
+
+def _packets_a_batch(lab: Any, before: Any) -> dict[str, float]:
+    """Return the packets in a batch at each process since `before`."""
+    if before is None:
+        return {}
+    measured = import_module("launch.client.perf").performance(before, _sample(lab))
+    passes = {f"{one.node} {one.card}": one.passes() for one in measured.processes}
+    return {name: packets / batches for name, (packets, batches) in passes.items() if batches}
 
 
 def _account(lab: Any, names: Sequence[str]) -> tuple[int, int]:

@@ -40,12 +40,13 @@ def sized(name: str, size: str) -> dict[str, float]:
 @dataclass(frozen=True, slots=True)
 class Carried:
     """Rate (packets/s) that arrived, share of sent packets that did not, CPU use of every process (cores), latency
-    by flow (ms, as a tester reports it)."""
+    by flow (ms, as a tester reports it), packets in a batch by process."""
 
     rate: float
     lost: float
     cores: Mapping[str, float]
     latency: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    batches: Mapping[str, float] = field(default_factory=dict)
 
     def testers(self) -> float:
         """Return the testers' share (0 to 1) of the CPU."""
@@ -69,12 +70,21 @@ class Stream:
         self._offer = offer
 
     def offer(
-        self, shares: Mapping[str, float], rate: float | str, seconds: float = TRIAL, *, latency: bool = False
+        self,
+        shares: Mapping[str, float],
+        rate: float | str,
+        seconds: float = TRIAL,
+        *,
+        latency: bool = False,
+        batches: bool = False,
     ) -> Carried:
-        """Offer `rate` (packets/s, or `max`), split by flow into `shares`, and measure for `seconds`."""
+        """Offer `rate` (packets/s, or `max`), split by flow into `shares`, and measure for `seconds`; if asked,
+        also latencies and the packets in a batch."""
         whole = sum(shares.values())
         rates = {name: rate if isinstance(rate, str) else rate * share / whole for name, share in shares.items()}
-        return Carried(**self._offer(rates=rates, warm_up=WARM_UP, seconds=seconds, latency=latency))
+        return Carried(
+            **self._offer(rates=rates, warm_up=WARM_UP, seconds=seconds, latency=latency, batches=batches)
+        )
 
     def best(
         self,

@@ -27,7 +27,7 @@ class FakeLab:
         self._capacity = capacity
 
     def offer(
-        self, rates: dict[str, float | str], warm_up: float, seconds: float, latency: bool
+        self, rates: dict[str, float | str], warm_up: float, seconds: float, latency: bool, batches: bool
     ) -> dict[str, Any]:
         offered = sum(1e6 if rate == "max" else float(rate) for rate in rates.values())
         rate = offered if offered <= self._capacity else self._capacity / 2
@@ -131,9 +131,10 @@ def test_a_driver_speaks_to_the_modules_of_its_own_tree(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
     other = Side("commit old", tmp_path, Path(sys.executable))
     with other.booted(tmp_path / "lab.yaml") as stream:
-        carried = stream.offer({"f": 1}, 1000.0, 2.0, latency=True)
+        carried = stream.offer({"f": 1}, 1000.0, 2.0, latency=True, batches=True)
     assert (carried.rate, carried.lost) == (750.0, 0.25)
     assert carried.latency == {"f": {"p50_ms": 1.5}}
+    assert carried.batches == {}, "what the older tree does not count"
     assert (tmp_path / "closed").exists()
     with (
         pytest.raises(SideError, match=r"commit old: ValueError: wrong\.yaml is no lab"),
