@@ -19,7 +19,7 @@ MAX_SEND_INTERVAL = 0.002
 """The same of a flow with many packets. A batch costs the tester some 80 us of CPU, whatever is in it, and each
 process behind it as much, so many packets go in fewer batches."""
 
-SHORT_INTERVAL_RATE = 8000
+SHORT_INTERVAL_RATE = 20_000
 """Packets/s up to which the shortest interval is kept. Above it the interval grows with the rate."""
 
 MAX_CATCH_UP_INTERVAL = 0.1
