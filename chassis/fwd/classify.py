@@ -1,42 +1,49 @@
-"""The loop over a batch: check every header, find each packet's decision, split only where they differ."""
+"""Check every header of a batch, find each packet's decision, split the batch only where they differ.
+
+A large batch of ordinary packets is done by columns: those for the port, without options, with right headers and
+a TTL that suffices. Other batches are done by a loop, which knows every case.
+"""
 
 from __future__ import annotations
 
 import struct
+import sys
 from array import array
+from collections.abc import Iterable
+from typing import cast
 
-from chassis.fwd.decision import ARP, DROPS, Decider, Decision, DecisionKind
-from chassis.fwd.drop_causes import DropCause
-from chassis.net.checksum import is_intact
-from chassis.net.ethernet import ETHERTYPE_ARP, ETHERTYPE_IPV4, HEADROOM
-from chassis.net.icmp import FRAGMENTATION_NEEDED, ICMP_HEADER_LENGTH, UNREACHABLE
-from chassis.net.ipv4 import (
-    IPV4_HEADER_LENGTH,
-    PROTOCOL_AH,
-    PROTOCOL_ESP,
-    PROTOCOL_ICMP,
-    PROTOCOL_IPCOMP,
-    PROTOCOL_UDP,
+import numpy as np
+
+from chassis.fwd import rewrite
+from chassis.fwd.classify_loop import (
+    FIELDS,
+    IPSEC_PORTS,
+    IPSEC_PROTOCOLS,
+    MIN_LENGTH,
+    Group,
+    classify_by_loop,
+    link_decision,
+    split,
+    without_padding,
 )
+from chassis.fwd.decision import Decider, Decision, DecisionKind
+from chassis.net.columns import Columns
+from chassis.net.ethernet import HEADROOM
+from chassis.net.ipv4 import FRAGMENT_MASK, IPV4_HEADER_LENGTH, PROTOCOL_ICMP, PROTOCOL_UDP
 from chassis.net.types import Writable
-from chassis.net.udp import IKE_PORT, NAT_PORT
 
-MIN_LENGTH = HEADROOM + IPV4_HEADER_LENGTH
+_LENGTH_AT, _FRAGMENT_AT, _ADDRESSES_AT = [HEADROOM + at for at in (2, 6, 12)]
+"""Offsets of total length, of fragment word, TTL and protocol, and of source and destination."""
+_PORT_AT = MIN_LENGTH + 2
+"""Offset of the destination port of UDP in a packet without options."""
+_ALL_ONES = np.uint32(0xFFFF)
 
-IPSEC_PORTS = frozenset((IKE_PORT, NAT_PORT))
-"""UDP ports of IKE and of ESP in UDP (RFC 7296 2, RFC 3948)."""
-
-_IPSEC_PROTOCOLS = frozenset((PROTOCOL_ESP, PROTOCOL_AH, PROTOCOL_IPCOMP))
-_QUOTED_PROTOCOLS = frozenset((PROTOCOL_ESP, PROTOCOL_AH, PROTOCOL_UDP))
-"""Protocols of the outer packets that an ICMP "fragmentation needed" for an ASP quotes."""
-
-_FIELDS = struct.Struct("!14sIQQ")
-"""Link header; version to total length; identification to checksum; source and destination."""
-
-_PORT = struct.Struct("!H")
-
-Group = tuple[Decision, Writable, "array[int]"]
-"""A decision and its packets, in their order."""
+_LOCAL, _ASP, _BY_PORT, _BY_MESSAGE = range(4)
+_TAKEN_BY = bytearray(256)
+"""Who takes a packet to an address that an ASP owns, or what says so, by its protocol."""
+for _protocol in IPSEC_PROTOCOLS:
+    _TAKEN_BY[_protocol] = _ASP
+_TAKEN_BY[PROTOCOL_UDP], _TAKEN_BY[PROTOCOL_ICMP] = _BY_PORT, _BY_MESSAGE
 
 
 def classify(
@@ -55,137 +62,158 @@ def classify(
     without it the 14 octets before each packet mean nothing. `transit`: packets that are to be forwarded need a
     TTL above 1. Frames longer than their packet (Ethernet padding) are cut to it.
     """
-    generation = decider.generation
-    flows = decider.flows(context).get
-    unpack = _FIELDS.unpack_from
-    runs: list[tuple[Decision, int, int]] = []
-    current: Decision | None = None
-    flow = last_link = last_key = None
-    verdict: Decision | None = None
-    forwarded = DecisionKind.PORT if transit else DecisionKind.TUNNEL + 1
-    own = DecisionKind.ASP_ADDRESS
-    at = 0
-    for index, length in enumerate(lengths):
-        if length < MIN_LENGTH:
-            decision = DROPS[DropCause.SHORT]
-        else:
-            link, first, second, key = unpack(body, at)
-            if link != last_link:
-                last_link = link
-                verdict = _link_decision(link, mac) if mac else None
-            if verdict is not None:
-                decision = verdict
-            else:
-                cause = None
-                if (first + second + key) % 0xFFFF or first >> 24 != 0x45 or (first & 0xFFFF) + 14 != length:
-                    if first >> 28 == 4 and MIN_LENGTH <= (first & 0xFFFF) + HEADROOM < length:
-                        return classify(
-                            decider, context, *without_padding(body, lengths), mac=mac, transit=transit
-                        )
-                    cause = _header_drop_cause(body, at, length, first)
-                if cause is None:
-                    if key != last_key:
-                        last_key = key
-                        flow = flows(key)
-                        if flow is None or flow.generation != generation:
-                            flow = decider.decide(context, key)
-                    decision = flow  # type: ignore[assignment]
-                    kind = decision.kind
-                    if kind >= forwarded:
-                        if second >> 24 & 0xFF < 2:
-                            decision = DROPS[DropCause.TTL]
-                    elif kind is own:
-                        decision = _asp_or_local(decision, body, at, length, first, second)
-                else:
-                    decision = DROPS[cause]
-        if decision is not current:
-            runs.append((decision, index, at))
-            current = decision
-        at += length
-    if len(runs) == 1:
-        return [(runs[0][0], body, lengths)]
-    return _split(runs, body, lengths, at)
+    if len(lengths) >= rewrite.MIN_PACKETS:
+        groups = classify_by_columns(decider, context, body, lengths, mac, transit)
+        if groups is not None:
+            return groups
+    return classify_by_loop(decider, context, body, lengths, mac, transit)
 
 
-def _link_decision(link: bytes, mac: bytes) -> Decision | None:
-    """Return the decision for a frame that is not an IPv4 packet for this port; None if it is one."""
-    ethertype = link[12] << 8 | link[13]
-    if link.startswith(mac):
-        if ethertype == ETHERTYPE_IPV4:
+def classify_by_columns(
+    decider: Decider, context: int, body: Writable, lengths: array[int], mac: bytes, transit: bool
+) -> list[Group] | None:
+    """Do what `classify` does with ordinary packets, one at least; None: some are not, the loop is to do all."""
+    whole = Columns(body, lengths)
+    stride, count = whole.stride, whole.count
+    if (stride or min(lengths)) < MIN_LENGTH:
+        return None
+    table = whole if stride else whole.beginnings(MIN_LENGTH)
+    _, first, second, key = FIELDS.unpack_from(body)
+    begin, end = 0 if mac else HEADROOM, _LENGTH_AT + 2 if stride else _LENGTH_AT
+    # Link header, version, type of service and length are those of the first packet in a usual batch.
+    fixed = table.extract(begin, end - begin)
+    if fixed == fixed[: end - begin] * count:
+        heads = {bytes(body[: HEADROOM + 1])}
+        fit = (first & 0xFFFF) + HEADROOM == stride
+    else:
+        heads = set(table.cells(0, HEADROOM + 1).tolist())
+        fit = False
+    for head in heads:
+        # Version and header length.
+        if head[HEADROOM] != 0x45 or (mac and link_decision(head[:HEADROOM], mac) is not None):
             return None
-    elif not link[0] & 1:
-        return DROPS[DropCause.LINK_ADDRESS]
-    if ethertype == ETHERTYPE_ARP:
-        return ARP
-    return DROPS[DropCause.LINK_BROADCAST if ethertype == ETHERTYPE_IPV4 else DropCause.ETHERTYPE]
+    # The sum of an intact header is 0 in ones' complement (RFC 1071).
+    sums = np.add.reduce(table.words(HEADROOM, IPV4_HEADER_LENGTH // 2), axis=0, dtype=np.uint32)
+    if np.count_nonzero(sums % _ALL_ONES):
+        return None
+    if not (fit or _fill(table.extract(_LENGTH_AT, 2), lengths)):
+        cut = without_padding(body, lengths)
+        return None if cut[1] == lengths else classify_by_columns(decider, context, *cut, mac, transit)
+    flags = table.extract(_FRAGMENT_AT, 4)
+    alike = flags == flags[:4] * count
+    addresses = table.extract(_ADDRESSES_AT, 8)
+    if addresses == addresses[:8] * count:
+        found = None
+        decisions = _flows(decider, context, (key,))
+    else:
+        found = _flows(decider, context, struct.unpack(f"!{count}Q", addresses))
+        decisions = list(dict.fromkeys(found))
+    kinds = {decision.kind for decision in decisions}
+    low = (second >> 24 & 0xFF if alike else min(flags[2::4])) < 2
+    if low and max(kinds) >= (DecisionKind.PORT if transit else DecisionKind.TUNNEL + 1):
+        return None
+    if DecisionKind.ASP_ADDRESS in kinds:
+        to_asp = _to_asp(whole, flags, alike)
+        if not to_asp:
+            return None
+        if found is None and len(to_asp) == 1:
+            decision = decisions[0].to_decapsulate if to_asp[0] else decisions[0].to_local
+            return [(decision, body, lengths)]
+        found = _asps_or_local(found or decisions * count, to_asp)
+        decisions = list(dict.fromkeys(found))
+    if found is None or len(decisions) == 1:
+        return [(decisions[0], body, lengths)]
+    return _split(whole, found, decisions, body, lengths)
 
 
-def _header_drop_cause(body: Writable, at: int, length: int, first: int) -> DropCause | None:
-    """Return why a packet with an unusual header is dropped (RFC 1812 5.2.2); None for one with options."""
-    if first >> 28 != 4:
-        return DropCause.VERSION
-    header = (first >> 24 & 15) * 4
-    total = first & 0xFFFF
-    if header < IPV4_HEADER_LENGTH or header > total or total + HEADROOM > length:
-        return DropCause.HEADER
-    if not is_intact(body[at + HEADROOM : at + HEADROOM + header]):
-        return DropCause.CHECKSUM
-    return None
+def _fill(totals: bytes, lengths: array[int]) -> bool:
+    """Return whether the packets of these total lengths, in network order, fill their frames."""
+    frames = lengths[:]
+    if sys.byteorder == "little":
+        frames.byteswap()
+    room = HEADROOM * int.from_bytes(b"\0\1" * len(lengths), "big")
+    return int.from_bytes(totals, "big") + room == int.from_bytes(frames.tobytes(), "big")
 
 
-def _asp_or_local(decision: Decision, body: Writable, at: int, length: int, first: int, second: int) -> Decision:
-    """Return the decision for a packet to an address that an ASP owns: the ASP's or the local stack's."""
-    protocol = second >> 16 & 0xFF
-    if protocol in _IPSEC_PROTOCOLS:
-        return decision.to_decapsulate
-    if protocol == PROTOCOL_UDP:
-        if second >> 32 & 0x3FFF:
-            # Only the first fragment has the ports.
-            return decision.to_decapsulate
-        port_at = HEADROOM + (first >> 24 & 15) * 4 + 2
-        if port_at + 2 <= length and _PORT.unpack_from(body, at + port_at)[0] in IPSEC_PORTS:
-            return decision.to_decapsulate
-    elif protocol == PROTOCOL_ICMP and not second >> 32 & 0x3FFF:
-        message_at = at + HEADROOM + (first >> 24 & 15) * 4
-        quoted_at = message_at + ICMP_HEADER_LENGTH
-        if (
-            quoted_at + IPV4_HEADER_LENGTH <= at + length
-            and (body[message_at], body[message_at + 1]) == (UNREACHABLE, FRAGMENTATION_NEEDED)
-            and body[quoted_at + 9] in _QUOTED_PROTOCOLS
-        ):
-            return decision.to_decapsulate
-    return decision.to_local
+def _flows(decider: Decider, context: int, keys: Iterable[int]) -> list[Decision]:
+    """Return the decision for each key; those that the cache does not have are made."""
+    cached = decider.flows(context).get
+    generation = decider.generation
+    found = list(map(cached, keys))
+    for flow in set(found):
+        if flow is None or flow.generation != generation:
+            break
+    else:
+        return cast("list[Decision]", found)
+    for index, key in enumerate(keys):
+        flow = cached(key)
+        if flow is None or flow.generation != generation:
+            flow = decider.decide(context, key)
+        found[index] = flow
+    return cast("list[Decision]", found)
 
 
-def without_padding(body: Writable, lengths: array[int]) -> tuple[bytearray, array[int]]:
-    """Return a copy of the batch in which every IPv4 packet ends with its total length."""
-    view = memoryview(body)
-    kept: list[memoryview] = []
-    cut = array("H")
+def _to_asp(whole: Columns, flags: bytes, alike: bool) -> list[bool]:
+    """Return whether an ASP takes packets to an address that it owns: for each packet, or once for all.
+
+    `flags` are fragment word, TTL and protocol of each, `alike` says that they are the same. Empty: the loop is to
+    find out. See `classify_loop`.
+    """
+    takers = (flags[3:4] if alike else flags[3::4]).translate(_TAKEN_BY)
+    most = max(takers)
+    if most == _BY_MESSAGE:
+        return []
+    # Only the first fragment has the ports.
+    if most != _BY_PORT or (alike and int.from_bytes(flags[:2], "big") & FRAGMENT_MASK):
+        asp = [bool(taker) for taker in takers]
+        return asp[:1] if len(set(asp)) == 1 else asp
+    if (whole.stride or min(whole.lengths)) < _PORT_AT + 2:
+        return []
+    ports = whole.extract(_PORT_AT, 2)
+    if alike and ports == ports[:2] * whole.count:
+        return [int.from_bytes(ports[:2], "big") in IPSEC_PORTS]
+    words = struct.unpack(f"!{2 * whole.count}H", flags)[::2]
+    return [
+        taker == _ASP or (taker == _BY_PORT and (port in IPSEC_PORTS or word & FRAGMENT_MASK != 0))
+        for taker, port, word in zip(
+            takers if len(takers) > 1 else takers * whole.count,
+            struct.unpack(f"!{whole.count}H", ports),
+            words,
+            strict=True,
+        )
+    ]
+
+
+def _asps_or_local(found: list[Decision], to_asp: list[bool]) -> list[Decision]:
+    """Return the decisions of packets, where those for an address that an ASP owns are the ASP's or the local
+    stack's."""
+    own = DecisionKind.ASP_ADDRESS
+    return [
+        flow if flow.kind is not own else flow.to_decapsulate if taken else flow.to_local
+        for flow, taken in zip(found, to_asp if len(to_asp) > 1 else to_asp * len(found), strict=True)
+    ]
+
+
+def _split(
+    whole: Columns, found: list[Decision], decisions: list[Decision], body: Writable, lengths: array[int]
+) -> list[Group]:
+    """Return the groups of packets whose decisions are `found`; `decisions` are these, each once, in order."""
+    stride = whole.stride
+    if not stride:
+        runs: list[tuple[Decision, int, int]] = []
+        current: Decision | None = None
+        for index, (decision, at) in enumerate(zip(found, whole.starts.tolist(), strict=True)):
+            if decision is not current:
+                runs.append((decision, index, at))
+                current = decision
+        return split(runs, body, lengths, len(body))
+    numbers = {decision: number for number, decision in enumerate(decisions)}
+    ranks = np.fromiter(map(numbers.__getitem__, found), np.uint16, whole.count)
+    view = whole.cells(0, stride)[ranks.argsort(kind="stable")].view(np.uint8).data
+    groups: list[Group] = []
     at = 0
-    for length in lengths:
-        size = length
-        if length >= MIN_LENGTH and view[at + HEADROOM] >> 4 == 4:
-            total = (view[at + HEADROOM + 2] << 8 | view[at + HEADROOM + 3]) + HEADROOM
-            if MIN_LENGTH <= total < length:
-                size = total
-        kept.append(view[at : at + size])
-        cut.append(size)
-        at += length
-    return bytearray().join(kept), cut
-
-
-def _split(runs: list[tuple[Decision, int, int]], body: Writable, lengths: array[int], end: int) -> list[Group]:
-    view = memoryview(body)
-    parts: dict[int, tuple[Decision, list[memoryview], array[int]]] = {}
-    for number, (decision, index, at) in enumerate(runs):
-        if number + 1 < len(runs):
-            _, next_index, next_at = runs[number + 1]
-        else:
-            next_index, next_at = len(lengths), end
-        part = parts.get(id(decision))
-        if part is None:
-            part = parts[id(decision)] = (decision, [], array("H"))
-        part[1].append(view[at:next_at])
-        part[2].extend(lengths[index:next_index])
-    return [(decision, bytearray().join(slices), sizes) for decision, slices, sizes in parts.values()]
+    for decision, packets in zip(decisions, np.bincount(ranks).tolist(), strict=True):
+        end = at + packets * stride
+        groups.append((decision, view[at:end], lengths[:packets]))
+        at = end
+    return groups

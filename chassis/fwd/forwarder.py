@@ -16,7 +16,8 @@ from typing import Protocol
 from chassis.bus.batch import Batch, Step, TraceMark
 from chassis.bus.counters import Counters
 from chassis.bus.engine import Output
-from chassis.fwd.classify import Group, classify
+from chassis.fwd.classify import classify
+from chassis.fwd.classify_loop import Group
 from chassis.fwd.decision import Decision, DecisionKind
 from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.icmp_errors import ERRORS, IcmpErrors

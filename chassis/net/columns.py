@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from chassis.net.types import Writable
+from chassis.net.types import Buffer, Writable
 
 MIN_PACKETS = 12
 """Packets (count) of a batch from which on columns are faster than a loop."""
@@ -80,10 +80,10 @@ class Columns:
     @property
     def starts(self) -> Numbers:
         if self._starts is None:
-            if self.stride:
-                self._starts = np.arange(0, self.count * self.stride, self.stride)
-            else:
-                self._starts = np.add.accumulate(self.lengths) - self.lengths
+            lengths = np.frombuffer(self._sizes, _WORD)
+            starts: Numbers = np.add.accumulate(lengths, dtype=np.int64)
+            starts -= lengths
+            self._starts = starts
         return self._starts
 
     def cells(self, at: int, octets: int) -> Cells:
@@ -93,7 +93,19 @@ class Columns:
         """
         if self.stride:
             return np.ndarray((self.count,), _cell(octets), self._body, at, (self.stride,))
-        return self._any_cell(octets)[self.starts + at]
+        return self._any_cell(octets, at)[self.starts]
+
+    def beginnings(self, octets: int) -> Columns:
+        """Return a table of copies of the first octets of every packet; no packet may be shorter."""
+        return Columns(self.extract(0, octets), array("H", (octets,)) * self.count)
+
+    def extract(self, at: int, octets: int) -> bytes:
+        """Return the octets from offset `at` on of every packet, end to end; no packet may be shorter."""
+        return self.cells(at, octets).tobytes()
+
+    def overlay(self, at: int, octets: int, values: Buffer) -> None:
+        """Write octets, laid end to end, to offset `at` of every packet; or one value for all."""
+        self._write(at, octets, np.frombuffer(values, _cell(octets)))
 
     def read(self, at: int, octets: int) -> Bytes:
         """Return a copy of the octets from offset `at` on of every packet, in rows; no packet may be shorter."""
@@ -119,11 +131,6 @@ class Columns:
     def numbers(self, at: int, octets: int) -> Numbers:
         """Return the unsigned number of 1, 2 or 4 octets at offset `at` of every packet."""
         return self._numbers(at, octets).astype(np.int64)
-
-    def wide_numbers(self, at: int) -> list[int]:
-        """Return the unsigned number of 8 octets at offset `at` of every packet."""
-        found: list[int] = self._numbers(at, 8).tolist()
-        return found
 
     def write(self, at: int, values: Bytes) -> None:
         """Write octets from offset `at` on into every packet: a row for each packet, or one for all."""
@@ -154,9 +161,9 @@ class Columns:
 
     # inside
 
-    def _any_cell(self, octets: int) -> Cells:
-        """Return a view of the body with a value for each of its offsets, which overlap."""
-        return np.ndarray((max(len(self._body) - octets + 1, 0),), _cell(octets), self._body, 0, (1,))
+    def _any_cell(self, octets: int, at: int = 0) -> Cells:
+        """Return a view of the body with a value for each offset from `at` on; they overlap."""
+        return np.ndarray((max(len(self._body) - at - octets + 1, 0),), _cell(octets), self._body, at, (1,))
 
     def _numbers(self, at: int, octets: int) -> NDArray[Any]:
         if self.stride:
@@ -167,7 +174,7 @@ class Columns:
         if self.stride:
             self.cells(at, octets)[:] = cells
         else:
-            self._any_cell(octets)[self.starts + at] = cells
+            self._any_cell(octets, at)[self.starts] = cells
 
 
 def by_value(values: Numbers, most: int) -> list[tuple[int, Numbers]] | None:

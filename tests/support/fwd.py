@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from chassis.bus.batch import pack
 from chassis.bus.records import LocalAddressRecord, NextHop, RouteRecord
-from chassis.fwd.classify import Group, classify
+from chassis.fwd.classify import classify
+from chassis.fwd.classify_loop import Group
 from chassis.fwd.decision import Decider
 from chassis.fwd.fib import Fib
 from chassis.net import ipv4

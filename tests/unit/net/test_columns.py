@@ -31,7 +31,6 @@ def test_reads_and_writes_what_a_loop_does(sizes: list[int], viewed: bool) -> No
     assert columns.words(14, 9).tobytes() == b"".join(
         body[at + word : at + word + 2] for word in range(14, 32, 2) for at in starts
     )
-    assert columns.wide_numbers(5) == [int.from_bytes(body[at + 5 : at + 13], "big") for at in starts]
     assert [bytes(cell) for cell in columns.cells(3, 11).tolist()] == [body[at + 3 : at + 14] for at in starts]
     for octets in (1, 2, 4):
         wanted = [int.from_bytes(body[at + 9 : at + 9 + octets], "big") for at in starts]
@@ -39,12 +38,16 @@ def test_reads_and_writes_what_a_loop_does(sizes: list[int], viewed: bool) -> No
         columns.write_numbers(9, octets, np.arange(len(sizes)) * 7)
         for index, at in enumerate(starts):
             expected[at + 9 : at + 9 + octets] = (index * 7).to_bytes(octets, "big")
-    columns.add(16, 1, 200)
-    columns.add(18, 2, 0x8000)
-    for at in starts:
-        expected[at + 16] = (expected[at + 16] + 200) & 0xFF
-        number = int.from_bytes(expected[at + 18 : at + 20], "big") + 0x8000
-        expected[at + 18 : at + 20] = (number & 0xFFFF).to_bytes(2, "big")
+    columns.overlay(16, 3, bytes(range(3 * len(sizes))))
+    columns.overlay(30, 5, b"equal")
+    for index, at in enumerate(starts):
+        expected[at + 16 : at + 19] = bytes(range(3 * index, 3 * index + 3))
+        expected[at + 30 : at + 35] = b"equal"
+    assert columns.extract(16, 3) == bytes(range(3 * len(sizes)))
+    assert columns.extract(9, 9) == b"".join(expected[at + 9 : at + 18] for at in starts)
+    table = columns.beginnings(34)
+    assert table.stride == 34
+    assert table.extract(0, 34) == b"".join(expected[at : at + 34] for at in starts)
     columns.write(0, np.frombuffer(b"one for all", np.uint8))
     columns.write(20, np.frombuffer(bytes(range(2 * len(sizes))), np.uint8).reshape(-1, 2))
     for index, at in enumerate(starts):
