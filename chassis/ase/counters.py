@@ -25,8 +25,8 @@ from typing import Final
 
 from chassis.ase.ipsec import causes as ipsec
 from chassis.bus.counters import Counters
-from chassis.bus.priority import CLASS_COUNT
 from chassis.fwd import drop_causes as fwd
+from chassis.model.qos import CLASS_COUNT
 
 TUNNEL_COUNTERS: Final = (
     "encapsulated packets",

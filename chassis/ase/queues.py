@@ -28,7 +28,8 @@ from chassis.ase.ipsec.spd import NO_ENTRY
 from chassis.bus.backlog import selected
 from chassis.bus.batch import Batch
 from chassis.bus.coalesce import coalesce
-from chassis.bus.priority import CLASS_COUNT, classes_of
+from chassis.bus.priority import classes_of
+from chassis.model.qos import CLASS_COUNT
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH
 from chassis.net.rate import Rate

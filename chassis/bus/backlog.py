@@ -15,7 +15,8 @@ from itertools import compress
 
 from chassis.bus.batch import Batch, Run
 from chassis.bus.coalesce import coalesce
-from chassis.bus.priority import CLASS_COUNT, LOWEST_CLASS, classes_of_batch
+from chassis.bus.priority import classes_of_batch
+from chassis.model.qos import CLASS_COUNT, LOWEST_CLASS
 
 Classify = Callable[[Batch], bytes]
 """Returns the class of each packet of a batch."""

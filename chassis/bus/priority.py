@@ -13,14 +13,11 @@ from typing import Final
 import numpy as np
 
 from chassis.bus.batch import Batch, Step
+from chassis.model.qos import LOWEST_CLASS, class_of
 from chassis.net.columns import MIN_PACKETS, Columns
 from chassis.net.ethernet import ETHERTYPE_ARP, ETHERTYPE_IPV4, HEADROOM
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_UDP
 from chassis.net.udp import IKE_PORT, NAT_PORT, UDP_HEADER_LENGTH
-
-CLASS_COUNT: Final = 4
-
-LOWEST_CLASS: Final = CLASS_COUNT - 1
 
 _SERVICE: Final = HEADROOM + 1
 """Offset (octets) of a packet's type of service (DSCP and ECN) from the beginning of its headroom."""
@@ -33,12 +30,6 @@ _IKE: Final = IKE_PORT.to_bytes(2, "big")
 _NAT: Final = NAT_PORT.to_bytes(2, "big")
 _ARP: Final = ETHERTYPE_ARP.to_bytes(2, "big")
 _IPV4: Final = ETHERTYPE_IPV4.to_bytes(2, "big")
-
-
-def class_of(value: int) -> int:
-    """Return the class of a six-bit DSCP or PD value: two class selectors per class, a higher value is more
-    urgent."""
-    return LOWEST_CLASS - (value >> 4)
 
 
 _OF_SERVICE: Final = bytes(class_of(service >> 2) for service in range(256))

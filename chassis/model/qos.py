@@ -46,3 +46,15 @@ class PolicingPolicy:
         if self.priority is not None:
             return (MAX_PRIORITY - self.priority) << 3
         return self.dscp
+
+
+CLASS_COUNT: Final = 4
+"""Traffic classes of packets: 0 the highest, 3 the lowest (guide 8.5, table 3; S-040)."""
+
+LOWEST_CLASS: Final = CLASS_COUNT - 1
+
+
+def class_of(value: int) -> int:
+    """Return the class of a six-bit DSCP or PD value: two class selectors per class, a higher value is more
+    urgent."""
+    return LOWEST_CLASS - (value >> 4)

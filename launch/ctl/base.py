@@ -6,6 +6,7 @@ import functools
 import json
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,9 +19,45 @@ from chassis.net import units
 from chassis.net.units import parse_probability
 from launch.client.running_lab import RunningLab
 
+MODULES = {
+    "bus_commands": ("bus",),
+    "capture_commands": ("capture",),
+    "card_commands": (
+        "apply",
+        "config",
+        "continue",
+        "events",
+        "exec",
+        "kill",
+        "link",
+        "log",
+        "ps",
+        "restart",
+        "routes",
+        "secret",
+        "status",
+        "stop",
+    ),
+    "cli_commands": ("cli", "console"),
+    "packet_commands": ("accounting", "counters", "flow", "inject", "ping", "trace"),
+    "perf_command": ("perf",),
+    "tunnel_commands": ("clear", "ike", "keys", "peers", "queues", "rekey", "sas"),
+}
+"""Modules of this package by the commands that they add. A command's module is imported when it is wanted: all of
+them take longer than most commands."""
 
-class ErrorReportingGroup(click.Group):
-    """Commands that print an error as one line and exit with status 1."""
+
+class CommandGroup(click.Group):
+    """Commands of `MODULES`. They print an error as one line and exit with status 1."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(name for names in MODULES.values() for name in names)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        for module, names in MODULES.items():
+            if cmd_name in names:
+                import_module(f"{__package__}.{module}")
+        return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -29,7 +66,7 @@ class ErrorReportingGroup(click.Group):
             raise click.ClickException(str(error)) from None
 
 
-@click.group(cls=ErrorReportingGroup)
+@click.group(cls=CommandGroup)
 @click.option("--lab", "lab_name", metavar="NAME", help="The lab; the only one that runs when left out.")
 @click.pass_context
 def main(ctx: click.Context, lab_name: str | None) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from chassis.bus.log_lines import circuit_id
-from chassis.bus.priority import class_of
 from chassis.cli.views.layout import DATE, Data, Scope, View, ViewError, columns, moment, pairs
+from chassis.model.qos import class_of
 
 Row = Mapping[str, Any]
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from chassis.bus.backlog import Backlog
 from chassis.bus.batch import MAX_PACKETS, Batch, Step, pack
 from chassis.bus.coalesce import coalesce
-from chassis.bus.priority import class_of, classes_of, classes_of_batch, classes_of_frames
+from chassis.bus.priority import classes_of, classes_of_batch, classes_of_frames
+from chassis.model.qos import class_of
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import Ipv4
 

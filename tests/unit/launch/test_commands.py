@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import subprocess
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from chassis.bus.operator import OperatorError
 from launch.client.running_lab import RunningLab
+from launch.ctl.base import MODULES
 from launch.ctl.main import main as chassisctl
 from launch.main import main
 from launch.run_folders import Folders, Running
@@ -182,3 +187,23 @@ def test_help_is_enough_to_begin() -> None:
     assert all(word in result.output for word in ("chassisctl", "run", "check", "destroy", "test", "simulate"))
     result = CliRunner().invoke(chassisctl, ["--help"])
     assert all(word in result.output for word in ("status", "kill", "link", "trace", "ping", "capture", "bus"))
+
+
+def test_each_command_of_chassisctl_is_in_its_module() -> None:
+    """A command's module is imported when it is wanted, so `MODULES` must say where each one is."""
+    context = click.Context(chassisctl)
+    found: dict[str, set[str]] = {}
+    for name in chassisctl.list_commands(context):
+        command = chassisctl.get_command(context, name)
+        assert command is not None, name
+        found.setdefault(inspect.unwrap(command.callback or len).__module__.rpartition(".")[2], set()).add(name)
+    assert found == {module: set(names) for module, names in MODULES.items()}
+    assert set(chassisctl.commands) == set(chassisctl.list_commands(context))
+
+
+def test_a_command_of_chassisctl_imports_little() -> None:
+    asked = "import sys; from launch.ctl.base import main; main.get_command(None, 'status'); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    modules = done.stdout.split()
+    assert "launch.ctl.card_commands" in modules
+    assert {"numpy", "launch.ctl.cli_commands", "chassis.cli.session"}.isdisjoint(modules)
