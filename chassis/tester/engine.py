@@ -26,7 +26,7 @@ from chassis.net.errors import DecodeError
 from chassis.net.ethernet import HEADROOM
 from chassis.tester.flow import MAGIC, MAX_RATE, UDP_PORT, Flow, FlowError, describe_flow, parse_flow
 from chassis.tester.host import TesterHost, frames_batch
-from chassis.tester.measurements import combine
+from chassis.tester.results import combine
 from chassis.tester.sink import Sink
 from chassis.tester.source import Source
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from chassis.bus import counters, endpoints
 from chassis.bus.operator import OperatorClient, OperatorError
-from chassis.tester.measurements import combine
+from chassis.tester.results import combine
 from launch.client.accounting import PacketAccounting, for_lab
 from launch.client.conditions import CHECKS
 from launch.client.traces import Stamps

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from chassis.bus.operator import OperatorClient, OperatorError
 from chassis.net import units
-from chassis.tester.measurements import combine
+from chassis.tester.results import combine
 from launch.run_folders import LAUNCHER_SOCKET
 
 REFRESH_INTERVAL = 0.5

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from chassis.sim.lab import LabModel, Run
-from chassis.tester.measurements import combine
+from chassis.tester.results import combine
 from launch.simulate import model
 from tests.support.cli import CliRig
 

@@ -24,7 +24,7 @@ from chassis.ports.impairment import Impairment
 from chassis.tester.engine import TesterEngine as Engine
 from chassis.tester.flow import FlowError, parse_flow
 from chassis.tester.host import MAX_FAST_REQUESTS, port_mac
-from chassis.tester.measurements import combine
+from chassis.tester.results import combine
 from chassis.tester.source import MAX_SEND_INTERVAL
 from tests.support.tester import FLOW, Pair, Wire
 
