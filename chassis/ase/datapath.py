@@ -267,13 +267,13 @@ class DataPath:
 
     def _deliver(self, group: DecapsulatedGroup, batch: Batch, now: float, nesting: int) -> list[Output]:
         """Send the inner packets of a tunnel on."""
-        number, lengths = group.tunnel, group.lengths
+        number, body, lengths = group.tunnel, group.body, group.lengths
         state = self._tunnels.local[number]
         record = state.record
-        self._counters.count_tunnel(number, DECAPSULATED, len(lengths), sum(group.sizes) - HEADROOM * len(lengths))
+        self._counters.count_tunnel(number, DECAPSULATED, len(lengths), len(body) - HEADROOM * len(lengths))
         inner = Batch(
             Step.CIRCUIT_IN,
-            group.body,
+            body,
             lengths,
             ingress=batch.ingress,
             context=record.context,

@@ -28,7 +28,8 @@ _OCTET, _WORD = np.dtype(np.uint8), np.dtype(np.uint16)
 
 
 @cache
-def _cell(octets: int) -> np.dtype[np.void]:
+def cell(octets: int) -> np.dtype[np.void]:
+    """Return the type of a value of so many octets, whatever they are."""
     return np.dtype((np.void, octets))
 
 
@@ -92,7 +93,7 @@ class Columns:
         It may be a view of the body or a copy.
         """
         if self.stride:
-            return np.ndarray((self.count,), _cell(octets), self._body, at, (self.stride,))
+            return np.ndarray((self.count,), cell(octets), self._body, at, (self.stride,))
         return self._any_cell(octets, at)[self.starts]
 
     def beginnings(self, octets: int) -> Columns:
@@ -105,7 +106,7 @@ class Columns:
 
     def overlay(self, at: int, octets: int, values: Buffer) -> None:
         """Write octets, laid end to end, to offset `at` of every packet; or one value for all."""
-        self._write(at, octets, np.frombuffer(values, _cell(octets)))
+        self._write(at, octets, np.frombuffer(values, cell(octets)))
 
     def read(self, at: int, octets: int) -> Bytes:
         """Return a copy of the octets from offset `at` on of every packet, in rows; no packet may be shorter."""
@@ -135,19 +136,19 @@ class Columns:
     def write(self, at: int, values: Bytes) -> None:
         """Write octets from offset `at` on into every packet: a row for each packet, or one for all."""
         octets = values.shape[-1]
-        cells = np.ascontiguousarray(values).view(_cell(octets))
+        cells = np.ascontiguousarray(values).view(cell(octets))
         self._write(at, octets, cells[:, 0] if cells.ndim > 1 else cells)
 
     def write_numbers(self, at: int, octets: int, values: Numbers) -> None:
         """Write a number of 1, 2 or 4 octets to offset `at` of every packet."""
-        self._write(at, octets, values.astype(_number(octets)).view(_cell(octets)))
+        self._write(at, octets, values.astype(_number(octets)).view(cell(octets)))
 
     def add(self, at: int, octets: int, value: int) -> None:
         """Add to the number of 1, 2 or 4 octets at offset `at` of every packet. It wraps; `value` has its size."""
         numbers = self._numbers(at, octets)
         numbers += value
         if not self.stride:
-            self._write(at, octets, numbers.view(_cell(octets)))
+            self._write(at, octets, numbers.view(cell(octets)))
 
     def take(self, places: Numbers, octets: int) -> Cells:
         """Return a copy of the octets at these offsets of the body, as one value for each."""
@@ -156,14 +157,14 @@ class Columns:
     def put(self, places: Numbers, cells: Cells | Bytes) -> None:
         """Write values of `take`, or rows of octets, to these offsets of the body; they must not overlap."""
         if cells.dtype == _OCTET:
-            cells = np.ascontiguousarray(cells).view(_cell(cells.shape[-1]))[:, 0]
+            cells = np.ascontiguousarray(cells).view(cell(cells.shape[-1]))[:, 0]
         self._any_cell(cells.dtype.itemsize)[places] = cells
 
     # inside
 
     def _any_cell(self, octets: int, at: int = 0) -> Cells:
         """Return a view of the body with a value for each offset from `at` on; they overlap."""
-        return np.ndarray((max(len(self._body) - at - octets + 1, 0),), _cell(octets), self._body, at, (1,))
+        return np.ndarray((max(len(self._body) - at - octets + 1, 0),), cell(octets), self._body, at, (1,))
 
     def _numbers(self, at: int, octets: int) -> NDArray[Any]:
         if self.stride:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import random
 import struct
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 
 from chassis.ase.ipsec.algorithms import CIPHERS, INTEGRITY
@@ -46,12 +47,11 @@ def inner(
     return (head + rest)[:size]
 
 
-def batch(packets: Iterable[bytes]) -> tuple[bytearray, list[int]]:
+def batch(packets: Iterable[bytes]) -> tuple[bytearray, array[int]]:
     """Packets as one body with headroom, and its lengths."""
     chosen = list(packets)
-    return bytearray(b"".join(bytes(HEADROOM) + packet for packet in chosen)), [
-        HEADROOM + len(packet) for packet in chosen
-    ]
+    lengths = array("H", [HEADROOM + len(packet) for packet in chosen])
+    return bytearray(b"".join(bytes(HEADROOM) + packet for packet in chosen)), lengths
 
 
 def packets_of(body: bytes | bytearray | memoryview, lengths: Sequence[int]) -> list[bytes]:

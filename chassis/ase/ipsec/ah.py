@@ -13,9 +13,9 @@ from hmac import compare_digest
 from typing import Final
 
 from chassis.ase.ipsec.causes import IpsecDropCause
-from chassis.ase.ipsec.cipher_engine import Item
 from chassis.ase.ipsec.esp import DropItem, Span, icv_with_esn, refusal
 from chassis.ase.ipsec.outer_header import OUTER_TTL, header_base_sum
+from chassis.ase.ipsec.received import Item
 from chassis.ase.ipsec.replay import accept_batch, bits_behind, infer_esn
 from chassis.ase.ipsec.sa import AH_FIXED_LENGTH, Ah
 from chassis.ase.ipsec.state import WindowStore

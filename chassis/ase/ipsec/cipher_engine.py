@@ -13,15 +13,13 @@ from typing import Final, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
+from chassis.ase.ipsec.algorithms import Octets
+from chassis.ase.ipsec.received import Item, PacketColumns
 from chassis.ase.ipsec.sa import Esp
 from chassis.net.columns import Bytes, Columns, Numbers
 from chassis.net.ipv4 import PROTOCOL_IPIP
 
-Item: TypeAlias = tuple[int, int, int, int, int, int]
-"""A received packet: index in the batch, offset of its outer IPv4 header, offset of the ESP or AH header, end,
-outer type of service, sequence number. Offsets are octets in the body of the batch."""
-
-Opened: TypeAlias = tuple[Sequence[int] | None, bytes | bytearray]
+Opened: TypeAlias = tuple[Sequence[int] | None, Octets]
 """Which of the packets are authentic (None: all), and their decrypted payloads and trailers, end to end. Before
 each are `lead` octets without meaning."""
 
@@ -169,6 +167,9 @@ class EspOpener(Protocol):
 
     def begin_one(self, view: memoryview, item: Item, number: int) -> Pending:
         """Begin to authenticate and decrypt one packet, as `begin` does."""
+
+    def begin_columns(self, packets: PacketColumns, numbers: Numbers) -> Pending:
+        """Begin with many packets, as `begin` does. Their extended numbers have the same high half."""
 
     def finish(self, pending: Pending) -> Opened:
         """Return the result."""

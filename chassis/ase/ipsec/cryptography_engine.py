@@ -22,8 +22,10 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from chassis.ase.ipsec.algorithms import IcvFunction, Integrity
-from chassis.ase.ipsec.cipher_engine import EspOpener, EspSealer, Item, Opened, Pending, SealedRun, Unsealed
+from chassis.ase.ipsec.cipher_engine import EspOpener, EspSealer, Opened, Pending, SealedRun, Unsealed
+from chassis.ase.ipsec.received import Item, PacketColumns
 from chassis.ase.ipsec.sa import ESP_HEADER_LENGTH, Esp
+from chassis.net.columns import Numbers
 
 GCM_SALT: Final = 4
 GCM_IV: Final = 8
@@ -37,6 +39,22 @@ EXTENDED: Final = struct.Struct("!IQ").pack
 def gcm_ivs(first: int, count: int) -> list[bytes]:
     """Return the IVs of packets from sequence number `first` on."""
     return [_GCM_IV(number) for number in range(first, first + count)]
+
+
+def gcm_nonces(salt: bytes, packets: PacketColumns) -> bytes:
+    """Return the nonces of received packets, end to end (RFC 4106 section 4)."""
+    rows = np.empty((packets.count, GCM_SALT + GCM_IV), np.uint8)
+    rows[:, :GCM_SALT] = np.frombuffer(salt, np.uint8)
+    ivs = packets.fields(ESP_HEADER_LENGTH, GCM_IV)
+    rows[:, GCM_SALT:] = np.frombuffer(ivs, np.uint8).reshape(packets.count, GCM_IV)
+    return rows.tobytes()
+
+
+def extended_headers(spi: int, numbers: Numbers) -> bytes:
+    """Return what is authenticated of packets with these extended numbers, beside their payloads, end to end."""
+    rows = np.empty((len(numbers), 3), ">u4")
+    rows[:, 0], rows[:, 1], rows[:, 2] = spi, numbers >> 32, numbers & 0xFFFFFFFF
+    return rows.tobytes()
 
 
 def random_ivs(octets: int, count: int, random: Callable[[int], bytes]) -> list[bytes]:
@@ -167,14 +185,16 @@ def _firsts(runs: Sequence[SealedRun]) -> list[int]:
 class CbcOpener:
     """A CBC cipher, or none, with or without an integrity algorithm. What is not authentic is not decrypted."""
 
-    __slots__ = ("_decrypt", "_esn", "_icv", "_icv_octets", "lead")
+    __slots__ = ("_decrypt", "_decrypt_into", "_esn", "_icv", "_icv_octets", "_integrity", "lead")
 
     def __init__(self, esp: Esp, esn: bool) -> None:
         cipher, integrity = esp.cipher_algorithm, esp.integrity_algorithm
         decryptor = cipher.decryptor(esp.cipher_key)
         self.lead = cipher.iv_octets
         self._decrypt = None if decryptor is None else decryptor.update
-        self._icv = integrity.keyed(esp.integrity_key).icv if integrity else None
+        self._decrypt_into = None if decryptor is None else decryptor.update_into
+        self._integrity = integrity.keyed(esp.integrity_key) if integrity else None
+        self._icv = self._integrity.icv if self._integrity else None
         self._icv_octets = esp.icv_octets
         self._esn = esn
 
@@ -210,6 +230,29 @@ class CbcOpener:
                 return (), b""
         sealed = view[start + ESP_HEADER_LENGTH : edge]
         return None, bytes(sealed) if self._decrypt is None else self._decrypt(sealed)
+
+    def begin_columns(self, packets: PacketColumns, numbers: Numbers) -> Pending:
+        integrity, octets = self._integrity, self._icv_octets
+        if integrity is not None:
+            high = _HIGH(int(numbers[0]) >> 32 & 0xFFFFFFFF) if self._esn else b""
+            icvs = integrity.icvs(packets.octets, *packets.spans(0, octets), high)
+            sent = packets.tails(octets)
+            if not compare_digest(b"".join(icvs), sent):
+                authentic = [
+                    index
+                    for index, icv in enumerate(icvs)
+                    if compare_digest(icv, sent[octets * index : octets * (index + 1)])
+                ]
+                parts = packets.parts(ESP_HEADER_LENGTH, octets)
+                joined = b"".join([parts[index] for index in authentic])
+                return authentic, joined if self._decrypt is None else self._decrypt(joined)
+        sealed = packets.joined(ESP_HEADER_LENGTH, octets)
+        if self._decrypt_into is None:
+            return None, sealed
+        # One copy less than `update` makes, which also fills its buffer first.
+        clear = np.empty(len(sealed) + self.lead, np.uint8).data
+        self._decrypt_into(sealed, clear)
+        return None, clear[: len(sealed)]
 
     def finish(self, pending: Pending) -> Opened:
         return cast(Opened, pending)
@@ -307,6 +350,24 @@ class GcmOpener:
 
     def begin_one(self, view: memoryview, item: Item, number: int) -> Pending:
         return self.begin(view, (item,), (number,))
+
+    def begin_columns(self, packets: PacketColumns, numbers: Numbers) -> Pending:
+        decrypt, octets = self._decrypt, GCM_SALT + GCM_IV
+        nonces = gcm_nonces(self._salt, packets)
+        if self._esn:
+            known, width = extended_headers(self._spi, numbers), ESP_HEADER_LENGTH + 4
+        else:
+            known, width = packets.fields(0, ESP_HEADER_LENGTH), ESP_HEADER_LENGTH
+        pieces: list[bytes] = []
+        authentic: list[int] = []
+        for index, part in enumerate(packets.parts(ESP_HEADER_LENGTH + GCM_IV, 0)):
+            nonce = nonces[octets * index : octets * (index + 1)]
+            try:
+                pieces.append(decrypt(nonce, part, known[width * index : width * (index + 1)]))
+            except InvalidTag:
+                continue
+            authentic.append(index)
+        return None if len(authentic) == packets.count else authentic, b"".join(pieces)
 
     def finish(self, pending: Pending) -> Opened:
         return cast(Opened, pending)

@@ -13,32 +13,32 @@ from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from chassis.ase.ipsec.ah import AhReceiver
 from chassis.ase.ipsec.algorithms import Octets
-from chassis.ase.ipsec.causes import Drops, IpsecDropCause, UnknownSa, add_count
-from chassis.ase.ipsec.cipher_engine import TRAILERS, CipherEngine, Item
+from chassis.ase.ipsec.causes import Drops, IpsecDropCause, add_count
+from chassis.ase.ipsec.cipher_engine import TRAILERS, CipherEngine
 from chassis.ase.ipsec.cryptography_engine import CRYPTOGRAPHY
-from chassis.ase.ipsec.esp import DropItem, EspReceiver, Received, Span, payload_end
+from chassis.ase.ipsec.esp import Clear, DropItem, EspReceiver, Received, ReceivedColumns, Span, payload_end
+from chassis.ase.ipsec.inner_columns import InnerColumns, read_inner
 from chassis.ase.ipsec.ipcomp import decompress
-from chassis.ase.ipsec.outer_header import FRAGMENTATION_NEEDED, IPSEC_PROTOCOLS
+from chassis.ase.ipsec.received import Item, PacketColumns
 from chassis.ase.ipsec.sa import ESP_HEADER_LENGTH, ESP_TRAILER_LENGTH, InboundSa
+from chassis.ase.ipsec.select_sa import MIN_COLUMNS, InboundKey, Punted, items_by_sa, split_by_sa
 from chassis.ase.ipsec.spd import Classifier, FlowCaches, Rule
 from chassis.ase.ipsec.state import WindowStore
 from chassis.net.ethernet import HEADROOM, HEADROOM_FILL
 from chassis.net.ipv4 import (
     FRAGMENT_MASK,
     IPV4_HEADER_LENGTH,
-    PROTOCOL_AH,
     PROTOCOL_ESP,
-    PROTOCOL_ICMP,
     PROTOCOL_IPCOMP,
     PROTOCOL_IPIP,
     PROTOCOL_NONE,
     PROTOCOL_UDP,
 )
-from chassis.net.udp import IKE_PORT, NAT_PORT, UDP_HEADER_LENGTH
+from chassis.net.udp import UDP_HEADER_LENGTH
 
 _OUTER: Final = struct.Struct("!BBHxxHxBxxIIIII").unpack_from
 _THREE: Final = struct.Struct("!III").unpack_from
@@ -66,7 +66,7 @@ _ECN_MASK, _NOT_ECT, _ECT_1, _ECT_0, _CE = 3, 0, 1, 2, 3
 class DecapsulatedGroup:
     """Inner packets of one tunnel. `origins[i]` is the index of packet i in the batch given.
 
-    `pieces` are the packets, each after its headroom, as two octet strings; `sizes` the octets of both.
+    `pieces` are the packets, each after its headroom, end to end; `sizes` the octets of each with headroom.
     """
 
     __slots__ = ("origins", "pieces", "sizes", "tunnel")
@@ -82,12 +82,14 @@ class DecapsulatedGroup:
     @property
     def body(self) -> bytearray:
         """The packets as the body of a batch."""
+        if len(self.pieces) == 1 and isinstance(self.pieces[0], bytearray):
+            return self.pieces[0]
         return bytearray().join(self.pieces)
 
     @property
     def lengths(self) -> array[int]:
         """The lengths of the packets of a batch."""
-        return array("H", self.sizes)
+        return self.sizes if isinstance(self.sizes, array) else array("H", self.sizes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +107,24 @@ class DecapsulationResult:
     punted: tuple[memoryview, ...] = ()
 
 
-InnerPackets: TypeAlias = tuple[list[Octets], list[int], list[int]]
-"""Inner packets, each after its headroom, as two octet strings; the length of each with headroom; and its index in
-the batch."""
+InnerPackets: TypeAlias = tuple[Sequence[Octets], Sequence[int], Sequence[int]]
+"""Inner packets, each after its headroom, as two octet strings in a list or all of them in one; the length of each
+with headroom; and its index in the batch."""
+
+_Found: TypeAlias = tuple[list[Octets], list[int], list[int]]
+"""`InnerPackets` that are added to: two octet strings for each."""
+
+
+def _apart(found: InnerPackets) -> _Found:
+    """Return inner packets as two octet strings each."""
+    pieces, sizes, origins = found
+    if isinstance(pieces, list):
+        return pieces, list(sizes), list(origins)
+    view = memoryview(pieces[0])
+    apart: list[Octets] = []
+    for after, size in zip(accumulate(sizes), sizes, strict=True):
+        apart += (HEADROOM_FILL, view[after - size + HEADROOM : after])
+    return apart, list(sizes), list(origins)
 
 
 def merge_ecn(inner: Octets, outer: int) -> bytes | None:
@@ -235,23 +252,27 @@ class Decapsulator:
         """Begin to decapsulate each packet alone; None, with nothing done, where only `begin` can."""
         return None if self._ah is not None or self._esp is None else self._esp.begin_few(view, items)
 
+    def begin_columns(self, packets: PacketColumns) -> ReceivedColumns | None:
+        """Begin to decapsulate many packets; None, with nothing done, where only `begin` can."""
+        return None if self._ah is not None or self._esp is None else self._esp.begin_columns(packets)
+
     def finish_few(self, view: memoryview, begun: Sequence[Received], drops: Drops) -> InnerPackets:
         """Return the inner packets of what `begin_few` began, as `finish` does."""
         assert self._esp is not None
         edge = self._esp.edge
         found = self._finish_one(view, begun[0], drops)
-        for one in begun[1:]:
-            for whole, more in zip(found, self._finish_one(view, one, drops), strict=True):
-                whole += more  # type: ignore[operator]
+        if len(begun) > 1:
+            for one in begun[1:]:
+                _extend(found, self._finish_one(view, one, drops))
         if self._esp.edge != edge:
             self._esp.store_window()
         return found
 
-    def _finish_one(self, view: memoryview, begun: Received, drops: Drops) -> InnerPackets:
+    def _finish_one(self, view: memoryview, begun: Received, drops: Drops) -> _Found:
         assert self._esp is not None
         opened = self._esp.finish_one(begun)
         if opened is None:
-            return self.finish(view, begun, drops)
+            return _apart(self.finish(view, begun, drops))
         clear, start = opened
         item = begun[0][0]
         after = len(clear)
@@ -275,7 +296,7 @@ class Decapsulator:
             ):
                 self.decapsulated += 1
                 return [HEADROOM_FILL, clear[start:end]], [HEADROOM + total], [item[0]]
-        found: InnerPackets = ([], [], [])
+        found: _Found = ([], [], [])
         self._take(clear, item, start, stop, protocol, drops, found, self._dropper(view, drops), allows)
         self.decapsulated += len(found[1])
         return found
@@ -286,19 +307,84 @@ class Decapsulator:
         Dropped packets are counted in `drops` and in `self.drops`.
         """
         drop = self._dropper(view, drops)
-        pieces: list[Octets] = []
-        sizes: list[int] = []
-        origins: list[int] = []
-        found: InnerPackets = (pieces, sizes, origins)
         if isinstance(begun, list):
+            found: _Found = ([], [], [])
             allows = self._selector_check()
             for item, start, end, protocol in begun:
                 self._take(view, item, start, end, protocol, drops, found, drop, allows)
             self._count([span[0] for span in begun], view)
-            self.decapsulated += len(sizes)
+            self.decapsulated += len(found[1])
             return found
         assert self._esp is not None
-        clear, items, strides, lead = self._esp.finish(begun, drop)
+        return self._finish_items(view, self._esp.finish(begun, drop), drops, drop)
+
+    def finish_columns(self, view: memoryview, begun: ReceivedColumns, drops: Drops) -> InnerPackets:
+        """Return the inner packets of what `begin_columns` began, as `finish` does."""
+        assert self._esp is not None
+        drop = self._dropper(view, drops)
+        clear = self._esp.finish_columns(begun, drop)
+        if isinstance(clear, tuple):
+            return self._finish_items(view, clear, drops, drop)
+        packets, strides, lead = begun.packets, begun.strides, self._esp.lead
+        allows = self._selector_check()
+        inner = read_inner(clear, packets.services, strides, lead, allows)
+        if inner is None:
+            each = [strides] * packets.count if isinstance(strides, int) else strides.tolist()
+            octets = clear if isinstance(clear, bytes) else bytes(clear)
+            return self._finish_items(view, (octets, packets.items(), each, lead), drops, drop)
+        if inner.odd:
+            return self._finish_odd(view, clear, inner, packets, drops, drop, allows)
+        self.packets += packets.count
+        self.octets += packets.outer_octets
+        if self.sa.udp:
+            self._update_udp_source(view, packets.item(packets.count - 1))
+        self.decapsulated += packets.count
+        return (inner.body,), inner.sizes, packets.origins
+
+    def _finish_odd(
+        self,
+        view: memoryview,
+        clear: Octets,
+        inner: InnerColumns,
+        packets: PacketColumns,
+        drops: Drops,
+        drop: DropItem,
+        allows: SelectorCheck | None,
+    ) -> InnerPackets:
+        """Return inner packets of which some are not ordinary: those take the checks one by one."""
+        assert self._esp is not None
+        items = packets.items()
+        authentic = items
+        pieces: list[Octets] = list(inner.pieces)
+        sizes = inner.sizes
+        missing: list[int] = []
+        for index in inner.odd:
+            item, start, after = items[index], inner.starts[index], inner.afters[index]
+            found: _Found = ([], [], [])
+            stop = payload_end(clear, start, after)
+            if stop is None:
+                drop(IpsecDropCause.MALFORMED, item, self._esp.spi)
+                authentic = [other for other in authentic if other is not item]
+            else:
+                self._take(clear, item, start, stop, clear[after - 1], drops, found, drop, allows)
+            if found[1]:
+                pieces[index], sizes[index] = found[0][1], found[1][0]
+            else:
+                missing.append(index)
+        origins = list(packets.origins)
+        for index in reversed(missing):
+            del pieces[index], sizes[index], origins[index]
+        self._count(authentic, view)
+        self.decapsulated += len(sizes)
+        return (bytearray(HEADROOM).join([b"", *pieces]),), sizes, origins
+
+    def _finish_items(self, view: memoryview, opened: Clear, drops: Drops, drop: DropItem) -> _Found:
+        assert self._esp is not None
+        pieces: list[Octets] = []
+        sizes: list[int] = []
+        origins: list[int] = []
+        found: _Found = (pieces, sizes, origins)
+        clear, items, strides, lead = opened
         allows = self._selector_check()
         authentic = items
         padded: list[Item] | None = None
@@ -346,7 +432,7 @@ class Decapsulator:
         end: int,
         protocol: int,
         drops: Drops,
-        found: InnerPackets,
+        found: _Found,
         drop: DropItem,
         allows: SelectorCheck | None,
     ) -> None:
@@ -424,24 +510,18 @@ class Decapsulator:
         return items
 
 
-Punted: TypeAlias = tuple[int, memoryview]
-"""A punted packet: index in the batch, packet."""
-
 Reassemble: TypeAlias = Callable[[memoryview], bytes | None]
 """`reassemble(fragment)` returns the packet for an SA that the fragment completes; None if there is none."""
-
-InboundKey: TypeAlias = tuple[int, int, int]
-"""(destination, protocol, SPI) within one context."""
 
 
 def joined_groups(groups: Iterable[DecapsulatedGroup]) -> tuple[bytearray, array[int]]:
     """Return body and lengths of a batch of the packets of these groups."""
     pieces: list[Octets] = []
-    sizes: list[int] = []
+    sizes = array("H")
     for group in groups:
         pieces += group.pieces
-        sizes += group.sizes
-    return bytearray().join(pieces), array("H", sizes)
+        sizes.extend(group.sizes)
+    return bytearray().join(pieces), sizes
 
 
 def decapsulate_batch(
@@ -461,22 +541,38 @@ def decapsulate_batch(
     view = memoryview(body)
     punted: list[Punted] = []
     pending: dict[Decapsulator, list[Item]] = {}
-    _items_by_sa(inbound, view, enumerate(lengths), 0, drops, punted, pending)
+    many, others = split_by_sa(inbound, body, lengths) if len(lengths) >= MIN_COLUMNS else ((), None)
+    if others is None:
+        items_by_sa(inbound, view, enumerate(lengths), 0, drops, punted, pending)
+    elif others:
+        ends = list(accumulate(lengths))
+        for index in others:
+            length = lengths[index]
+            items_by_sa(inbound, view, ((index, length),), ends[index] - length, drops, punted, pending)
     if punted and reassemble is not None:
         view, punted = _reassembled(inbound, view, reassemble, drops, punted, pending)
-    begun: list[tuple[Decapsulator, list[Span] | Received, list[Received]]] = []
-    for decapsulator, items in pending.items():
-        if len(items) <= MAX_FEW and (few := decapsulator.begin_few(view, items)) is not None:
-            begun.append((decapsulator, [], few))
-        elif (work := decapsulator.begin(view, items, drops)) is not None:
-            begun.append((decapsulator, work, []))
+    work: Iterable[tuple[Decapsulator, list[Item] | PacketColumns]] = pending.items()
+    if many:
+        work = _with_columns(pending, {inbound[key]: packets for key, packets in many})
+    begun: list[tuple[Decapsulator, Callable[[memoryview, Any, Drops], InnerPackets], object]] = []
+    for decapsulator, packets in work:
+        if isinstance(packets, PacketColumns):
+            columns = decapsulator.begin_columns(packets)
+            if columns is not None:
+                begun.append((decapsulator, decapsulator.finish_columns, columns))
+                continue
+            packets = packets.items()
+        if len(packets) <= MAX_FEW and (few := decapsulator.begin_few(view, packets)) is not None:
+            begun.append((decapsulator, decapsulator.finish_few, few))
+        elif (each := decapsulator.begin(view, packets, drops)) is not None:
+            begun.append((decapsulator, decapsulator.finish, each))
     engine.flush()
     negotiated: list[Decapsulator] = []
     by_tunnel: dict[int, InnerPackets] = {}
     mixed: set[int] = set()
-    for decapsulator, work, few in begun:
+    for decapsulator, finish, received in begun:
         before = decapsulator.packets
-        found = decapsulator.finish_few(view, few, drops) if few else decapsulator.finish(view, work, drops)
+        found = finish(view, received, drops)
         if decapsulator.sa.negotiated and decapsulator.packets != before:
             negotiated.append(decapsulator)
         if not found[1]:
@@ -484,8 +580,8 @@ def decapsulate_batch(
         tunnel = decapsulator.sa.tunnel
         if tunnel in by_tunnel:
             mixed.add(tunnel)
-            for whole, more in zip(by_tunnel[tunnel], found, strict=True):
-                whole += more  # type: ignore[operator]
+            whole = by_tunnel[tunnel] = _apart(by_tunnel[tunnel])
+            _extend(whole, _apart(found))
         else:
             by_tunnel[tunnel] = found
     groups: list[DecapsulatedGroup] = []
@@ -498,6 +594,26 @@ def decapsulate_batch(
         groups.append(DecapsulatedGroup(tunnel, pieces, sizes, origins))
     groups.sort(key=lambda group: group.origins[0])
     return DecapsulationResult(tuple(groups), drops, tuple(negotiated), tuple([packet for _, packet in punted]))
+
+
+def _extend(found: _Found, more: _Found) -> None:
+    found[0].extend(more[0])
+    found[1].extend(more[1])
+    found[2].extend(more[2])
+
+
+def _with_columns(
+    pending: Mapping[Decapsulator, list[Item]], columns: dict[Decapsulator, PacketColumns]
+) -> list[tuple[Decapsulator, list[Item] | PacketColumns]]:
+    """Return the packets of all SAs, in the order of their first packets. An SA has columns or items, not both."""
+    joined: list[tuple[Decapsulator, list[Item] | PacketColumns]] = []
+    for decapsulator, items in pending.items():
+        more = columns.pop(decapsulator, None)
+        joined.append((decapsulator, items if more is None else sorted(items + more.items())))
+    joined += columns.items()
+    if pending:
+        joined.sort(key=lambda one: one[1][0][0] if isinstance(one[1], list) else one[1].origins[0])
+    return joined
 
 
 def _reassembled(
@@ -524,116 +640,7 @@ def _reassembled(
     if indices:
         offset = len(view)
         view = memoryview(b"".join(pieces))
-        _items_by_sa(inbound, view, zip(indices, lengths, strict=True), offset, drops, left, pending)
+        items_by_sa(inbound, view, zip(indices, lengths, strict=True), offset, drops, left, pending)
         for items in pending.values():
             items.sort()
     return view, left
-
-
-def _items_by_sa(
-    inbound: Mapping[InboundKey, Decapsulator],
-    view: memoryview,
-    rows: Iterable[tuple[int, int]],
-    offset: int,
-    drops: Drops,
-    punted: list[Punted],
-    pending: dict[Decapsulator, list[Item]],
-) -> None:
-    """Add packets, (index, length) from `offset` on, to those of their SAs. Punt fragments, packets for IKE and
-    ICMP "fragmentation needed"; drop all others."""
-    add: Callable[[Item], None] | None = None
-    last: InboundKey | None = None
-    size = len(view)
-    for index, length in rows:
-        start = offset + HEADROOM
-        offset += length
-        if length < _MIN_LENGTH or offset > size:
-            short = _short_packet(view, start, min(offset, size))
-            if short is None:
-                drops.add(IpsecDropCause.MALFORMED)
-            else:
-                punted.append((index, short))
-            continue
-        version_length, service, total, flags, protocol, source, destination, one, two, three = _OUTER(view, start)
-        at = start + IPV4_HEADER_LENGTH
-        end = start + total
-        if (
-            protocol == PROTOCOL_ESP
-            and version_length == _NO_OPTIONS
-            and not flags & FRAGMENT_MASK
-            and at + 12 <= end <= offset
-        ):
-            spi, number = one, two
-        else:
-            if version_length != 0x45:
-                at = start + (version_length & 15) * 4
-                if version_length >> 4 != 4 or at < start + IPV4_HEADER_LENGTH or at + 12 > offset:
-                    drops.add(IpsecDropCause.MALFORMED, 0, source)
-                    continue
-                one, two, three = _THREE(view, at)
-            if end > offset or end < at + 12:
-                short = _short_packet(view, start, offset)
-                if short is None:
-                    drops.add(IpsecDropCause.MALFORMED, 0, source)
-                else:
-                    punted.append((index, short))
-                continue
-            if flags & FRAGMENT_MASK:
-                if protocol in IPSEC_PROTOCOLS:
-                    punted.append((index, view[start:end]))
-                else:
-                    drops.add(IpsecDropCause.NOT_IPSEC, 0, source)
-                continue
-            if protocol == PROTOCOL_ESP:
-                spi, number = one, two
-            elif protocol == PROTOCOL_AH:
-                spi, number = two, three
-            elif protocol == PROTOCOL_UDP:
-                port = one & 0xFFFF
-                if port == IKE_PORT or (
-                    port == NAT_PORT and (not three or end < at + UDP_HEADER_LENGTH + ESP_HEADER_LENGTH)
-                ):
-                    # On port 4500 a zero SPI marks a message of IKE (RFC 3948 2.2).
-                    punted.append((index, view[start:end]))
-                    continue
-                if port != NAT_PORT:
-                    drops.add(IpsecDropCause.NOT_IPSEC, 0, source)
-                    continue
-                if two >> 16 != end - at:
-                    drops.add(IpsecDropCause.MALFORMED, 0, source)
-                    continue
-                at += UDP_HEADER_LENGTH
-                protocol = PROTOCOL_ESP
-                spi, number = _TWO(view, at)
-            elif protocol == PROTOCOL_ICMP and one >> 16 == FRAGMENTATION_NEEDED:
-                punted.append((index, view[start:end]))
-                continue
-            else:
-                drops.add(IpsecDropCause.NOT_IPSEC, 0, source)
-                continue
-        key = (destination, protocol, spi)
-        if key != last:
-            decapsulator = inbound.get(key)
-            last = key
-            if decapsulator is None:
-                add = None
-            else:
-                add = pending.setdefault(decapsulator, []).append
-        if add is None:
-            drops.add(IpsecDropCause.NO_INBOUND_SA, spi, source, number)
-            if drops.unknown is None:
-                udp_port = _PORT(view, at - UDP_HEADER_LENGTH)[0] if view[start + 9] == PROTOCOL_UDP else 0
-                drops.unknown = UnknownSa(source, destination, protocol, spi, udp_port)
-        else:
-            add((index, start, at, end, service, number))
-
-
-def _short_packet(view: memoryview, start: int, stop: int) -> memoryview | None:
-    """Return a packet too short for ESP if it must be punted: a UDP datagram (a NAT keepalive has one octet,
-    RFC 3948 2.3) or the last fragment of a packet. Otherwise None."""
-    if stop - start < IPV4_HEADER_LENGTH or view[start] >> 4 != 4 or view[start + 9] not in IPSEC_PROTOCOLS:
-        return None
-    if view[start + 9] != PROTOCOL_UDP and not (view[start + 6] << 8 | view[start + 7]) & FRAGMENT_MASK:
-        return None
-    end = start + (view[start + 2] << 8 | view[start + 3])
-    return view[start:end] if start + IPV4_HEADER_LENGTH < end <= stop else None

@@ -13,14 +13,18 @@ from itertools import accumulate
 from operator import or_
 from typing import Final, NamedTuple, TypeAlias
 
+import numpy as np
+
 from chassis.ase.ipsec.algorithms import IcvFunction, Octets
 from chassis.ase.ipsec.causes import IpsecDropCause
-from chassis.ase.ipsec.cipher_engine import TRAILERS, CipherEngine, EspOpener, EspSealer, Item, Pending
+from chassis.ase.ipsec.cipher_engine import TRAILERS, CipherEngine, EspOpener, EspSealer, Pending
 from chassis.ase.ipsec.cryptography_engine import CRYPTOGRAPHY
 from chassis.ase.ipsec.outer_header import EspHeads
+from chassis.ase.ipsec.received import Item, PacketColumns
 from chassis.ase.ipsec.replay import (
     Verdict,
     accept_batch,
+    accept_rising,
     accept_run,
     advance,
     bits_behind,
@@ -29,6 +33,7 @@ from chassis.ase.ipsec.replay import (
 )
 from chassis.ase.ipsec.sa import ESP_HEADER_LENGTH, ESP_TRAILER_LENGTH, MAX_EXTENDED_SEQUENCE, Esp, UdpPorts
 from chassis.ase.ipsec.state import WindowStore
+from chassis.net.columns import Numbers
 
 Span: TypeAlias = tuple[Item, int, int, int]
 """A received packet and its payload: (item, start, end, protocol of the payload)."""
@@ -84,7 +89,7 @@ def refusal(verdict: Verdict, number: int, esn: bool, forged: IpsecDropCause) ->
     return forged
 
 
-def payload_end(clear: bytes | bytearray, start: int, after: int) -> int | None:
+def payload_end(clear: Octets, start: int, after: int) -> int | None:
     """Return the end of the payload in decrypted octets whose ESP trailer ends at `after`; None if the padding is
     wrong."""
     padding = clear[after - ESP_TRAILER_LENGTH]
@@ -282,7 +287,65 @@ class EspReceiver:
             for item, sealed, number in rows
         ]
 
-    def finish_one(self, received: Received) -> tuple[bytes | bytearray, int] | None:
+    def begin_columns(self, packets: PacketColumns) -> ReceivedColumns | None:
+        """Begin with many packets, as `begin` does for items.
+
+        None, with nothing done, where only `begin` can: some packets have to be dropped before, or numbers have
+        different high halves.
+        """
+        opener, block, overhead = self._opener or self._make_opener(), self._block, self._overhead
+        sealed = packets.size - overhead if packets.size else packets.sizes - overhead
+        if isinstance(sealed, int):
+            if sealed < block or sealed % block:
+                return None
+        elif int(np.minimum.reduce(sealed)) < block or int(np.bitwise_or.reduce(sealed)) % block:
+            return None
+        numbers, edge = packets.numbers, self.edge
+        if self._esn:
+            base = max(edge - self._window + 1, 0)
+            if base >> 62:
+                return None
+            numbers = base + ((numbers - (base & 0xFFFFFFFF)) & 0xFFFFFFFF)
+        least, most = int(numbers[0]), int(numbers[-1])
+        count = packets.count
+        rising = (
+            most - least == count - 1 and numbers.tobytes() == np.arange(least, least + count).tobytes()
+        ) or bool(np.logical_and.reduce(numbers[1:] > numbers[:-1]))
+        if not rising:
+            least, most = int(np.minimum.reduce(numbers)), int(np.maximum.reduce(numbers))
+        if least >> 32 != most >> 32:
+            return None
+        if self._has_icv and least <= edge:
+            bitmap, window = self._bitmap, self._window
+            for number in numbers[numbers <= edge].tolist():
+                if check(edge, bitmap, window, number) is not Verdict.FRESH:
+                    return None
+            rising = False
+        return ReceivedColumns(
+            packets, sealed + opener.lead, numbers, rising, opener.begin_columns(packets, numbers)
+        )
+
+    def finish_columns(self, received: ReceivedColumns, drop: DropItem) -> Octets | Clear:
+        """Return the decrypted packets, after the engine's `flush`, as octets if all of them are authentic and
+        fresh, else as `finish` does. The window is stored before this returns."""
+        opener = self._opener or self._make_opener()
+        packets, numbers = received.packets, received.numbers
+        authentic, clear = opener.finish(received.pending)
+        if not self._has_icv:
+            return clear
+        if authentic is None and received.rising:
+            first, last, window = int(numbers[0]), int(numbers[-1]), self._window
+            newest = numbers[-window:].tolist() if last - first >= packets.count else ()
+            self.edge, self._bitmap = accept_rising(self.edge, self._bitmap, window, first, last, newest)
+            self.store_window()
+            return clear
+        strides = received.strides
+        each = [strides] * packets.count if isinstance(strides, int) else strides.tolist()
+        begun = packets.items(), each, numbers.tolist()
+        accepted = self._accept(*begun, range(packets.count), authentic, bytes(clear), drop)
+        return clear if len(accepted[1]) == packets.count else accepted
+
+    def finish_one(self, received: Received) -> tuple[Octets, int] | None:
         """Return a packet that `begin_few` began, decrypted, and its lead, after the engine's `flush`.
 
         Call `store_window` before a packet leaves. None, with nothing done, if the packet is not authentic.
@@ -293,6 +356,11 @@ class EspReceiver:
             return None
         self.edge, self._bitmap = advance(self.edge, self._bitmap, self._window, received[2][0])
         return clear, opener.lead
+
+    @property
+    def lead(self) -> int:
+        """Octets before each payload in what is decrypted."""
+        return (self._opener or self._make_opener()).lead
 
     def store_window(self) -> None:
         """Store the window after `finish_one`."""
@@ -305,9 +373,11 @@ class EspReceiver:
         opener = self._opener or self._make_opener()
         lead = opener.lead
         authentic: Sequence[int] | None = None
-        clear: bytes | bytearray = b""
+        clear: Octets = b""
         if fresh is None or fresh:
             authentic, clear = opener.finish(pending)
+        if isinstance(clear, memoryview):
+            clear = bytes(clear)
         if not self._has_icv:
             return clear, items, strides, lead
         if fresh is None and authentic is None:
@@ -317,6 +387,20 @@ class EspReceiver:
                 self._slot.store_window(self.edge, self._bitmap | self._bits_behind)
                 return clear, items, strides, lead
         begun: Sequence[int] = range(len(items)) if fresh is None else fresh
+        return self._accept(items, strides, numbers, begun, authentic, clear, drop)
+
+    def _accept(
+        self,
+        items: Sequence[Item],
+        strides: Sequence[int],
+        numbers: Sequence[int],
+        begun: Sequence[int],
+        authentic: Sequence[int] | None,
+        clear: bytes | bytearray,
+        drop: DropItem,
+    ) -> Clear:
+        """Take the packets that were opened through the window, in order, and store it. `begun` are the indices of
+        those that the opener was given, `authentic` which of those are authentic."""
         opened = begun if authentic is None else [begun[index] for index in authentic]
         edge, bitmap, accepted, refused = accept_batch(
             self.edge, self._bitmap, self._window, numbers, set(opened).__contains__
@@ -338,7 +422,19 @@ class EspReceiver:
                     if index in taken
                 ]
             )
+        lead = (self._opener or self._make_opener()).lead
         return clear, [items[index] for index in accepted], [strides[index] for index in accepted], lead
+
+
+class ReceivedColumns(NamedTuple):
+    """Packets, stride of all or of each, extended sequence numbers, whether they rise above the window's edge, and
+    what the opener has begun."""
+
+    packets: PacketColumns
+    strides: int | Numbers
+    numbers: Numbers
+    rising: bool
+    pending: Pending
 
 
 Received: TypeAlias = tuple[Sequence[Item], Sequence[int], Sequence[int], list[int] | None, Pending]

@@ -20,20 +20,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chassis.ase.ipsec import ipsec_mb_library as library
+from chassis.ase.ipsec.algorithms import Octets
 from chassis.ase.ipsec.cipher_engine import (
     CipherEngine,
     EspOpener,
     EspSealer,
-    Item,
     Opened,
     Pending,
     Unsealed,
 )
-from chassis.ase.ipsec.cryptography_engine import CRYPTOGRAPHY, EXTENDED, GCM_IV, GCM_SALT, gcm_ivs, random_ivs
+from chassis.ase.ipsec.cryptography_engine import (
+    CRYPTOGRAPHY,
+    EXTENDED,
+    GCM_IV,
+    GCM_SALT,
+    extended_headers,
+    gcm_ivs,
+    gcm_nonces,
+    random_ivs,
+)
 from chassis.ase.ipsec.ipsec_mb_library import JOB_OCTETS, JOB_WORDS, Library
 from chassis.ase.ipsec.known_answers import SUITES, Suite, is_right
+from chassis.ase.ipsec.received import Item, PacketColumns
 from chassis.ase.ipsec.sa import ESP_HEADER_LENGTH, Esp
-from chassis.net.columns import Bytes
+from chassis.net.columns import Bytes, Numbers
 
 _CBC_MODES: Final = {"null": library.NO_CIPHER, "des-cbc": library.DES, "3des-cbc": library.DES3}
 
@@ -188,21 +198,21 @@ class _GcmData:
     """Nonces and additional authenticated data of AES-GCM packets (RFC 4106 sections 4 and 5)."""
 
     def __init__(self, esp: Esp, esn: bool) -> None:
-        self._salt = esp.cipher_key[-GCM_SALT:]
-        self._spi = esp.spi
-        self._esn = esn
+        self.salt = esp.cipher_key[-GCM_SALT:]
+        self.spi = esp.spi
+        self.esn = esn
         self.octets = ESP_HEADER_LENGTH + (4 if esn else 0)
 
     def columns(
         self, used: Library, ivs: Sequence[bytes | memoryview], sources: Sequence[int], numbers: Sequence[int]
     ) -> tuple[list[tuple[int, array[int]]], list[Any]]:
         """Return the words of the jobs, and what to keep. `sources` are the addresses of the ESP headers."""
-        salt = self._salt
+        salt = self.salt
         nonces, kept = used.address(b"".join([part for iv in ivs for part in (salt, iv)]))
         keep = [kept]
         data = array("Q", sources)
-        if self._esn:
-            spi, octets = self._spi, self.octets
+        if self.esn:
+            spi, octets = self.spi, self.octets
             start, kept = used.address(b"".join([EXTENDED(spi, number) for number in numbers]))
             keep.append(kept)
             data = array("Q", range(start, start + octets * len(numbers), octets))
@@ -360,6 +370,17 @@ def _padded(rows: Bytes, octets: int) -> Bytes:
 
 
 @dataclass(slots=True)
+class _Columns:
+    """Packets whose jobs were written: the packets, the octets of payload and trailer of all or of each, the ICVs
+    computed, end to end, and the octets decrypted, end to end."""
+
+    packets: PacketColumns
+    sizes: int | Numbers
+    tags: Bytes
+    clear: Octets
+
+
+@dataclass(slots=True)
 class _Opening:
     """Packets whose jobs were written: the view and the packets, the octets of payload and trailer of each, the
     ICVs computed, end to end, and the octets decrypted, end to end."""
@@ -371,11 +392,18 @@ class _Opening:
     clear: bytes | bytearray
 
 
+def _places(first: int, octets: int | Numbers, count: int) -> NDArray[np.uint64]:
+    """Return the addresses of `count` things that lie end to end from `first` on, of so many octets, or each."""
+    if isinstance(octets, int):
+        return np.arange(first, first + count * octets, octets, dtype=np.uint64)
+    return (np.add.accumulate(octets) - octets).astype(np.uint64) + np.uint64(first)
+
+
 class MultiBufferOpener:
     """Inbound ESP of one SA. Packets are decrypted beside their authentication, into a buffer of their own; what
     is not authentic is never read."""
 
-    __slots__ = ("_esn", "_gcm", "_icv_octets", "_jobs", "_keys", "_null", "_overhead", "lead")
+    __slots__ = ("_esn", "_gcm", "_icv_octets", "_jobs", "_keys", "_null", "_overhead", "_row", "lead")
 
     def __init__(self, jobs: _Jobs, esp: Esp, esn: bool) -> None:
         self.lead = 0
@@ -388,6 +416,7 @@ class MultiBufferOpener:
         if self._gcm is not None:
             self._keys.template[library.HASH_2] = self._gcm.octets
         self._esn = esn and esp.integrity is not None
+        self._row = np.frombuffer(self._keys.template, np.uint64).reshape(1, JOB_WORDS)
 
     def begin(self, view: memoryview, items: Sequence[Item], numbers: Sequence[int]) -> Pending:
         used, overhead, icv_octets = self._jobs.library, self._overhead, self._icv_octets
@@ -463,7 +492,83 @@ class MultiBufferOpener:
         words[at + library.IV] = source + ESP_HEADER_LENGTH
         return view, item, size, out
 
+    def begin_columns(self, packets: PacketColumns, numbers: Numbers) -> Pending:
+        used, overhead, octets, count = self._jobs.library, self._overhead, self._icv_octets, packets.count
+        words = self._row.repeat(count, axis=0)
+        sizes = packets.size - overhead - octets if packets.size else packets.sizes - overhead - octets
+        keep: list[object] = [self._keys]
+        covered = overhead
+        if self._esn:
+            # The high half is authenticated behind the packet, so the packets are copied to put it there.
+            covered += 4
+            high = _HIGH(int(numbers[0]) >> 32)
+            copied = b"".join([part for each in packets.parts(0, octets) for part in (each, high)])
+            base, kept = used.address(copied)
+            keep.append(copied)
+            sources = _places(base, sizes + covered, count)
+        else:
+            base, kept = used.address(packets.octets)
+            keep.append(packets.octets)
+            if packets.size:
+                first, step = base + packets.first, packets.step
+                sources = np.arange(first, first + count * step, step, dtype=np.uint64)
+            else:
+                sources = packets.heads.astype(np.uint64) + np.uint64(base)
+        keep.append(kept)
+        clear: Octets
+        if self._null:
+            clear = packets.joined(overhead, octets)
+            words[:, library.DESTINATION] = sources
+        else:
+            total = sizes * count if isinstance(sizes, int) else int(np.add.reduce(sizes))
+            clear = np.empty(total, np.uint8).data
+            base, kept = used.address(clear)
+            keep.append(kept)
+            words[:, library.DESTINATION] = _places(base, sizes, count)
+        tags = np.empty(octets * count, np.uint8)
+        if octets:
+            base, kept = used.address(tags.data)
+            keep.append(kept)
+            words[:, library.TAG] = _places(base, octets, count)
+        words[:, library.SOURCE] = sources
+        words[:, library.CIPHER_OCTETS] = sizes
+        if self._gcm is None:
+            words[:, library.HASH_OCTETS] = sizes + covered
+            words[:, library.IV] = sources + np.uint64(ESP_HEADER_LENGTH)
+        else:
+            base, kept = used.address(gcm_nonces(self._gcm.salt, packets))
+            keep.append(kept)
+            words[:, library.IV] = _places(base, GCM_SALT + GCM_IV, count)
+            if self._gcm.esn:
+                base, kept = used.address(extended_headers(self._gcm.spi, numbers))
+                keep.append(kept)
+                words[:, library.HASH_1] = _places(base, self._gcm.octets, count)
+            else:
+                words[:, library.HASH_1] = sources
+        self._jobs.add_rows(words, *keep)
+        return _Columns(packets, sizes, tags, clear)
+
+    def _finish_columns(self, opening: _Columns) -> Opened:
+        clear, octets, packets = opening.clear, self._icv_octets, opening.packets
+        if not octets:
+            return None, clear
+        tags, sent = opening.tags.tobytes(), packets.tails(octets)
+        if compare_digest(tags, sent):
+            return None, clear
+        starts = range(0, octets * packets.count, octets)
+        authentic = [
+            index
+            for index, at in enumerate(starts)
+            if compare_digest(tags[at : at + octets], sent[at : at + octets])
+        ]
+        sizes = opening.sizes
+        each = [sizes] * packets.count if isinstance(sizes, int) else sizes.tolist()
+        places = list(accumulate(each, initial=0))
+        return authentic, b"".join([clear[places[index] : places[index + 1]] for index in authentic])
+
     def finish(self, pending: Pending) -> Opened:
+        if isinstance(pending, _Columns):
+            return self._finish_columns(pending)
         if isinstance(pending, tuple):
             view, item, size, out = pending
             clear = out[:size]

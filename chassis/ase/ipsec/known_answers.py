@@ -13,7 +13,8 @@ from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from chassis.ase.ipsec.algorithms import CIPHERS, INTEGRITY
-from chassis.ase.ipsec.cipher_engine import TRAILERS, CipherEngine, Item
+from chassis.ase.ipsec.cipher_engine import TRAILERS, CipherEngine
+from chassis.ase.ipsec.received import Item
 from chassis.ase.ipsec.sa import ESP_HEADER_LENGTH, ESP_TRAILER_LENGTH, Esp
 
 Suite: TypeAlias = tuple[str, str | None]

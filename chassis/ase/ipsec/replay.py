@@ -106,6 +106,23 @@ def accept_run(edge: int, bitmap: int, window: int, numbers: Sequence[int]) -> t
     return first + count - 1, ones if ahead >= window else (bitmap << ahead | ones) & ((1 << window) - 1)
 
 
+def accept_rising(
+    edge: int, bitmap: int, window: int, first: int, last: int, newest: Sequence[int]
+) -> tuple[int, int]:
+    """Return the state after authentic packets whose numbers rise from `first`, above the edge, to `last`.
+
+    `newest` are the last numbers, `window` of them at least or all; empty: no number is missing.
+    """
+    if not newest:
+        ones = (1 << min(last - first + 1, window)) - 1
+    else:
+        ones = 0
+        for number in newest:
+            ones |= 1 << last - number if last - number < window else 0
+    ahead = last - edge
+    return last, ones if ahead >= window else (bitmap << ahead | ones) & ((1 << window) - 1)
+
+
 @lru_cache(maxsize=16)
 def bits_behind(window: int) -> int:
     """Return the bits of a bitmap behind a window of this size. They are stored as received.

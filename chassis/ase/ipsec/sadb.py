@@ -19,7 +19,6 @@ from chassis.ase.ipsec.cryptography_engine import CRYPTOGRAPHY
 from chassis.ase.ipsec.decapsulate import (
     DecapsulationResult,
     Decapsulator,
-    InboundKey,
     Reassemble,
     decapsulate_batch,
 )
@@ -28,6 +27,7 @@ from chassis.ase.ipsec.joint_sealing import MIN_JOINT, InnerPackets, seal_togeth
 from chassis.ase.ipsec.outer_header import Ipv4IdSequences
 from chassis.ase.ipsec.replay import all_received
 from chassis.ase.ipsec.sa import InboundSa, OutboundSa, SaError, SequenceLease
+from chassis.ase.ipsec.select_sa import InboundKey
 from chassis.ase.ipsec.spd import NO_ENTRY, FlowCaches, Spd, ports_of
 from chassis.ase.ipsec.state import (
     Direction,

@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 
 from chassis.ase.ipsec import ipsec_mb_library, known_answers
 from chassis.ase.ipsec.algorithms import INTEGRITY
-from chassis.ase.ipsec.cipher_engine import Item
 from chassis.ase.ipsec.cryptography_engine import CRYPTOGRAPHY, CbcOpener, CbcSealer
 from chassis.ase.ipsec.ipsec_mb import MultiBufferEngine, MultiBufferOpener, MultiBufferSealer
 from chassis.ase.ipsec.known_answers import ANSWERS, CLEAR, FIRST, LENGTHS, SPI, SUITES, Suite, esp_of
+from chassis.ase.ipsec.received import Item
 from chassis.net.ethernet import MAX_BATCHED_IPV4_LENGTH
 from tests.support.cipher_engines import engine_of
 from tests.unit.ase.ipsec.test_known_packets import trailer, xcbc

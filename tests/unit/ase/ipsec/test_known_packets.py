@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives.hmac import HMAC
 from chassis.ase.ipsec.ah import AhReceiver, AhSender
 from chassis.ase.ipsec.algorithms import CIPHERS, INTEGRITY
 from chassis.ase.ipsec.causes import IpsecDropCause
-from chassis.ase.ipsec.cipher_engine import Item
 from chassis.ase.ipsec.esp import EspReceiver, EspSender, Span, payload_end
 from chassis.ase.ipsec.outer_header import ipv4_checksum
+from chassis.ase.ipsec.received import Item
 from chassis.ase.ipsec.sa import Ah, Esp, InboundSa, OutboundSa, SequenceLease, UdpPorts
 from chassis.ase.ipsec.spd import SpdEntry
 from tests.support.ipsec import batch, database, packets_of

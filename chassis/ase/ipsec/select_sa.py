@@ -1,0 +1,345 @@
+"""Which SA the packets of a batch are for: by destination, protocol and SPI (RFC 4301 4.1).
+
+`split_by_sa` reads the outer headers of a batch and selects the packets of each SA, without a loop over them. It
+takes ordinary packets only: whole ones without IPv4 options, with ESP behind the outer header or behind UDP (RFC
+3948). All others, and those of SAs with few packets, are for `items_by_sa`.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chassis.ase.ipsec.algorithms import Octets
+from chassis.ase.ipsec.causes import Drops, IpsecDropCause, UnknownSa
+from chassis.ase.ipsec.outer_header import FRAGMENTATION_NEEDED, IPSEC_PROTOCOLS
+from chassis.ase.ipsec.received import Item, PacketColumns
+from chassis.ase.ipsec.sa import ESP_HEADER_LENGTH
+from chassis.net.columns import Bytes, Columns, Numbers
+from chassis.net.ethernet import HEADROOM
+from chassis.net.ipv4 import (
+    FRAGMENT_MASK,
+    IPV4_HEADER_LENGTH,
+    PROTOCOL_AH,
+    PROTOCOL_ESP,
+    PROTOCOL_ICMP,
+    PROTOCOL_UDP,
+)
+from chassis.net.udp import IKE_PORT, NAT_PORT, UDP_HEADER_LENGTH
+
+InboundKey: TypeAlias = tuple[int, int, int]
+"""(destination, protocol, SPI) within one context."""
+
+Punted: TypeAlias = tuple[int, memoryview]
+"""A punted packet: index in the batch, packet."""
+
+Sa = TypeVar("Sa")
+
+_OUTER: Final = struct.Struct("!BBHxxHxBxxIIIII").unpack_from
+_THREE: Final = struct.Struct("!III").unpack_from
+_TWO: Final = struct.Struct("!II").unpack_from
+_PORT: Final = struct.Struct("!H").unpack_from
+_MIN_LENGTH: Final = HEADROOM + IPV4_HEADER_LENGTH + 12
+"""Shortest packet that can be ESP or AH: the three words after the outer header hold SPI and sequence number."""
+_NO_OPTIONS: Final = 0x45
+"""Version and header length of an IPv4 packet without options."""
+
+MIN_COLUMNS: Final = 16
+"""Packets (count) of an SA in a batch from which on columns are faster than a loop, if all have one length."""
+MIN_MIXED: Final = 48
+"""The same, if they have several lengths."""
+
+_MIN_ESP: Final = 12
+"""Octets behind the outer header that every packet of IPsec has."""
+
+_PLAIN, _IN_UDP = IPV4_HEADER_LENGTH, IPV4_HEADER_LENGTH + UDP_HEADER_LENGTH
+"""Octets before the ESP header."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """What ordinary packets have in the `words` first 32-bit words of a packet, which end with SPI and number.
+
+    `before` are the octets before the ESP header. `fixed` is the same in all packets, where `mask` has ones.
+    `same` has ones where packets of one SA are the same, `same_length` where those of one length are too. All
+    words are in the machine's byte order.
+    """
+
+    before: int
+    words: int
+    fixed: NDArray[np.uint32]
+    mask: NDArray[np.uint32]
+    same: NDArray[np.uint32]
+    same_length: NDArray[np.uint32]
+
+    @classmethod
+    def of(cls, before: int, protocol: int) -> _Form:
+        udp = before == _IN_UDP
+        fixed = struct.pack("!BBHHHBBHII", 0x45, 0, 0, 0, 0, 0, protocol, 0, 0, 0)
+        mask = struct.pack("!BBHHHBBHII", 0xFF, 0, 0, 0, FRAGMENT_MASK, 0, 0xFF, 0, 0, 0)
+        same = mask[:16] + b"\xff" * 4
+        same_length = mask[:2] + b"\xff\xff" + same[4:]
+        if udp:
+            fixed += struct.pack("!HHHH", 0, NAT_PORT, 0, 0)
+            mask += struct.pack("!HHHH", 0, 0xFFFF, 0, 0)
+            same += struct.pack("!HHHH", 0, 0xFFFF, 0, 0)
+            same_length += struct.pack("!HHHH", 0, 0xFFFF, 0xFFFF, 0)
+        fixed, mask = fixed + bytes(8), mask + bytes(8)
+        tail = b"\xff" * 4 + bytes(4)
+        rows = (fixed, mask, same + tail, same_length + tail)
+        arrays = [np.frombuffer(row, np.uint32) for row in rows]
+        return cls(before, len(arrays[0]), *arrays)
+
+    def is_ordinary(self, header: bytes) -> bool:
+        """Whether these octets are the first of an ordinary packet."""
+        return (
+            header[0] == _NO_OPTIONS
+            and not (header[6] << 8 | header[7]) & FRAGMENT_MASK
+            and (self.before == _PLAIN or header[22] << 8 | header[23] == NAT_PORT)
+        )
+
+
+_FORMS: Final = {PROTOCOL_ESP: _Form.of(_PLAIN, PROTOCOL_ESP), PROTOCOL_UDP: _Form.of(_IN_UDP, PROTOCOL_UDP)}
+
+
+def split_by_sa(
+    inbound: Container[InboundKey], body: Octets, lengths: Sequence[int]
+) -> tuple[list[tuple[InboundKey, PacketColumns]], list[int] | None]:
+    """Return the packets of the SAs of `inbound` that have many in a batch, and the indices of all others; None
+    for these: all packets of the batch.
+
+    `lengths` are octets, headroom included.
+    """
+    nothing: tuple[list[tuple[InboundKey, PacketColumns]], list[int] | None] = ([], None)
+    if len(lengths) < MIN_COLUMNS or not isinstance(lengths, array):
+        return nothing
+    columns = Columns(body, lengths)
+    if not columns.stride and columns.count < MIN_MIXED:
+        return nothing
+    if columns.stride:
+        least, total = columns.stride, columns.stride * columns.count
+    else:
+        least, total = int(np.minimum.reduce(columns.lengths)), int(columns.starts[-1]) + lengths[-1]
+    if total != len(body) or least < HEADROOM + _IN_UDP + ESP_HEADER_LENGTH:
+        return nothing
+    view = memoryview(body)
+    form = _FORMS.get(view[HEADROOM + 9])
+    if form is None:
+        return nothing
+    rows = columns.read(HEADROOM, 4 * form.words)
+    same = rows.view(np.uint32) & (form.same_length if columns.stride else form.same)
+    octets = same.tobytes()
+    first = octets[: 4 * form.words]
+    if octets == first * columns.count and form.is_ordinary(first):
+        return _one_sa(inbound, view, columns, form, rows)
+    return _several(inbound, view, columns, form, rows)
+
+
+def _one_sa(
+    inbound: Container[InboundKey], view: memoryview, columns: Columns, form: _Form, rows: Bytes
+) -> tuple[list[tuple[InboundKey, PacketColumns]], list[int] | None]:
+    """The packets are all of the same SA."""
+    total, destination, spi = _total(view), _number(view, 16), _number(view, form.before)
+    before = form.before
+    key = (destination, PROTOCOL_ESP, spi)
+    if not spi or key not in inbound:
+        return [], None
+    numbers = rows.view(">u4")[:, form.words - 1].astype(np.int64)
+    found = PacketColumns(view, range(columns.count), before, rows[:, 1].tobytes(), numbers)
+    if columns.stride:
+        # The lengths in the headers are all those of the first packet.
+        if not before + _MIN_ESP <= total <= columns.stride - HEADROOM or (
+            before == _IN_UDP and _udp_length(view) != total - IPV4_HEADER_LENGTH
+        ):
+            return [], None
+        found.lay_even(HEADROOM + before, columns.stride, total - before)
+        return [(key, found)], []
+    halves = rows.view(">u2")
+    totals = halves[:, 1].astype(np.int64)
+    whole = before == _PLAIN and totals.tobytes() == (columns.lengths - HEADROOM).tobytes()
+    if not whole and bool(_misfits(columns, totals, before, halves).any()):
+        return _several(inbound, view, columns, form, rows)
+    found.lay(columns.starts + (HEADROOM + before), totals - before)
+    return [(key, found)], []
+
+
+def _several(
+    inbound: Container[InboundKey], view: memoryview, columns: Columns, form: _Form, rows: Bytes
+) -> tuple[list[tuple[InboundKey, PacketColumns]], list[int] | None]:
+    """The packets are of several SAs, or some are not ordinary ones."""
+    words, halves, numbers = rows.view(np.uint32), rows.view(">u2"), rows.view(">u4")
+    before = form.before
+    odd = ((words ^ form.fixed) & form.mask).any(axis=1)
+    totals = halves[:, 1].astype(np.int64)
+    odd |= _misfits(columns, totals, before, halves)
+    spis = numbers[:, form.words - 2].astype(np.int64)
+    if before == _IN_UDP:
+        odd |= spis == 0
+    keys = numbers[:, 4].astype(np.uint64) << np.uint64(32) | spis.astype(np.uint64)
+    right = np.flatnonzero(~odd)
+    if not len(right):
+        return [], None
+    chosen = keys[right]
+    order = chosen.argsort(kind="stable")
+    ordered = chosen[order]
+    cuts = [0, *(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1).tolist(), len(right)]
+    if len(right) < MIN_COLUMNS * (len(cuts) - 1) // 2:
+        return [], None
+    services, sequence = rows[:, 1], numbers[:, form.words - 1]
+    found: list[tuple[InboundKey, PacketColumns]] = []
+    taken = np.zeros(columns.count, bool)
+    for begin, end in pairwise(cuts):
+        own = int(ordered[begin])
+        key = (own >> 32, PROTOCOL_ESP, own & 0xFFFFFFFF)
+        if end - begin < MIN_COLUMNS or key not in inbound:
+            continue
+        own_rows = right[order[begin:end]]
+        packets = PacketColumns(
+            view, own_rows.tolist(), before, services[own_rows].tobytes(), sequence[own_rows].astype(np.int64)
+        )
+        packets.lay(columns.starts[own_rows] + (HEADROOM + before), totals[own_rows] - before)
+        if packets.size or end - begin >= MIN_MIXED:
+            taken[own_rows] = True
+            found.append((key, packets))
+    if not found:
+        return [], None
+    found.sort(key=lambda one: one[1].origins[0])
+    return found, np.flatnonzero(~taken).tolist()
+
+
+def _misfits(columns: Columns, totals: Numbers, before: int, halves: NDArray[np.uint16]) -> NDArray[np.bool_]:
+    """Return which packets are too short or too long for what their headers say."""
+    wrong: NDArray[np.bool_] = totals > columns.lengths - HEADROOM
+    wrong |= totals < before + _MIN_ESP
+    if before == _IN_UDP:
+        wrong |= halves[:, 12] != totals - IPV4_HEADER_LENGTH
+    return wrong
+
+
+def _total(view: memoryview) -> int:
+    return view[HEADROOM + 2] << 8 | view[HEADROOM + 3]
+
+
+def _udp_length(view: memoryview) -> int:
+    at = HEADROOM + IPV4_HEADER_LENGTH + 4
+    return view[at] << 8 | view[at + 1]
+
+
+def _number(view: memoryview, at: int) -> int:
+    return int.from_bytes(view[HEADROOM + at : HEADROOM + at + 4], "big")
+
+
+def items_by_sa(
+    inbound: Mapping[InboundKey, Sa],
+    view: memoryview,
+    rows: Iterable[tuple[int, int]],
+    offset: int,
+    drops: Drops,
+    punted: list[Punted],
+    pending: dict[Sa, list[Item]],
+) -> None:
+    """Add packets, (index, length) from `offset` on, to those of their SAs. Punt fragments, packets for IKE and
+    ICMP "fragmentation needed"; drop all others."""
+    add: Callable[[Item], None] | None = None
+    last: InboundKey | None = None
+    size = len(view)
+    for index, length in rows:
+        start = offset + HEADROOM
+        offset += length
+        if length < _MIN_LENGTH or offset > size:
+            short = _short_packet(view, start, min(offset, size))
+            if short is None:
+                drops.add(IpsecDropCause.MALFORMED)
+            else:
+                punted.append((index, short))
+            continue
+        version_length, service, total, flags, protocol, source, destination, one, two, three = _OUTER(view, start)
+        at = start + IPV4_HEADER_LENGTH
+        end = start + total
+        if (
+            protocol == PROTOCOL_ESP
+            and version_length == _NO_OPTIONS
+            and not flags & FRAGMENT_MASK
+            and at + 12 <= end <= offset
+        ):
+            spi, number = one, two
+        else:
+            if version_length != 0x45:
+                at = start + (version_length & 15) * 4
+                if version_length >> 4 != 4 or at < start + IPV4_HEADER_LENGTH or at + 12 > offset:
+                    drops.add(IpsecDropCause.MALFORMED, 0, source)
+                    continue
+                one, two, three = _THREE(view, at)
+            if end > offset or end < at + 12:
+                short = _short_packet(view, start, offset)
+                if short is None:
+                    drops.add(IpsecDropCause.MALFORMED, 0, source)
+                else:
+                    punted.append((index, short))
+                continue
+            if flags & FRAGMENT_MASK:
+                if protocol in IPSEC_PROTOCOLS:
+                    punted.append((index, view[start:end]))
+                else:
+                    drops.add(IpsecDropCause.NOT_IPSEC, 0, source)
+                continue
+            if protocol == PROTOCOL_ESP:
+                spi, number = one, two
+            elif protocol == PROTOCOL_AH:
+                spi, number = two, three
+            elif protocol == PROTOCOL_UDP:
+                port = one & 0xFFFF
+                if port == IKE_PORT or (
+                    port == NAT_PORT and (not three or end < at + UDP_HEADER_LENGTH + ESP_HEADER_LENGTH)
+                ):
+                    # On port 4500 a zero SPI marks a message of IKE (RFC 3948 2.2).
+                    punted.append((index, view[start:end]))
+                    continue
+                if port != NAT_PORT:
+                    drops.add(IpsecDropCause.NOT_IPSEC, 0, source)
+                    continue
+                if two >> 16 != end - at:
+                    drops.add(IpsecDropCause.MALFORMED, 0, source)
+                    continue
+                at += UDP_HEADER_LENGTH
+                protocol = PROTOCOL_ESP
+                spi, number = _TWO(view, at)
+            elif protocol == PROTOCOL_ICMP and one >> 16 == FRAGMENTATION_NEEDED:
+                punted.append((index, view[start:end]))
+                continue
+            else:
+                drops.add(IpsecDropCause.NOT_IPSEC, 0, source)
+                continue
+        key = (destination, protocol, spi)
+        if key != last:
+            sa = inbound.get(key)
+            last = key
+            if sa is None:
+                add = None
+            else:
+                add = pending.setdefault(sa, []).append
+        if add is None:
+            drops.add(IpsecDropCause.NO_INBOUND_SA, spi, source, number)
+            if drops.unknown is None:
+                udp_port = _PORT(view, at - UDP_HEADER_LENGTH)[0] if view[start + 9] == PROTOCOL_UDP else 0
+                drops.unknown = UnknownSa(source, destination, protocol, spi, udp_port)
+        else:
+            add((index, start, at, end, service, number))
+
+
+def _short_packet(view: memoryview, start: int, stop: int) -> memoryview | None:
+    """Return a packet too short for ESP if it must be punted: a UDP datagram (a NAT keepalive has one octet,
+    RFC 3948 2.3) or the last fragment of a packet. Otherwise None."""
+    if stop - start < IPV4_HEADER_LENGTH or view[start] >> 4 != 4 or view[start + 9] not in IPSEC_PROTOCOLS:
+        return None
+    if view[start + 9] != PROTOCOL_UDP and not (view[start + 6] << 8 | view[start + 7]) & FRAGMENT_MASK:
+        return None
+    end = start + (view[start + 2] << 8 | view[start + 3])
+    return view[start:end] if start + IPV4_HEADER_LENGTH < end <= stop else None
