@@ -11,7 +11,7 @@ answered without that.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgpack
@@ -112,7 +112,7 @@ class Parking:
             self._manager.statistics.count(name, version, 0, number)
             counts[name] = counts.get(name, 0) + number
         packed = msgpack.packb((version, values, place, (serial, contacted, counts), *rest))
-        return ParkedTunnel(parked.due, packed, parked.choice), replace(packet, data=answer)
+        return ParkedTunnel(parked.due, packed, parked.choice), IkePacket(*way, answer)
 
     def put_back(self, tunnel: int, parked: ParkedTunnel, records: Iterable[Record], now: float) -> None:
         """Put a tunnel back, of which `records` are those that `park` took out."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from chassis.ase.ike.crypto.algorithms import CipherSpec, PrfSpec
@@ -151,10 +151,12 @@ class IvChain:
         """As `encrypt`, for payloads as octets; `first` is the type of the first one."""
         block = self.cipher.block_octets
         sealed = self.cipher.encrypt_cbc(self.key, self.iv, plain + bytes(-len(plain) % block))
-        head = replace(
-            header, next_payload=first, flags=header.flags | ENCRYPTION, length=HEADER_LENGTH + len(sealed)
-        )
-        return head.emit() + sealed, replace(self, iv=sealed[-block:])
+        head = header.emit_before(first, HEADER_LENGTH + len(sealed), header.flags | ENCRYPTION)
+        return head + sealed, self._after(sealed)
+
+    def _after(self, sealed: bytes) -> IvChain:
+        """Return the chain after a message."""
+        return IvChain(self.cipher, self.key, sealed[-self.cipher.block_octets :])
 
     def decrypt(self, message: Buffer, header: Header) -> tuple[bytes, IvChain]:
         """Return (decrypted payloads with their padding, chain after it).
@@ -172,7 +174,7 @@ class IvChain:
                 24,
                 notify=NotifyTypeV1.PAYLOAD_MALFORMED,
             )
-        return self.cipher.decrypt_cbc(self.key, self.iv, sealed), replace(self, iv=sealed[-block:])
+        return self.cipher.decrypt_cbc(self.key, self.iv, sealed), self._after(sealed)
 
 
 def decrypt_payloads(

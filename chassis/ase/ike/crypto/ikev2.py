@@ -5,7 +5,7 @@ Encrypted payload, whole or in fragments (RFC 7296 3.14, 5282, 7383).
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -151,7 +151,7 @@ class SkCipher:
             raise ValueError(f"{self.cipher.name} needs an IV of {self.iv_octets} octets")
         padded = self._pad(plain)
         size = GENERIC_LENGTH + len(prefix) + len(iv) + len(padded) + self.icv_octets
-        head = replace(header, next_payload=kind, length=HEADER_LENGTH + len(before) + size).emit()
+        head = header.emit_before(kind, HEADER_LENGTH + len(before) + size)
         clear = head + before + GENERIC.pack(first, 0, size) + prefix
         if self.integrity is None:
             key, salt = self.sk_e[:-GCM_SALT], self.sk_e[-GCM_SALT:]

@@ -88,15 +88,19 @@ class Header:
         return header
 
     def emit(self) -> bytes:
+        return self.emit_before(self.next_payload, self.length, self.flags)
+
+    def emit_before(self, next_payload: int, length: int, flags: int | None = None) -> bytes:
+        """Return the octets of a header that differs in these fields; None leaves the flags as they are."""
         return _HEADER.pack(
             self.spi_i,
             self.spi_r,
-            self.next_payload,
+            next_payload,
             self.version,
             self.exchange,
-            self.flags,
+            self.flags if flags is None else flags,
             self.message_id,
-            self.length,
+            length,
         )
 
     @property

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar, Final, TypeAlias
 
 from chassis.ase.ike.payloads.chain import (
@@ -473,7 +473,7 @@ class MessageV1:
 
     def emit(self) -> bytes:
         first, body = emit_payloads(self.payloads)
-        return replace(self.header, next_payload=first, length=HEADER_LENGTH + len(body)).emit() + body
+        return self.header.emit_before(first, HEADER_LENGTH + len(body)) + body
 
 
 def _fault(

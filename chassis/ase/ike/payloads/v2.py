@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from chassis.ase.ike.payloads.chain import (
@@ -202,7 +202,7 @@ class MessageV2:
 
     def emit(self) -> bytes:
         first, body = emit_payloads(self.payloads)
-        return replace(self.header, next_payload=first, length=HEADER_LENGTH + len(body)).emit() + body
+        return self.header.emit_before(first, HEADER_LENGTH + len(body)) + body
 
 
 def _fault(kind: int, field: str, what: str, offset: int, log: str, **values: Any) -> PayloadError:
