@@ -24,6 +24,7 @@ from chassis.fwd.icmp_errors import ERRORS, IcmpErrors
 from chassis.fwd.mtu import UNLIMITED
 from chassis.fwd.rewrite import decrement_ttls
 from chassis.fwd.tables import ForwardingTables
+from chassis.net.columns import longest
 from chassis.net.ethernet import HEADROOM, HEADROOM_FILL
 from chassis.net.types import Writable
 
@@ -98,7 +99,9 @@ class Forwarder:
         done."""
         groups = classify(self._decider, batch.context, batch.body, batch.lengths, transit=origin.transit)
         for decision, _, lengths in groups:
-            if decision.kind is not DecisionKind.PORT or max(lengths) - HEADROOM > self._tables.mtu(decision.port):
+            if decision.kind is not DecisionKind.PORT:
+                return None
+            if longest(lengths) - HEADROOM > self._tables.mtu(decision.port):
                 return None
         return self.execute_groups(groups, batch, origin, now)
 

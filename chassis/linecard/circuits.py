@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from array import array
 from typing import Final
 
 from chassis.bus import records
+from chassis.bus.batch import Batch, Step
 from chassis.bus.counters import Counters
 from chassis.bus.replication import RecordChange
+from chassis.fwd.forwarder import Origin
+from chassis.net.columns import common_length
 from chassis.net.ethernet import HEADROOM
 
 INSTANCE: Final = "instance circuit"
@@ -15,27 +17,35 @@ INSTANCE: Final = "instance circuit"
 
 
 class Circuit:
-    """The circuit of a tunnel. Its counters take their slots with the first packet in each direction."""
+    """The circuit of a tunnel. Its counters take their slots with the first packet in each direction.
 
-    __slots__ = ("_counters", "_in", "_out", "record")
+    `inward` and `outward` are the origins of packets that came out of the tunnel, and of its outer packets.
+    """
+
+    __slots__ = ("_counters", "_in", "_out", "inward", "outward", "record")
 
     def __init__(self, record: records.CircuitRecord, counters: Counters) -> None:
-        self.record = record
+        self.apply_record(record)
         self._counters = counters
         self._in: tuple[int, int] | None = None
         self._out: tuple[int, int] | None = None
 
-    def count_in(self, lengths: array[int]) -> None:
-        """Count packets that came out of the tunnel."""
+    def apply_record(self, record: records.CircuitRecord) -> None:
+        self.record = record
+        self.inward = Origin(transit=True, tunnel=record.tunnel)
+        self.outward = Origin(transit=False, tunnel=record.tunnel)
+
+    def count_in(self, packets: int, octets: int) -> None:
+        """Count packets, and their octets without headroom, that came out of the tunnel."""
         if self._in is None:
             self._in = self._slots("in")
-        self._count(self._in, lengths)
+        self._count(self._in, packets, octets)
 
-    def count_out(self, lengths: array[int]) -> None:
-        """Count outer packets of the tunnel that leave."""
+    def count_out(self, packets: int, octets: int) -> None:
+        """Count outer packets of the tunnel, and their octets without headroom, that leave."""
         if self._out is None:
             self._out = self._slots("out")
-        self._count(self._out, lengths)
+        self._count(self._out, packets, octets)
 
     @property
     def _name(self) -> str:
@@ -64,11 +74,10 @@ class Circuit:
             self._counters.slot(f"{name} bytes {direction}", numbered=True),
         )
 
-    def _count(self, slots: tuple[int, int], lengths: array[int]) -> None:
+    def _count(self, slots: tuple[int, int], packets: int, octets: int) -> None:
         values = self._counters.values
-        packets = len(lengths)
         values[slots[0]] += packets
-        values[slots[1]] += sum(lengths) - HEADROOM * packets
+        values[slots[1]] += octets
 
 
 class Circuits:
@@ -95,13 +104,24 @@ class Circuits:
             if record.card != self._card or record.kind != "tunnel":
                 self._remove(record.number)
             elif (known := self.own.get(record.number)) is not None:
-                known.record = record
+                known.apply_record(record)
             else:
                 self.own[record.number] = Circuit(record, self._counters)
         if self._first and not change.more:
             # Instances that ended, or went to another card, while no process of this card ran.
             self._first = False
             self._counters.release_numbered(INSTANCE, self.own)
+
+    def count_runs(self, batch: Batch) -> None:
+        """Count the packets of a batch with runs, whose circuits are all on this card."""
+        inward, lengths = batch.step is Step.CIRCUIT_IN, batch.lengths
+        common = common_length(lengths)
+        first = 0
+        for packets, _, number in batch.runs:
+            octets = common * packets if common else sum(lengths[first : first + packets])
+            circuit = self.own[number]
+            (circuit.count_in if inward else circuit.count_out)(packets, octets - HEADROOM * packets)
+            first += packets
 
     def _remove(self, number: int) -> None:
         gone = self.own.pop(number, None)

@@ -40,8 +40,7 @@ class LineCardDelivery:
 
     def receive_frames(self, port: LineCardPort, batch: Batch, now: float) -> list[Output]:
         """Act on frames that came in by a port."""
-        decider, record = self.tables.decider, port.record
-        origin = Origin(transit=True, port=record.port)
+        decider, record, origin = self.tables.decider, port.record, port.origin
         out: list[Output] = []
         groups = classify(decider, record.context, batch.body, batch.lengths, mac=record.mac or b"\0" * 6)
         for group in groups:

@@ -18,6 +18,7 @@ from chassis.fwd.rewrite import write_link_headers
 from chassis.linecard.arp import ArpTable, Neighbour, WaitingPacket
 from chassis.linecard.counters import PacketCounters
 from chassis.linecard.ports import LineCardPort
+from chassis.net.columns import longest
 from chassis.net.ethernet import HEADROOM
 from chassis.net.types import Writable
 
@@ -43,7 +44,7 @@ class Egress:
             return self._forwarder.drop(DropCause.PORT_DOWN, batch, origin, now)
         out: list[Output] = []
         body, lengths, marks = batch.body, batch.lengths, batch.marks
-        if max(lengths) > port.limit:
+        if longest(lengths) > port.limit:
             mtu = port.record.mtu
             fitted = fit_to_mtu(body, lengths, MtuLimits(mtu, mtu), marks)
             if fitted.malformed:

@@ -22,6 +22,10 @@ from chassis.linecard.delivery import LineCardDelivery
 from chassis.linecard.ports import LineCardPort, LineCardPorts
 from chassis.linecard.trace import Tracer
 from chassis.net.address import format_address, format_mac
+from chassis.net.ethernet import HEADROOM
+
+_INWARD, _OUTWARD = Origin(transit=True), Origin(transit=False)
+"""Origins of packets out of several tunnels, and of outer packets of several."""
 
 
 class LineCardEngine(CardBase):
@@ -137,6 +141,8 @@ class LineCardEngine(CardBase):
             return []
         if not batch.marks and not batch.runs:
             return self._release(self._step(batch, now))
+        if batch.runs and (batch.step is Step.CIRCUIT_OUT or batch.step is Step.CIRCUIT_IN):
+            return self._release(self._by_circuits(batch, now))
         out: list[Output] = []
         for part in batch.split_runs() if batch.runs else batch.split_marked():
             out += self._step(part, now)
@@ -180,13 +186,30 @@ class LineCardEngine(CardBase):
     def _by_circuit(self, circuit: Circuit, batch: Batch, now: float) -> list[Output]:
         if batch.marks:
             self.add_stamp(batch, f"{self.slot} circuit {batch.circuit}", now)
-        inward = batch.step is Step.CIRCUIT_IN
-        if inward:
-            circuit.count_in(batch.lengths)
-        else:
-            circuit.count_out(batch.lengths)
-        origin = Origin(transit=inward, tunnel=circuit.record.tunnel)
-        return self.delivery.forwarder.forward(batch, origin, now)
+        packets = len(batch.lengths)
+        octets = len(batch.body) - HEADROOM * packets
+        if batch.step is Step.CIRCUIT_IN:
+            circuit.count_in(packets, octets)
+            return self.delivery.forwarder.forward(batch, circuit.inward, now)
+        circuit.count_out(packets, octets)
+        return self.delivery.forwarder.forward(batch, circuit.outward, now)
+
+    def _by_circuits(self, batch: Batch, now: float) -> list[Output]:
+        """Look packets of several circuits up together, unless that makes a difference.
+
+        It makes none to what came out of tunnels: only a tunnel's own outer packets may not go into it again.
+        """
+        forwarder, own = self.delivery.forwarder, self.circuits.own
+        sent: list[Output] | None = None
+        if all(circuit in own for _, _, circuit in batch.runs):
+            if batch.step is Step.CIRCUIT_IN:
+                sent = forwarder.forward(batch, _INWARD, now)
+            else:
+                sent = forwarder.forward_by_ports(batch, _OUTWARD, now)
+        if sent is None:
+            return [output for part in batch.split_runs() for output in self._step(part, now)]
+        self.circuits.count_runs(batch)
+        return sent
 
     def _report_port(self, port: LineCardPort) -> list[Output]:
         out: list[Output] = [ToController(port.event())]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from chassis.bus.messages import PortEvent
 from chassis.bus.records import PortRecord
 from chassis.bus.replication import RecordChange
+from chassis.fwd.forwarder import Origin
 from chassis.net.address import MASKS
 from chassis.net.ethernet import HEADROOM
 
@@ -17,9 +18,9 @@ SPEED = 1000
 
 class LineCardPort:
     """One port of this card. `limit` is the longest frame (octets) that its MTU allows; `mark` is the priority
-    descriptor of a packet that comes in, one octet, or none."""
+    descriptor of a packet that comes in, one octet, or none. `origin` is that of a packet that comes in."""
 
-    __slots__ = ("addresses", "carrier", "limit", "mark", "record", "up")
+    __slots__ = ("addresses", "carrier", "limit", "mark", "origin", "record", "up")
 
     def __init__(self, record: PortRecord, carrier: bool) -> None:
         self.carrier = carrier
@@ -29,6 +30,7 @@ class LineCardPort:
         self.record = record
         self.addresses = frozenset(address for address, _ in record.networks)
         self.limit = record.mtu + HEADROOM
+        self.origin = Origin(transit=True, port=record.port)
         self.mark = bytes([record.descriptor]) if record.descriptor >= 0 else b""
         self.up = record.enabled and self.carrier
 
