@@ -21,6 +21,7 @@ import zmq
 from chassis.bus.counters import Counters
 from chassis.bus.engine import MAX_POLL_TIMEOUT, STALL_TIMEOUT
 from chassis.bus.hops import WAKEUPS
+from chassis.bus.poller import Poller
 from chassis.bus.scheduling import Contention
 
 MAX_BURST_INTERVAL = 0.01
@@ -53,7 +54,7 @@ class Loop:
         """Sources that are not looked at until a time, and the events to look for then."""
         self._values = memoryview(bytearray(8)).cast("Q") if counters is None else counters.values
         self._wakeups = 0 if counters is None else counters.slot(WAKEUPS)
-        self._poller = zmq.Poller()
+        self._poller = Poller()
         self._callbacks: dict[Any, Callback] = {}
         self._again: list[Callable[[float], bool]] = []
         self._stopped = False
@@ -141,34 +142,43 @@ class Loop:
                 wait = min(wait, max(min(resting.values())[0] - since, 0.0))
             ready = poll(ceil(max(since + wait - monotonic(), 0.0) * 1000))
             now = monotonic()
+            stalled = now - since - wait > STALL_TIMEOUT
+            if stalled:
+                self._tell_of_stall(now - since, now)
+            called = stalled or bool(ready or resting or self._again)
+            if ready or resting:
+                # Sources share a turn's time: each of them is first in its turn.
+                self._until = time.thread_time() + MAX_BURST_INTERVAL
             if ready:
                 self._values[self._wakeups] += 1
-            if now - since - wait > STALL_TIMEOUT:
-                self.on_stall(now - since, now)
-            # Sources share a turn's time: each of them is first in its turn.
-            self._until = time.thread_time() + MAX_BURST_INTERVAL
-            turn = (turn + 1) % (len(ready) or 1)
-            for source, _ in ready[turn:] + ready[:turn]:
-                callback = callbacks.get(source)
-                if callback is not None:
-                    callback(now)
+                turn = (turn + 1) % len(ready)
+                for source in ready[turn:] + ready[:turn]:
+                    callback = callbacks.get(source)
+                    if callback is not None:
+                        callback(now)
             if resting:
                 self._wake_rested(now)
             if self._again:
                 again, self._again = self._again, []
                 self._again += [callback for callback in again if callback(now)]
-            if contention is not None and contention.due <= now:
+            if contention is not None and contention.due <= now and (ready or contention.crowded):
                 contention.look(now)
             since, now = now, monotonic()
             if now - since > STALL_TIMEOUT:
-                self.on_stall(now - since, now)
-                since = now
+                self._tell_of_stall(now - since, now)
+                called, since = True, now
             # Run timers that became due while sources were read now, not after another turn: on an overloaded
             # machine a turn may take 100 ms.
-            due = next_timer()
+            if called or due > now:
+                due = next_timer()
             if due <= now:
                 on_timer(now)
                 due = next_timer()
+
+    def _tell_of_stall(self, seconds: float, now: float) -> None:
+        self.on_stall(seconds, now)
+        # It may have read what waited.
+        self._poller.ask_all()
 
     def _wake_rested(self, now: float) -> None:
         """Look again at the sources that rested long enough; they most likely have something."""

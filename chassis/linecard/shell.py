@@ -51,6 +51,7 @@ class LineCardShell(CardShell):
         return min(self.engine.next_timer(), self.ports.next_timer())
 
     def on_timer(self, now: float) -> None:
+        self._alive = now
         self.ports.on_timer(now)
         super().on_timer(now)
 
