@@ -28,7 +28,7 @@ from chassis.net.types import Writable
 MIN_JOINT: Final = 24
 """Packets of one SA from which on a table is faster than a loop; of many SAs it is with fewer."""
 
-MIN_GROUP: Final = 12
+MIN_GROUP: Final = 40
 """Packets of each length, on average, from which on those of one length are copied together."""
 
 MAX_SINGLE: Final = 4
