@@ -38,7 +38,10 @@ class ToCard:
     message: ToCardMessage
 
 
-@dataclass(frozen=True, slots=True)
+# These two are made for each batch: frozen ones cost three times as much.
+
+
+@dataclass(slots=True)
 class ToFabric:
     """A batch for another card of the node; the shell never blocks on it, and drops what it cannot queue."""
 
@@ -46,7 +49,7 @@ class ToFabric:
     batch: Batch
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ToWire:
     """Frames, complete with their Ethernet headers, out of a port."""
 

@@ -16,17 +16,20 @@ import numpy as np
 
 from chassis.fwd import rewrite
 from chassis.fwd.classify_loop import (
+    ASP_ADDRESS,
     FIELDS,
     IPSEC_PORTS,
     IPSEC_PROTOCOLS,
     MIN_LENGTH,
+    NO_KIND,
+    PORT,
     Group,
     classify_by_loop,
     link_decision,
     split,
     without_padding,
 )
-from chassis.fwd.decision import Decider, Decision, DecisionKind
+from chassis.fwd.decision import Decider, Decision
 from chassis.net.columns import Columns
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import FRAGMENT_MASK, IPV4_HEADER_LENGTH, PROTOCOL_ICMP, PROTOCOL_UDP
@@ -110,9 +113,9 @@ def classify_by_columns(
         decisions = list(dict.fromkeys(found))
     kinds = {decision.kind for decision in decisions}
     low = (second >> 24 & 0xFF if alike else min(flags[2::4])) < 2
-    if low and max(kinds) >= (DecisionKind.PORT if transit else DecisionKind.TUNNEL + 1):
+    if low and max(kinds) >= (PORT if transit else NO_KIND):
         return None
-    if DecisionKind.ASP_ADDRESS in kinds:
+    if ASP_ADDRESS in kinds:
         to_asp = _to_asp(whole, flags, alike)
         if not to_asp:
             return None
@@ -187,7 +190,7 @@ def _to_asp(whole: Columns, flags: bytes, alike: bool) -> list[bool]:
 def _asps_or_local(found: list[Decision], to_asp: list[bool]) -> list[Decision]:
     """Return the decisions of packets, where those for an address that an ASP owns are the ASP's or the local
     stack's."""
-    own = DecisionKind.ASP_ADDRESS
+    own = ASP_ADDRESS
     return [
         flow if flow.kind is not own else flow.to_decapsulate if taken else flow.to_local
         for flow, taken in zip(found, to_asp if len(to_asp) > 1 else to_asp * len(found), strict=True)

@@ -24,6 +24,10 @@ from chassis.net.ipv4 import (
 from chassis.net.types import Writable
 from chassis.net.udp import IKE_PORT, NAT_PORT
 
+# Members of an enumeration, looked up once: each look-up takes as long as a function call.
+PORT, ASP_ADDRESS = DecisionKind.PORT, DecisionKind.ASP_ADDRESS
+NO_KIND = DecisionKind.TUNNEL + 1
+
 MIN_LENGTH = HEADROOM + IPV4_HEADER_LENGTH
 
 IPSEC_PORTS = frozenset((IKE_PORT, NAT_PORT))
@@ -54,8 +58,8 @@ def classify_by_loop(
     current: Decision | None = None
     flow = last_link = last_key = None
     verdict: Decision | None = None
-    forwarded = DecisionKind.PORT if transit else DecisionKind.TUNNEL + 1
-    own = DecisionKind.ASP_ADDRESS
+    forwarded = PORT if transit else NO_KIND
+    own = ASP_ADDRESS
     at = 0
     for index, length in enumerate(lengths):
         if length < MIN_LENGTH:

@@ -31,6 +31,12 @@ from chassis.net.types import Writable
 ORIGINATED = "packets originated"
 """Counter of packets whose source is this card."""
 
+# Members of an enumeration, looked up once: each look-up takes as long as a function call.
+_PORT, _TUNNEL, _LOCAL = DecisionKind.PORT, DecisionKind.TUNNEL, DecisionKind.LOCAL
+_DECAPSULATE, _ASP_ADDRESS = DecisionKind.DECAPSULATE, DecisionKind.ASP_ADDRESS
+_STEP_ENCAPSULATE, _STEP_DECAPSULATE = Step.ENCAPSULATE, Step.DECAPSULATE
+_STEP_EGRESS, _STEP_LOCAL = Step.EGRESS, Step.LOCAL
+
 MAX_TUNNEL_NESTING = 8
 """Times (count) that one card may encapsulate and decapsulate a packet before it is dropped as a loop."""
 
@@ -99,7 +105,7 @@ class Forwarder:
         done."""
         groups = classify(self._decider, batch.context, batch.body, batch.lengths, transit=origin.transit)
         for decision, _, lengths in groups:
-            if decision.kind is not DecisionKind.PORT:
+            if decision.kind is not _PORT:
                 return None
             if longest(lengths) - HEADROOM > self._tables.mtu(decision.port):
                 return None
@@ -110,23 +116,21 @@ class Forwarder:
 
         Packets for tunnels of one other card, an ASP, go there together, in runs.
         """
+        if len(groups) == 1:
+            return self._execute_group(groups[0], batch, origin, now)
         out: list[Output] = []
         tunnelled: dict[str, list[Group]] = {}
-        kinds = [decision.kind for decision, _, _ in groups]
-        together = len(groups) > 1 and origin.transit and kinds.count(DecisionKind.TUNNEL) > 1
+        together = origin.transit and [decision.kind for decision, _, _ in groups].count(_TUNNEL) > 1
         for group in groups:
-            decision, body, lengths = group
-            if together and decision.kind is DecisionKind.TUNNEL:
+            decision = group[0]
+            if together and decision.kind is _TUNNEL:
                 card = self._tables.tunnels[decision.tunnel].asp
                 if card != self._card:
                     tunnelled.setdefault(card, []).append(group)
                     continue
-            part = Batch(
-                batch.step, body, lengths, ingress=batch.ingress, context=batch.context, marks=batch.marks
-            )
-            out += self.execute_decision(decision, part, origin, now)
+            out += self._execute_group(group, batch, origin, now)
         for card, parts in tunnelled.items():
-            part = Batch(Step.ENCAPSULATE, *_joined(parts), ingress=batch.ingress, context=batch.context)
+            part = Batch(_STEP_ENCAPSULATE, *_joined(parts), ingress=batch.ingress, context=batch.context)
             if len(parts) == 1:
                 part.tunnel = parts[0][0].tunnel
             else:
@@ -135,29 +139,36 @@ class Forwarder:
             out += self._delivery.to_tunnel(card, part, origin, now)
         return out
 
+    def _execute_group(self, group: Group, batch: Batch, origin: Origin, now: float) -> list[Output]:
+        decision, body, lengths = group
+        part = Batch(batch.step, body, lengths, "", 0, batch.ingress, batch.context)
+        if batch.marks:
+            part.marks = batch.marks
+        return self.execute_decision(decision, part, origin, now)
+
     def execute_decision(self, decision: Decision, batch: Batch, origin: Origin, now: float) -> list[Output]:
         """Act on the decision for a batch, which is the callee's from then on."""
         kind = decision.kind
-        if kind >= DecisionKind.PORT:
+        if kind >= _PORT:
             if origin.transit:
                 decrement_ttls(batch.body, batch.lengths)
-            if kind is DecisionKind.PORT:
-                batch.step, batch.port, batch.address = Step.EGRESS, decision.port, decision.address
+            if kind is _PORT:
+                batch.step, batch.port, batch.address = _STEP_EGRESS, decision.port, decision.address
                 return self._delivery.to_port(decision.card, batch, origin, now)
             card = self._tables.tunnels[decision.tunnel].asp
             # The route to a tunnel's peer leads into that tunnel, or tunnels lead into each other.
             into_itself = decision.tunnel == origin.tunnel and not origin.transit
             if into_itself or (card == self._card and origin.nesting >= MAX_TUNNEL_NESTING):
                 return self.drop(DropCause.LOOP, batch, origin, now)
-            batch.step, batch.tunnel = Step.ENCAPSULATE, decision.tunnel
+            batch.step, batch.tunnel = _STEP_ENCAPSULATE, decision.tunnel
             return self._delivery.to_tunnel(card, batch, origin, now)
-        if kind is DecisionKind.LOCAL:
-            batch.step = Step.LOCAL
+        if kind is _LOCAL:
+            batch.step = _STEP_LOCAL
             return self._delivery.to_local_stack(batch, origin, now)
-        if kind is DecisionKind.DECAPSULATE or kind is DecisionKind.ASP_ADDRESS:
+        if kind is _DECAPSULATE or kind is _ASP_ADDRESS:
             if decision.card == self._card and origin.nesting >= MAX_TUNNEL_NESTING:
                 return self.drop(DropCause.LOOP, batch, origin, now)
-            batch.step = Step.DECAPSULATE
+            batch.step = _STEP_DECAPSULATE
             return self._delivery.to_decapsulation(decision.card, batch, origin, now)
         return self.drop(decision.cause or DropCause.NO_ROUTE, batch, origin, now)
 
@@ -167,10 +178,10 @@ class Forwarder:
         """Send a packet of the router's own. Its TTL is not touched, and no error about it is made."""
         self._values[self._originated] += 1
         decision = self._decider.decide_destination(context, int.from_bytes(packet[16:20], "big"))
-        if decision.kind is DecisionKind.ASP_ADDRESS:
+        if decision.kind is _ASP_ADDRESS:
             decision = decision.to_local
         body = bytearray(HEADROOM_FILL + packet)
-        batch = Batch(Step.LOCAL, body, array("H", (len(body),)), context=context, marks=marks)
+        batch = Batch(_STEP_LOCAL, body, array("H", (len(body),)), context=context, marks=marks)
         return self.execute_decision(decision, batch, Origin(transit=False, nesting=nesting), now)
 
     def drop(self, cause: DropCause, batch: Batch, origin: Origin, now: float, mtu: int = 0) -> list[Output]:

@@ -10,7 +10,7 @@ from chassis.bus.batch import Batch
 from chassis.bus.card import CardBase
 from chassis.bus.engine import Output, ToFabric
 from chassis.fwd.classify import classify
-from chassis.fwd.decision import DecisionKind
+from chassis.fwd.decision import ARP
 from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.forwarder import Forwarder, Origin
 from chassis.fwd.tables import ForwardingTables
@@ -44,7 +44,7 @@ class LineCardDelivery:
         out: list[Output] = []
         groups = classify(decider, record.context, batch.body, batch.lengths, mac=record.mac or b"\0" * 6)
         for group in groups:
-            if group[0].kind is DecisionKind.ARP:
+            if group[0] is ARP:
                 _, body, lengths = group
                 out += self._receive_arp(port, Batch(batch.step, body, lengths, marks=batch.marks), now)
                 groups = [other for other in groups if other is not group]

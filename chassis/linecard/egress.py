@@ -25,6 +25,8 @@ from chassis.net.types import Writable
 UNKNOWN_ORIGIN = Origin(transit=True)
 """Of packets whose sender another card knows, or which waited: if it is this router, it gets no error anyway."""
 
+_EGRESS = Step.EGRESS
+
 
 class Egress:
     """The last step: from a port and a next hop to frames on the wire."""
@@ -98,7 +100,8 @@ class Egress:
     ) -> Output:
         write_link_headers(body, lengths, link)
         name = port.record.port
-        batch = Batch(Step.EGRESS, body, lengths, port=name, marks=marks)
+        batch = Batch(_EGRESS, body, lengths, port=name)
         if marks:
+            batch.marks = marks
             self._card.add_stamp(batch, f"{name} out", now)
         return ToWire(name, batch)

@@ -24,6 +24,10 @@ from chassis.linecard.trace import Tracer
 from chassis.net.address import format_address, format_mac
 from chassis.net.ethernet import HEADROOM
 
+# Members of an enumeration, looked up once: each look-up takes as long as a function call.
+_INGRESS, _EGRESS, _LOCAL = Step.INGRESS, Step.EGRESS, Step.LOCAL
+_CIRCUIT_OUT, _CIRCUIT_IN = Step.CIRCUIT_OUT, Step.CIRCUIT_IN
+
 _INWARD, _OUTWARD = Origin(transit=True), Origin(transit=False)
 """Origins of packets out of several tunnels, and of outer packets of several."""
 
@@ -125,7 +129,7 @@ class LineCardEngine(CardBase):
             return []
         if self.tracer.armed:
             self.tracer.mark_packets(port, batch)
-        batch.step, batch.ingress, batch.context = Step.INGRESS, port, own.record.context
+        batch.step, batch.ingress, batch.context = _INGRESS, port, own.record.context
         if not batch.marks:
             return self._release(self.delivery.receive_frames(own, batch, now))
         out: list[Output] = []
@@ -141,7 +145,7 @@ class LineCardEngine(CardBase):
             return []
         if not batch.marks and not batch.runs:
             return self._release(self._step(batch, now))
-        if batch.runs and (batch.step is Step.CIRCUIT_OUT or batch.step is Step.CIRCUIT_IN):
+        if batch.runs and (batch.step is _CIRCUIT_OUT or batch.step is _CIRCUIT_IN):
             return self._release(self._by_circuits(batch, now))
         out: list[Output] = []
         for part in batch.split_runs() if batch.runs else batch.split_marked():
@@ -170,15 +174,15 @@ class LineCardEngine(CardBase):
 
     def _step(self, batch: Batch, now: float) -> list[Output]:
         step = batch.step
-        if step is Step.EGRESS:
+        if step is _EGRESS:
             return self.delivery.transmit(batch, now)
-        if step is Step.CIRCUIT_OUT or step is Step.CIRCUIT_IN:
+        if step is _CIRCUIT_OUT or step is _CIRCUIT_IN:
             circuit = self.circuits.own.get(batch.circuit)
             if circuit is not None:
                 return self._by_circuit(circuit, batch, now)
             self.drop(DropCause.NO_CIRCUIT, len(batch.lengths))
             return []
-        if step is Step.LOCAL:
+        if step is _LOCAL:
             return self.delivery.local_stack.deliver(batch, now)
         self.drop(DropCause.WRONG_STEP, len(batch.lengths))
         return []
@@ -188,7 +192,7 @@ class LineCardEngine(CardBase):
             self.add_stamp(batch, f"{self.slot} circuit {batch.circuit}", now)
         packets = len(batch.lengths)
         octets = len(batch.body) - HEADROOM * packets
-        if batch.step is Step.CIRCUIT_IN:
+        if batch.step is _CIRCUIT_IN:
             circuit.count_in(packets, octets)
             return self.delivery.forwarder.forward(batch, circuit.inward, now)
         circuit.count_out(packets, octets)
@@ -202,7 +206,7 @@ class LineCardEngine(CardBase):
         forwarder, own = self.delivery.forwarder, self.circuits.own
         sent: list[Output] | None = None
         if all(circuit in own for _, _, circuit in batch.runs):
-            if batch.step is Step.CIRCUIT_IN:
+            if batch.step is _CIRCUIT_IN:
                 sent = forwarder.forward(batch, _INWARD, now)
             else:
                 sent = forwarder.forward_by_ports(batch, _OUTWARD, now)
