@@ -262,8 +262,12 @@ class Decapsulator:
         edge = self._esp.edge
         found = self._finish_one(view, begun[0], drops)
         if len(begun) > 1:
+            pieces, sizes, origins = found
             for one in begun[1:]:
-                _extend(found, self._finish_one(view, one, drops))
+                more = self._finish_one(view, one, drops)
+                pieces += more[0]
+                sizes += more[1]
+                origins += more[2]
         if self._esp.edge != edge:
             self._esp.store_window()
         return found
@@ -580,8 +584,12 @@ def decapsulate_batch(
         tunnel = decapsulator.sa.tunnel
         if tunnel in by_tunnel:
             mixed.add(tunnel)
-            whole = by_tunnel[tunnel] = _apart(by_tunnel[tunnel])
-            _extend(whole, _apart(found))
+            before_it, after_it = _apart(by_tunnel[tunnel]), _apart(found)
+            by_tunnel[tunnel] = (
+                before_it[0] + after_it[0],
+                before_it[1] + after_it[1],
+                before_it[2] + after_it[2],
+            )
         else:
             by_tunnel[tunnel] = found
     groups: list[DecapsulatedGroup] = []
@@ -594,12 +602,6 @@ def decapsulate_batch(
         groups.append(DecapsulatedGroup(tunnel, pieces, sizes, origins))
     groups.sort(key=lambda group: group.origins[0])
     return DecapsulationResult(tuple(groups), drops, tuple(negotiated), tuple([packet for _, packet in punted]))
-
-
-def _extend(found: _Found, more: _Found) -> None:
-    found[0].extend(more[0])
-    found[1].extend(more[1])
-    found[2].extend(more[2])
 
 
 def _with_columns(

@@ -91,11 +91,12 @@ class Library:
         self._next_burst, self._submit = self.manager.get_next_burst, self.manager.submit_burst
         self._flush = self.manager.flush_burst
         self._jobs = ffi.new(f"IMB_JOB *[{MAX_BURST}]")
+        self._number = ffi.typeof("uintptr_t")
 
     def address(self, octets: bytes | bytearray | memoryview) -> tuple[int, Any]:
         """Return the address of octets, and what must be kept as long as a job refers to it."""
         kept = self.ffi.from_buffer(octets)
-        return int(self.ffi.cast("uintptr_t", kept)), kept
+        return int(self.ffi.cast(self._number, kept)), kept
 
     def pointer(self, address: int) -> Any:
         """Return an address as an argument of the library's functions."""

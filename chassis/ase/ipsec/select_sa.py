@@ -59,6 +59,9 @@ MIN_MIXED: Final = 48
 _MIN_ESP: Final = 12
 """Octets behind the outer header that every packet of IPsec has."""
 
+_SAMPLE: Final = 8
+"""Packets (count) that are looked at first."""
+
 _PLAIN, _IN_UDP = IPV4_HEADER_LENGTH, IPV4_HEADER_LENGTH + UDP_HEADER_LENGTH
 """Octets before the ESP header."""
 
@@ -118,10 +121,18 @@ def split_by_sa(
     `lengths` are octets, headroom included.
     """
     nothing: tuple[list[tuple[InboundKey, PacketColumns]], list[int] | None] = ([], None)
-    if len(lengths) < MIN_COLUMNS or not isinstance(lengths, array):
+    if len(lengths) < MIN_COLUMNS or not isinstance(lengths, array) or len(body) < HEADROOM + IPV4_HEADER_LENGTH:
+        return nothing
+    form = _FORMS.get(body[HEADROOM + 9])
+    if form is None:
         return nothing
     columns = Columns(body, lengths)
-    if not columns.stride and columns.count < MIN_MIXED:
+    # How many SAs the first packets are of tells how many packets each SA may have.
+    at, spis = HEADROOM + form.before, set()
+    for length in lengths[:_SAMPLE]:
+        spis.add(bytes(body[at : at + 4]))
+        at += length
+    if columns.count < len(spis) * (MIN_COLUMNS if columns.stride else MIN_MIXED):
         return nothing
     if columns.stride:
         least, total = columns.stride, columns.stride * columns.count
@@ -130,9 +141,6 @@ def split_by_sa(
     if total != len(body) or least < HEADROOM + _IN_UDP + ESP_HEADER_LENGTH:
         return nothing
     view = memoryview(body)
-    form = _FORMS.get(view[HEADROOM + 9])
-    if form is None:
-        return nothing
     rows = columns.read(HEADROOM, 4 * form.words)
     same = rows.view(np.uint32) & (form.same_length if columns.stride else form.same)
     octets = same.tobytes()
@@ -190,7 +198,7 @@ def _several(
     order = chosen.argsort(kind="stable")
     ordered = chosen[order]
     cuts = [0, *(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1).tolist(), len(right)]
-    if len(right) < MIN_COLUMNS * (len(cuts) - 1) // 2:
+    if len(right) < MIN_COLUMNS * (len(cuts) - 1):
         return [], None
     services, sequence = rows[:, 1], numbers[:, form.words - 1]
     found: list[tuple[InboundKey, PacketColumns]] = []

@@ -16,13 +16,15 @@ import pytest
 
 from chassis.ase.ike_messages import IkeTunnelState, NatMappingChanged, UnknownSpi
 from chassis.ase.ipsec import joint_sealing
-from chassis.ase.ipsec.cipher_engine import EspSealer, Unsealed
-from chassis.ase.ipsec.cryptography_engine import CbcSealer, GcmSealer
-from chassis.ase.ipsec.ipsec_mb import MultiBufferSealer
+from chassis.ase.ipsec.cipher_engine import EspOpener, EspSealer, Pending, Unsealed
+from chassis.ase.ipsec.cryptography_engine import CbcOpener, CbcSealer, GcmOpener, GcmSealer
+from chassis.ase.ipsec.ipsec_mb import MultiBufferOpener, MultiBufferSealer
+from chassis.ase.ipsec.received import PacketColumns
 from chassis.bus.batch import Batch, Step
 from chassis.bus.coalesce import coalesced
 from chassis.bus.messages import SaEvent
 from chassis.bus.records import LeaseRecord, TunnelRecord
+from chassis.net.columns import Numbers
 from chassis.net.ipv4 import Ipv4
 from tests.support.asp import (
     CIRCUIT,
@@ -361,6 +363,85 @@ def test_many_ordinary_packets_are_sealed_as_one_at_a_time(engine: str, monkeypa
         for same_length in (True, False):
             assert tables[kind, False, same_length] > 1, "one SA"
             assert tables[kind, True, same_length], "several SAs"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_many_packets_are_opened_as_one_at_a_time(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packets of one or a few SAs are columns, whether they have one length or several; some are not ordinary."""
+    columns: Counter[tuple[type[EspOpener], bool]] = Counter()
+    for kind in OPENERS[engine]:
+        _count_columns(kind, columns, monkeypatch)
+    chance = random.Random(13)
+    left = many(engine, there=False)
+    right, right_twin = (many(engine, there=True) for _ in range(2))
+    number = opened = total = 0
+    for sizes in ((64,), (1200,), (64, 576, 576, 1200), range(20, 1300)):
+        for tunnels in ((CIRCUIT,), (ECONOMICAL,), (3,), (7,), (5,), (4, 9), (CIRCUIT, 10, 8)):
+            outer: list[bytes] = []
+            for tunnel in tunnels:
+                ends = INSIDE[ECONOMICAL if MANY[tunnel][0] else CIRCUIT]
+                packets = []
+                for _ in range(chance.choice((20, 60, 90))):
+                    number += 1
+                    service = chance.choice((0, 0, 0, 0xB8, 2))
+                    packets.append(_with(udp_packet(*ends, chance.choice(sizes), number=number), 1, service))
+                sent = left.give(batch_of(packets, Step.ENCAPSULATE, context=INNER, tunnel=tunnel, ingress="3/1"))
+                outer += [packet for _, batch in sent for packet in packets_of(batch)]
+            if len(tunnels) > 1:
+                outer = _interleaved(chance, outer, len(tunnels))
+            wire = list(outer)
+            for _ in range(chance.choice((0, 1, 2, 9))):
+                at = chance.randrange(len(wire))
+                wire[at : at + 1] = wire_packets(chance, [*wire[at : at + 1], *chance.choices(outer, k=2)])[:2]
+            together: Places = {}
+            apart: Places = {}
+            fields: dict[str, Any] = {"context": OUTER, "ingress": "3/11"}
+            places(right.give(batch_of(wire, Step.DECAPSULATE, **fields)), together)
+            for packet in wire:
+                places(right_twin.give(batch_of([packet], Step.DECAPSULATE, **fields)), apart)
+            assert {place: sorted(some) for place, some in together.items()} == {
+                place: sorted(some) for place, some in apart.items()
+            }
+            assert [some for place, some in together.items() if place[6]] == [
+                apart[place] for place in together if place[6]
+            ]
+            _same_accounts(right, right_twin)
+            opened += sum(len(some) for place, some in together.items() if place[2] == INNER)
+            total += len(outer)
+    assert opened > total * 3 // 4
+    for kind in OPENERS[engine]:
+        assert columns[kind, True] > 2, "packets of one length"
+        assert columns[kind, False] > 2, "packets of several lengths"
+
+
+def _interleaved(chance: random.Random, packets: Sequence[bytes], parts: int) -> list[bytes]:
+    """The packets of several senders, each of them in its order."""
+    size = -(-len(packets) // parts)
+    rest = [list(packets[at : at + size]) for at in range(0, len(packets), size)]
+    mixed: list[bytes] = []
+    while any(rest):
+        some = chance.choice([one for one in rest if one])
+        mixed += some[:2]
+        del some[:2]
+    return mixed
+
+
+OPENERS: dict[str, tuple[type[EspOpener], ...]] = {
+    "cryptography": (CbcOpener, GcmOpener),
+    "ipsec-mb": (MultiBufferOpener,),
+}
+
+
+def _count_columns(
+    kind: type[EspOpener], columns: Counter[tuple[type[EspOpener], bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin_columns = kind.begin_columns
+
+    def counted(self: EspOpener, packets: PacketColumns, numbers: Numbers) -> Pending:
+        columns[kind, packets.size > 0] += 1
+        return begin_columns(self, packets, numbers)
+
+    monkeypatch.setattr(kind, "begin_columns", counted)
 
 
 SEALERS: dict[str, tuple[type[EspSealer], ...]] = {
