@@ -23,7 +23,6 @@ from chassis.ase.queues import Queues
 from chassis.ase.runs import JointRuns
 from chassis.ase.tunnels import AspTunnel, TunnelEgress, TunnelTable, Way
 from chassis.bus.batch import Batch, Step
-from chassis.bus.coalesce import MAX_RUNS
 from chassis.bus.counters import Counters
 from chassis.bus.engine import Output, ToFabric, ToIke
 from chassis.fwd.decision import Decision, DecisionKind
@@ -95,7 +94,7 @@ class DataPath:
             out += self._encapsulate_now(unwanted, now, nesting)
         return out + self.serve(now)
 
-    def encapsulate_runs(self, batch: Batch, now: float) -> list[Output]:
+    def encapsulate_runs(self, batch: Batch, now: float, nesting: int = 0) -> list[Output]:
         """Encapsulate packets for several tunnels, in runs.
 
         Where nothing else is to be done with them, the outer packets leave together.
@@ -104,7 +103,7 @@ class DataPath:
         lengths = batch.lengths
         if self.taps or not self.queues.idle or len(lengths) < MIN_PACKETS or min(lengths) < _MIN_LENGTH:
             for part in batch.split_runs():
-                out += self.encapsulate(part, now)
+                out += self.encapsulate(part, now, nesting)
             return out
         view, descriptors = memoryview(batch.body), batch.descriptors
         joined = JointRuns(self._sadb, self._tables, self._counters, batch)
@@ -119,7 +118,7 @@ class DataPath:
                 if egress is None or egress.generation != self._decider.generation:
                     egress = self._find_egress(state)
             if state is None or egress is None or not joined.add(state, egress, begin, end, start, stop):
-                out += self._send_joined(joined, now)
+                out += self._send_joined(joined)
                 part = Batch(
                     batch.step,
                     view[start:stop],
@@ -129,18 +128,12 @@ class DataPath:
                     tunnel=number,
                     descriptors=descriptors[begin:end],
                 )
-                out += self._encapsulate_now(part, now, 0)
+                out += self._encapsulate_now(part, now, nesting)
             begin, start = end, stop
-        return out + self._send_joined(joined, now)
+        return out + self._send_joined(joined)
 
-    def _send_joined(self, joined: JointRuns, now: float) -> list[Output]:
-        out: list[Output] = []
-        for decision, batch in joined.take(self._random):
-            if decision is not None:
-                out += self._forwarder.execute_decision(decision, batch, Origin(transit=False), now)
-            else:
-                out.append(self._to_card(batch.card, batch))
-        return out
+    def _send_joined(self, joined: JointRuns) -> list[Output]:
+        return [self._to_card(card, batch) for card, batch in joined.take(self._random)]
 
     def serve(self, now: float) -> list[Output]:
         """Encapsulate the packets in the queues whose turn has come."""
@@ -254,8 +247,7 @@ class DataPath:
             if result.drops.unknown is not None:
                 out += host.on_unknown_sa(batch.context, result.drops.unknown, now)
         if len(result.groups) > 1 and not self.taps:
-            for first in range(0, len(result.groups), MAX_RUNS):
-                out += self._deliver_together(result.groups[first : first + MAX_RUNS], batch.ingress, now, nesting)
+            out += self._deliver_together(result.groups, batch.ingress, now, nesting)
         else:
             for group in result.groups:
                 out += self._deliver(group, batch, now, nesting)
@@ -326,7 +318,7 @@ class DataPath:
                     inner.runs = tuple(runs)
                 out.append(self._to_card(home, inner))
                 continue
-            sent = self._forwarder.forward_by_ports(inner, Origin(transit=True, nesting=nesting), now)
+            sent = self._forwarder.forward_together(inner, Origin(transit=True, nesting=nesting), now)
             if sent is not None:
                 out += sent
                 continue
@@ -438,6 +430,8 @@ class DataPath:
     # Delivery
 
     def to_port(self, card: str, batch: Batch, origin: Origin, now: float) -> list[Output]:
+        if batch.hops:
+            return [self._to_card(card, batch)]
         mtu = self._tables.mtu(batch.port)
         largest = min(mtu, origin.max_fragment)
         out: list[Output] = []
@@ -461,6 +455,8 @@ class DataPath:
     def to_tunnel(self, card: str, batch: Batch, origin: Origin, now: float) -> list[Output]:
         if card != self._host.card:
             return [self._to_card(card, batch)]
+        if batch.runs:
+            return self.encapsulate_runs(batch, now, origin.nesting + 1)
         return self.encapsulate(batch, now, origin.nesting + 1)
 
     def to_decapsulation(self, card: str, batch: Batch, origin: Origin, now: float) -> list[Output]:

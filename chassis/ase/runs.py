@@ -1,8 +1,8 @@
 """Packets of several tunnels that are sealed together and leave together.
 
-In: runs of packets, each of one tunnel. Out: outer packets in a batch for each way, in the order of the packets.
-What is more than sealing (fragments, drops, notices of an SA, AH, compression) is left to the caller. The numbers
-of a packet are stored when its run is added.
+In: runs of packets, each of one tunnel. Out: outer packets in the order of the packets, in a batch for each card,
+context and layout, in runs of circuits or next hops. What is more than sealing (fragments, drops, notices of an
+SA, AH, compression) is left to the caller. The numbers of a packet are stored when its run is added.
 """
 
 from __future__ import annotations
@@ -15,27 +15,17 @@ from chassis.ase.ipsec.esp import EspLayout
 from chassis.ase.ipsec.joint_sealing import InnerPackets, JointPart, seal_together
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.tunnels import AspTunnel, TunnelEgress, Way
-from chassis.bus.batch import Batch, Run, Step
-from chassis.fwd.decision import Decision
+from chassis.bus.batch import Batch, HopRun, Run, Step
+from chassis.bus.coalesce import joined_runs
 from chassis.fwd.mtu import UNLIMITED
 from chassis.fwd.tables import ForwardingTables
 from chassis.net.ethernet import HEADROOM
 
-_Added = tuple[JointPart, int, int, int, int, int, int]
-"""A run of packets: what seals it, tunnel, circuit, its first packet, its first octet and that after it, and where
-its octets of randomness are."""
+_Added = tuple[JointPart, int, int, Way, int, int, int, int]
+"""A run of packets: what seals it, tunnel, circuit, way, its first packet, its first octet and that after it, and
+where its octets of randomness are."""
 
-
-class _Outer:
-    """The outer packets of one way."""
-
-    __slots__ = ("added", "decision", "most")
-
-    def __init__(self, decision: Decision | None, most: int) -> None:
-        self.decision = decision
-        self.most = most
-        """Octets of an outer packet that leaves whole."""
-        self.added: dict[EspLayout, list[_Added]] = {}
+_Layouts = dict[EspLayout, list[_Added]]
 
 
 class JointRuns:
@@ -48,7 +38,10 @@ class JointRuns:
         self._counters = counters
         self._batch = batch
         self._inner = InnerPackets(batch.body, batch.lengths)
-        self._outers: dict[Way, _Outer] = {}
+        self._ways: dict[Way, tuple[int, _Layouts]] = {}
+        """Octets of an outer packet that leaves whole, and the runs of the way's card and context."""
+        self._outers: dict[tuple[int, str, bool], _Layouts] = {}
+        """Runs by context and card of their outer packets, and whether these have a next hop."""
         self._wanted = 0
         """Octets of randomness for what was added."""
 
@@ -69,42 +62,48 @@ class JointRuns:
             return False
         if encapsulator is None:
             return False
-        outer = self._outers.get(way)
-        if outer is None:
-            most = self._tables.mtu(way[2]) if way[2] else UNLIMITED
-            outer = self._outers[way] = _Outer(egress.decision, most)
-        part = encapsulator.take_joint(inner, begin, end, outer.most)
+        known = self._ways.get(way)
+        if known is None:
+            context, card, port, _ = way
+            most = self._tables.mtu(port) if port else UNLIMITED
+            known = self._ways[way] = most, self._outers.setdefault((context, card, bool(port)), {})
+        most, outer = known
+        part = encapsulator.take_joint(inner, begin, end, most)
         if part is None:
             return False
         sender = part[0]
-        added = (part, number, record.circuit, begin, start, stop, self._wanted)
-        outer.added.setdefault(sender.layout, []).append(added)
+        added = (part, number, record.circuit, way, begin, start, stop, self._wanted)
+        outer.setdefault(sender.layout, []).append(added)
         packets = end - begin
         self._wanted += sender.sealer.random_octets * packets
         self._counters.count_tunnel(number, ENCAPSULATED, packets, stop - start - HEADROOM * packets)
         return True
 
-    def take(self, random: Callable[[int], bytes]) -> list[tuple[Decision | None, Batch]]:
-        """Seal the packets added since; return them with the decision for each batch, or for None with its card in
-        `card`."""
+    def take(self, random: Callable[[int], bytes]) -> list[tuple[str, Batch]]:
+        """Seal the packets added since; return each batch with the card that it is for."""
         drawn = random(self._wanted) if self._wanted else b""
-        batches: list[tuple[Decision | None, Batch]] = []
-        for way, outer in self._outers.items():
-            for members in outer.added.values():
+        batches: list[tuple[str, Batch]] = []
+        for (context, card, by_port), outer in self._outers.items():
+            for members in outer.values():
                 inner, own = self._own(members, drawn)
                 parts = [member[0] for member in members]
                 body, lengths = seal_together(inner, parts, own, self._sadb.engine.flush)
-                batch = Batch(
-                    Step.CIRCUIT_OUT, body, lengths, card=way[1], ingress=self._batch.ingress, context=way[0]
-                )
-                if outer.decision is None:
+                batch = Batch(Step.CIRCUIT_OUT, body, lengths, ingress=self._batch.ingress, context=context)
+                if by_port:
+                    batch.step = Step.EGRESS
+                    hops: list[HopRun] = [(part.packets, way[2], way[3]) for part, _, _, way, *_ in members]
+                    batch.hops = joined_runs(hops)
+                    if len(batch.hops) == 1:
+                        _, batch.port, batch.address = batch.hops[0]
+                        batch.hops = ()
+                else:
                     runs: list[Run] = [(part.packets, tunnel, circuit) for part, tunnel, circuit, *_ in members]
                     if len(runs) == 1:
                         _, batch.tunnel, batch.circuit = runs[0]
                     else:
                         batch.runs = tuple(runs)
-                batches.append((outer.decision, batch))
-        self._outers, self._wanted = {}, 0
+                batches.append((card, batch))
+        self._ways, self._outers, self._wanted = {}, {}, 0
         return batches
 
     def _own(self, members: Sequence[_Added], drawn: bytes) -> tuple[InnerPackets, bytes]:
@@ -114,7 +113,7 @@ class JointRuns:
         view, lengths = memoryview(self._batch.body), array("H")
         pieces: list[memoryview] = []
         octets: list[bytes] = []
-        for part, _, _, begin, start, stop, at in members:
+        for part, _, _, _, begin, start, stop, at in members:
             lengths += self._batch.lengths[begin : begin + part.packets]
             pieces.append(view[start:stop])
             octets.append(drawn[at : at + part.sender.sealer.random_octets * part.packets])

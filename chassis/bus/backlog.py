@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import compress
 
-from chassis.bus.batch import Batch, Run
-from chassis.bus.coalesce import coalesce
+from chassis.bus.batch import Batch
+from chassis.bus.coalesce import AnyRun, coalesce
 from chassis.bus.priority import classes_of_batch
 from chassis.model.qos import CLASS_COUNT, LOWEST_CLASS
 
@@ -33,16 +33,17 @@ def selected(batch: Batch, keep: Sequence[int]) -> Batch:
         descriptors=bytes(compress(batch.descriptors, keep)),
         marks=tuple([(places[index], number) for index, number in batch.marks if index in places]),
         runs=tuple(_selected_runs(batch.runs, keep)),
+        hops=tuple(_selected_runs(batch.hops, keep)),
     )
 
 
-def _selected_runs(runs: Sequence[Run], keep: Sequence[int]) -> Iterator[Run]:
+def _selected_runs(runs: Sequence[AnyRun], keep: Sequence[int]) -> Iterator[AnyRun]:
     """Return the runs of the packets that are kept."""
     first = 0
-    for packets, tunnel, circuit in runs:
+    for packets, one, other in runs:
         kept = packets - bytes(map(bool, keep[first : first + packets])).count(0)
         if kept:
-            yield kept, tunnel, circuit
+            yield kept, one, other
         first += packets
 
 

@@ -1,10 +1,10 @@
 """The one message of the fabric and of the wire: a batch of packets.
 
-A batch holds packets of one step, and of one tunnel or circuit, or runs of packets of several. On the bus it is
-a header, and the packets laid end to end: one frame, or two where the packets are too large to be copied. Each
-packet is preceded by `HEADROOM` bytes, counted in its length: on a wire they are its Ethernet header; on the
-fabric they are room for the next one, so that a packet that changes cards without changing size is never copied:
-the buffer that came in is the buffer that goes out.
+A batch holds packets of one step, and of one tunnel, circuit or next hop, or runs of packets of several. On the
+bus it is a header, and the packets laid end to end: one frame, or two where the packets are too large to be
+copied. Each packet is preceded by `HEADROOM` bytes, counted in its length: on a wire they are its Ethernet header;
+on the fabric they are room for the next one, so that a packet that changes cards without changing size is never
+copied: the buffer that came in is the buffer that goes out.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from operator import itemgetter
 
 import msgpack
 
@@ -26,6 +27,9 @@ MAX_PACKETS = 256
 
 Run = tuple[int, int, int]
 """(packets, tunnel, circuit): so many packets in a row are of this tunnel and circuit."""
+
+HopRun = tuple[int, str, int]
+"""(packets, port, address): so many packets in a row are for this next hop."""
 
 TraceMark = tuple[int, int]
 """(index of the packet in its batch, trace number)"""
@@ -45,14 +49,15 @@ class Step(IntEnum):
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """Packets of one step, context, tunnel and circuit.
+    """Packets of one step and context, and of one tunnel, circuit and next hop or runs of several.
 
     `card` and `epoch` name the sender; its engine fills them in, not its shell. `ingress` is the port by which the
     packets entered the node. `context` is the number of the context in whose FIB the packets are looked up as they
     are. `port` and `address` are the next hop, if it is known. `descriptors` are six-bit priority
     descriptors (PD) that the ingress line card gave the packets, one octet each; they override the packets' DSCP.
     Empty: the DSCP decides. `runs`, if not empty, are the packets by tunnel and circuit; `tunnel` and `circuit`
-    are 0 then, and no packet is traced. `body` is writable. `stamp` is the monotonic time (us) at which the sender
+    are 0 then, and no packet is traced. `hops` are the same for next hops, of `EGRESS` alone; `port` and
+    `address` are empty and 0 then. `body` is writable. `stamp` is the monotonic time (us) at which the sender
     sent a sampled batch, 0 for others.
     """
 
@@ -71,6 +76,7 @@ class Batch:
     marks: tuple[TraceMark, ...] = field(default=())
     stamp: int = 0
     runs: tuple[Run, ...] = ()
+    hops: tuple[HopRun, ...] = ()
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -86,14 +92,19 @@ class Batch:
     def split_runs(self) -> list[Batch]:
         """Return the same packets in the same order, a batch for each run.
 
-        A receiver splits a batch with runs first, so that the code behind it handles one tunnel or circuit.
+        A receiver splits a batch with runs first, so that the code behind it handles one tunnel, circuit or next
+        hop.
         """
-        if not self.runs:
+        if self.hops:
+            ways = [(packets, 0, 0, port, address) for packets, port, address in self.hops]
+        elif self.runs:
+            ways = [(packets, tunnel, circuit, self.port, self.address) for packets, tunnel, circuit in self.runs]
+        else:
             return [self]
         view, lengths, descriptors = memoryview(self.body), self.lengths, self.descriptors
         parts: list[Batch] = []
         first = at = 0
-        for packets, tunnel, circuit in self.runs:
+        for packets, tunnel, circuit, port, address in ways:
             own = lengths[first : first + packets]
             end = at + sum(own)
             parts.append(
@@ -107,8 +118,8 @@ class Batch:
                     self.context,
                     tunnel,
                     circuit,
-                    self.port,
-                    self.address,
+                    port,
+                    address,
                     descriptors[first : first + packets],
                 )
             )
@@ -172,8 +183,9 @@ _MARK = struct.Struct("<HQ")
 _RUN = struct.Struct("<HII")
 _pack_way = msgpack.Packer(autoreset=True).pack
 
-_Way = tuple[str, int, Step, str, int, int, int, str, int]
-"""What all packets of a batch share: card, epoch, step, ingress, context, tunnel, circuit, port, address."""
+_Way = tuple[str, int, Step, str, int, int, int, str | tuple[str, ...], int]
+"""What all packets of a batch share: card, epoch, step, ingress, context, tunnel, circuit, port, address. A batch
+with runs of next hops has the names of their ports."""
 
 MAX_KNOWN_WAYS = 1 << 14
 """Ways (count) that a process has decoded and remembers, so that it checks each of them once."""
@@ -187,9 +199,14 @@ def encode_header(batch: Batch, stamp: int = 0) -> bytes:
 
     The header is: five 16-bit numbers and the stamp (`_FIXED`), the way as MessagePack, the 16-bit lengths of the
     packets, the descriptors, the trace marks (`_MARK`: index and number) and the runs (`_RUN`: packets, tunnel,
-    circuit); all little-endian.
+    circuit; or packets, place of the port among those of the way, address); all little-endian.
     """
     lengths, marks, descriptors, runs = batch.lengths, batch.marks, batch.descriptors, batch.runs
+    port: str | tuple[str, ...] = batch.port
+    if batch.hops:
+        places: dict[str, int] = {}
+        runs = tuple([(packets, places.setdefault(name, len(places)), hop) for packets, name, hop in batch.hops])
+        port = tuple(places)
     way = _pack_way(
         (
             batch.card,
@@ -199,7 +216,7 @@ def encode_header(batch: Batch, stamp: int = 0) -> bytes:
             batch.context,
             batch.tunnel,
             batch.circuit,
-            batch.port,
+            port,
             batch.address,
         )
     )
@@ -250,13 +267,19 @@ def decode(header: bytes | memoryview, body: bytearray | memoryview | None = Non
         marks = tuple([_MARK.unpack_from(header, marks_at + _MARK.size * at) for at in range(marked)])
         if max(marks)[0] >= count:
             raise DecodeError("batch header", f"a trace mark of a packet beyond the {count} there are")
+    card, epoch, step, ingress, context, tunnel, circuit, port, address = way
     runs: tuple[Run, ...] = ()
+    hops: tuple[HopRun, ...] = ()
     if run_count:
         runs = tuple(_RUN.iter_unpack(header[runs_at:end]))
         packets = [run[0] for run in runs]
         if marked or 0 in packets or sum(packets) != count:
             raise DecodeError("batch header", f"runs of {sum(packets)} packets, and there are {count}")
-    card, epoch, step, ingress, context, tunnel, circuit, port, address = way
+    if type(port) is not str:
+        if not runs or max(runs, key=_second)[1] >= len(port):
+            raise DecodeError("batch header", f"no runs of next hops by {len(port)} ports")
+        hops = tuple([(packets, port[place], hop) for packets, place, hop in runs])
+        port, runs = "", ()
     return Batch(
         step,
         body,
@@ -273,10 +296,12 @@ def decode(header: bytes | memoryview, body: bytearray | memoryview | None = Non
         marks,
         stamp,
         runs,
+        hops,
     )
 
 
-_TEXT = (0, 3, 7)
+_second = itemgetter(1)
+_TEXT = (0, 3)
 _NUMBERS = (1, 2, 4, 5, 6, 8)
 
 
@@ -296,6 +321,11 @@ def _decode_way(packed: bytes) -> _Way:
         type(fields[i]) is int and fields[i] >= 0 for i in _NUMBERS
     ):
         raise DecodeError("batch header", "a field has the wrong type")
+    port = fields[7]
+    if type(port) is not str and not (
+        type(port) is tuple and fields[2] == Step.EGRESS and port and all(type(name) is str for name in port)
+    ):
+        raise DecodeError("batch header", "no port, or ports of another step")
     try:
         step = Step(fields[2])
     except ValueError:

@@ -1,34 +1,39 @@
 """Coalescing of batches with the same destination, so that the cost of a packet falls under load.
 
 No batch waits for another one: only batches that are there already are coalesced. An idle chassis forwards every
-packet at once, and a busy one works with large batches. Between cards, packets of several tunnels or circuits go
-in one batch, in runs.
+packet at once, and a busy one works with large batches. Between cards, packets of several tunnels, circuits or
+next hops go in one batch, in runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import chain
 from operator import attrgetter
-from typing import Any
+from typing import Any, Final, TypeVar
 
-from chassis.bus.batch import MAX_PACKETS, Batch, Run, Step
+from chassis.bus.batch import MAX_PACKETS, Batch, HopRun, Run, Step
 
 COALESCE_KEYS = ("step", "card", "epoch", "ingress", "context", "tunnel", "circuit", "port", "address")
 """Fields that two batches must have in common to be coalesced."""
 
-RUN_STEPS = frozenset({Step.ENCAPSULATE, Step.CIRCUIT_OUT, Step.CIRCUIT_IN})
-"""Steps of which batches of different tunnels and circuits are coalesced."""
+RUN_KEYS: Final = {
+    Step.ENCAPSULATE: ("tunnel", "circuit"),
+    Step.CIRCUIT_OUT: ("tunnel", "circuit"),
+    Step.CIRCUIT_IN: ("tunnel", "circuit"),
+    Step.EGRESS: ("port", "address"),
+}
+"""Fields in which batches of a step may differ that are coalesced: what their runs are by."""
 
 MAX_COALESCED_OCTETS = 384 * 1024
 """Octets of a coalesced batch, at most."""
 
-MAX_RUNS = 128
-"""Runs (count) of a batch, at most."""
-
 _way: Callable[[Batch], tuple[Any, ...]] = attrgetter(*COALESCE_KEYS)
-_run_way: Callable[[Batch], tuple[Any, ...]] = attrgetter(
-    *[key for key in COALESCE_KEYS if key not in ("tunnel", "circuit")]
-)
+_run_ways: dict[Step, Callable[[Batch], tuple[Any, ...]]] = {
+    step: attrgetter(*[key for key in COALESCE_KEYS if key not in keys]) for step, keys in RUN_KEYS.items()
+}
+
+AnyRun = TypeVar("AnyRun", Run, HopRun)
 
 
 def coalesce(first: Batch, second: Batch) -> bool:
@@ -36,7 +41,7 @@ def coalesce(first: Batch, second: Batch) -> bool:
     count = len(first.lengths) + len(second.lengths)
     if count > MAX_PACKETS or first.marks or second.marks or bool(first.descriptors) != bool(second.descriptors):
         return False
-    if _way(first) != _way(second) or first.runs or second.runs:
+    if not _is_one_way(first, second):
         return False
     if not isinstance(first.body, bytearray):
         first.body = bytearray(first.body)
@@ -56,20 +61,19 @@ def coalesced(batches: Iterable[Batch]) -> list[Batch]:
     A batch keeps the place of its first packet. A traced packet is in a batch of its own, as everywhere.
     """
     groups: list[list[Batch]] = []
-    open_groups: dict[tuple[Any, ...], tuple[list[Batch], int, int, int]] = {}
+    open_groups: dict[tuple[Any, ...], tuple[list[Batch], int, int]] = {}
     for batch in batches:
-        count, octets, runs = len(batch.lengths), len(batch.body), len(batch.runs) or 1
-        key = (*(_run_way(batch) if batch.step in RUN_STEPS else _way(batch)), bool(batch.descriptors))
-        group, packets, size, before = open_groups.get(key, (None, 0, 0, 0))
+        count, octets = len(batch.lengths), len(batch.body)
+        key = (*_run_ways.get(batch.step, _way)(batch), bool(batch.descriptors))
+        group, packets, size = open_groups.get(key, (None, 0, 0))
         if (
             group is not None
             and not batch.marks
             and packets + count <= MAX_PACKETS
             and size + octets <= MAX_COALESCED_OCTETS
-            and (before + runs <= MAX_RUNS or _one_way(group[0], batch))
         ):
             group.append(batch)
-            open_groups[key] = group, packets + count, size + octets, before + runs
+            open_groups[key] = group, packets + count, size + octets
             continue
         group = [batch]
         groups.append(group)
@@ -77,24 +81,36 @@ def coalesced(batches: Iterable[Batch]) -> list[Batch]:
             # A later batch must not overtake it.
             open_groups.pop(key, None)
         else:
-            open_groups[key] = group, count, octets, runs
+            open_groups[key] = group, count, octets
     return [group[0] if len(group) == 1 else _whole(group) for group in groups]
 
 
-def _one_way(first: Batch, second: Batch) -> bool:
-    return not first.runs and not second.runs and _way(first) == _way(second)
+def joined_runs(runs: Iterable[AnyRun]) -> tuple[AnyRun, ...]:
+    """Return the runs with those in a row that are alike as one."""
+    joined: list[AnyRun] = []
+    for run in runs:
+        packets, first, second = run
+        if joined and joined[-1][1] == first and joined[-1][2] == second:
+            packets += joined.pop()[0]
+        joined.append((packets, first, second))
+    return tuple(joined)
+
+
+def _is_one_way(first: Batch, second: Batch) -> bool:
+    if first.runs or second.runs or first.hops or second.hops:
+        return False
+    return _way(first) == _way(second)
 
 
 def _whole(group: list[Batch]) -> Batch:
     first, *others = group
-    if first.step in RUN_STEPS and not all(_one_way(first, batch) for batch in others):
-        runs: list[Run] = []
-        for batch in group:
-            for packets, tunnel, circuit in batch.runs or ((len(batch.lengths), batch.tunnel, batch.circuit),):
-                if runs and runs[-1][1:] == (tunnel, circuit):
-                    packets += runs.pop()[0]
-                runs.append((packets, tunnel, circuit))
-        first.runs, first.tunnel, first.circuit = tuple(runs), 0, 0
+    if not all(_is_one_way(first, batch) for batch in others):
+        if first.step is Step.EGRESS:
+            hops = [batch.hops or ((len(batch.lengths), batch.port, batch.address),) for batch in group]
+            first.hops, first.port, first.address = joined_runs(chain.from_iterable(hops)), "", 0
+        else:
+            runs = [batch.runs or ((len(batch.lengths), batch.tunnel, batch.circuit),) for batch in group]
+            first.runs, first.tunnel, first.circuit = joined_runs(chain.from_iterable(runs)), 0, 0
     first.body = bytearray().join([batch.body for batch in group])
     first.descriptors = b"".join([batch.descriptors for batch in group])
     lengths = first.lengths[:]

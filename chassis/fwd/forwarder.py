@@ -59,10 +59,12 @@ class Origin:
 
 
 class Delivery(Protocol):
-    """What a kind of card does itself. The batch has its step, and where it matters port, address and tunnel."""
+    """What a kind of card does itself. The batch has its step, and where it matters port, address and tunnel, or
+    runs of several."""
 
     def to_port(self, card: str, batch: Batch, origin: Origin, now: float) -> list[Output]:
-        """Send packets out of `batch.port`, a port of `card`, to the neighbour `batch.address`."""
+        """Send packets out of `batch.port`, a port of `card`, to the neighbour `batch.address`. Those of a batch
+        with `hops` fit their ports."""
 
     def to_tunnel(self, card: str, batch: Batch, origin: Origin, now: float) -> list[Output]:
         """Have `card` encapsulate packets for `batch.tunnel`."""
@@ -100,43 +102,42 @@ class Forwarder:
         groups = classify(self._decider, batch.context, batch.body, batch.lengths, transit=origin.transit)
         return self.execute_groups(groups, batch, origin, now)
 
-    def forward_by_ports(self, batch: Batch, origin: Origin, now: float) -> list[Output] | None:
-        """Forward packets as `forward` does, if all leave whole by ports; otherwise return None, with nothing
-        done."""
+    def forward_together(self, batch: Batch, origin: Origin, now: float) -> list[Output] | None:
+        """Forward packets of several tunnels as `forward` does, if all leave by ports, whole, or into tunnels;
+        otherwise return None, with nothing done."""
         groups = classify(self._decider, batch.context, batch.body, batch.lengths, transit=origin.transit)
         for decision, _, lengths in groups:
-            if decision.kind is not _PORT:
-                return None
-            if longest(lengths) - HEADROOM > self._tables.mtu(decision.port):
+            if not self._joint_card(decision, lengths, origin):
                 return None
         return self.execute_groups(groups, batch, origin, now)
 
     def execute_groups(self, groups: list[Group], batch: Batch, origin: Origin, now: float) -> list[Output]:
         """Act on the decisions for the packets of a batch.
 
-        Packets for tunnels of one other card, an ASP, go there together, in runs.
+        Packets for next hops on one card, or for tunnels of one, go there together, in runs.
         """
         if len(groups) == 1:
             return self._execute_group(groups[0], batch, origin, now)
-        out: list[Output] = []
-        tunnelled: dict[str, list[Group]] = {}
-        together = origin.transit and [decision.kind for decision, _, _ in groups].count(_TUNNEL) > 1
+        joint: dict[tuple[DecisionKind, str], list[Group]] = {}
         for group in groups:
-            decision = group[0]
-            if together and decision.kind is _TUNNEL:
-                card = self._tables.tunnels[decision.tunnel].asp
-                if card != self._card:
-                    tunnelled.setdefault(card, []).append(group)
-                    continue
-            out += self._execute_group(group, batch, origin, now)
-        for card, parts in tunnelled.items():
-            part = Batch(_STEP_ENCAPSULATE, *_joined(parts), ingress=batch.ingress, context=batch.context)
-            if len(parts) == 1:
-                part.tunnel = parts[0][0].tunnel
+            decision, _, lengths = group
+            joint.setdefault((decision.kind, self._joint_card(decision, lengths, origin)), []).append(group)
+        joint = {key: parts for key, parts in joint.items() if key[1] and len(parts) > 1}
+        together = {id(decision) for parts in joint.values() for decision, _, _ in parts}
+        out: list[Output] = []
+        for group in groups:
+            if id(group[0]) not in together:
+                out += self._execute_group(group, batch, origin, now)
+        for (kind, card), parts in joint.items():
+            part = Batch(_STEP_EGRESS, *_joined(parts), ingress=batch.ingress, context=batch.context)
+            if origin.transit:
+                decrement_ttls(part.body, part.lengths)
+            if kind is _PORT:
+                part.hops = tuple([(len(own), to.port, to.address) for to, _, own in parts])
+                out += self._delivery.to_port(card, part, origin, now)
             else:
-                part.runs = tuple([(len(lengths), decision.tunnel, 0) for decision, _, lengths in parts])
-            decrement_ttls(part.body, part.lengths)
-            out += self._delivery.to_tunnel(card, part, origin, now)
+                part.step, part.runs = _STEP_ENCAPSULATE, tuple([(len(own), to.tunnel, 0) for to, _, own in parts])
+                out += self._delivery.to_tunnel(card, part, origin, now)
         return out
 
     def _execute_group(self, group: Group, batch: Batch, origin: Origin, now: float) -> list[Output]:
@@ -145,6 +146,16 @@ class Forwarder:
         if batch.marks:
             part.marks = batch.marks
         return self.execute_decision(decision, part, origin, now)
+
+    def _joint_card(self, decision: Decision, lengths: array[int], origin: Origin) -> str:
+        """Return the card to which packets may go together with others; empty if more is to be looked at first."""
+        if decision.kind is _PORT:
+            largest = min(self._tables.mtu(decision.port), origin.max_fragment)
+            return decision.card if longest(lengths) - HEADROOM <= largest else ""
+        if decision.kind is _TUNNEL and origin.transit:
+            card = self._tables.tunnels[decision.tunnel].asp
+            return card if card != self._card or origin.nesting < MAX_TUNNEL_NESTING else ""
+        return ""
 
     def execute_decision(self, decision: Decision, batch: Batch, origin: Origin, now: float) -> list[Output]:
         """Act on the decision for a batch, which is the callee's from then on."""
@@ -224,8 +235,6 @@ class Forwarder:
 
 def _joined(groups: list[Group]) -> tuple[Writable, array[int]]:
     """Return body and lengths of the packets of these groups, in their order."""
-    if len(groups) == 1:
-        return groups[0][1:]
     lengths = array("H")
     for _, _, own in groups:
         lengths += own

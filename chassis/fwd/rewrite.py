@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from array import array
+from collections.abc import Sequence
 
 from chassis.net.columns import Columns
 from chassis.net.ethernet import HEADROOM
@@ -71,3 +72,17 @@ def write_link_headers(body: Writable, lengths: array[int], header: bytes) -> No
     for length in lengths:
         pack(body, at, header)
         at += length
+
+
+def write_link_headers_of_runs(body: Writable, lengths: array[int], runs: Sequence[tuple[int, bytes]]) -> None:
+    """Write Ethernet headers (14 octets) before the packets of a batch: `runs` are (packets, their header)."""
+    if len(lengths) >= MIN_PACKETS:
+        Columns(body, lengths).overlay(0, HEADROOM, b"".join([header * packets for packets, header in runs]))
+        return
+    pack = _pack_link
+    at = index = 0
+    for packets, header in runs:
+        for length in lengths[index : index + packets]:
+            pack(body, at, header)
+            at += length
+        index += packets

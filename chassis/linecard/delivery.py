@@ -52,18 +52,14 @@ class LineCardDelivery:
         return out + self.forwarder.execute_groups(groups, batch, origin, now)
 
     def transmit(self, batch: Batch, now: float) -> list[Output]:
-        """Send packets out of a port of this card; another card chose the port and the next hop."""
-        port = self._ports.own.get(batch.port)
-        if port is None or not batch.address:
-            cause = DropCause.NO_PORT if port is None else DropCause.NO_NEXT_HOP
-            return self.forwarder.drop(cause, batch, UNKNOWN_ORIGIN, now)
-        return self.egress.transmit(port, batch, UNKNOWN_ORIGIN, now)
+        """Send packets out of ports of this card; another card chose the ports and the next hops."""
+        return self._transmit(batch, UNKNOWN_ORIGIN, now)
 
     # Delivery
 
     def to_port(self, card: str, batch: Batch, origin: Origin, now: float) -> list[Output]:
         if card == self._card.card:
-            return self.egress.transmit(self._ports.own[batch.port], batch, origin, now)
+            return self._transmit(batch, origin, now)
         return self._to_card(card, self._remarked(batch, origin))
 
     def to_tunnel(self, card: str, batch: Batch, origin: Origin, now: float) -> list[Output]:
@@ -79,6 +75,11 @@ class LineCardDelivery:
         self._card.drop(cause, packets)
 
     # inside
+
+    def _transmit(self, batch: Batch, origin: Origin, now: float) -> list[Output]:
+        if batch.hops:
+            return self.egress.transmit_runs(self._ports.own, batch, origin, now)
+        return self.egress.transmit(self._ports.own.get(batch.port), batch, origin, now)
 
     def _to_card(self, card: str, batch: Batch) -> list[Output]:
         return [ToFabric(card, self._card.set_sender(batch))]

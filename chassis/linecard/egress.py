@@ -7,6 +7,7 @@ what can't leave (RFC 1812 5.2.7.1).
 from __future__ import annotations
 
 from array import array
+from collections.abc import Mapping
 
 from chassis.bus.batch import Batch, Step, TraceMark, pack
 from chassis.bus.card import CardBase
@@ -14,7 +15,7 @@ from chassis.bus.engine import Output, ToWire
 from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.forwarder import Forwarder, Origin
 from chassis.fwd.mtu import MtuLimits, fit_to_mtu
-from chassis.fwd.rewrite import write_link_headers
+from chassis.fwd.rewrite import write_link_headers, write_link_headers_of_runs
 from chassis.linecard.arp import ArpTable, Neighbour, WaitingPacket
 from chassis.linecard.counters import PacketCounters
 from chassis.linecard.ports import LineCardPort
@@ -37,11 +38,57 @@ class Egress:
         self._forwarder = forwarder
         self._packets = packets
 
-    def transmit(self, port: LineCardPort, batch: Batch, origin: Origin, now: float) -> list[Output]:
-        """Send packets to the neighbour `batch.address` of a port.
+    def transmit_runs(
+        self, ports: Mapping[str, LineCardPort], batch: Batch, origin: Origin, now: float
+    ) -> list[Output]:
+        """Send packets to the neighbours of `batch.hops`; those that leave at once are a batch for each port."""
+        out: list[Output] = []
+        ready: dict[str, list[tuple[bytes, memoryview, array[int]]]] = {}
+        view, lengths = memoryview(batch.body), batch.lengths
+        most = longest(lengths)
+        first = at = 0
+        for packets, name, address in batch.hops:
+            own = lengths[first : first + packets]
+            end = at + sum(own)
+            port = ports.get(name)
+            fits = port is None or most <= port.limit or max(own) <= port.limit
+            link = self.arp.link(port, address, now) if port is not None and port.up and fits else b""
+            if link:
+                ready.setdefault(name, []).append((link, view[at:end], own))
+            else:
+                if not fits:
+                    # Fragments of them do not leave before the packets before them.
+                    out += self._frames_of_runs(ready)
+                    ready = {}
+                part = Batch(Step.EGRESS, view[at:end], own, context=batch.context, port=name, address=address)
+                out += self.transmit(port, part, origin, now)
+            first, at = first + packets, end
+        if len(ready) == 1 and not out:
+            ((name, runs),) = ready.items()
+            if len(runs) == len(batch.hops):
+                write_link_headers_of_runs(batch.body, lengths, [(len(own), link) for link, _, own in runs])
+                return [ToWire(name, Batch(Step.EGRESS, batch.body, lengths, port=name))]
+        return out + self._frames_of_runs(ready)
+
+    def _frames_of_runs(self, ready: dict[str, list[tuple[bytes, memoryview, array[int]]]]) -> list[Output]:
+        """Return the frames of each port, of runs (link header, packets, their lengths)."""
+        out: list[Output] = []
+        for name, runs in ready.items():
+            body, lengths = bytearray().join([packets for _, packets, _ in runs]), array("H")
+            for _, _, own in runs:
+                lengths += own
+            write_link_headers_of_runs(body, lengths, [(len(own), link) for link, _, own in runs])
+            out.append(ToWire(name, Batch(Step.EGRESS, body, lengths, port=name)))
+        return out
+
+    def transmit(self, port: LineCardPort | None, batch: Batch, origin: Origin, now: float) -> list[Output]:
+        """Send packets to the neighbour `batch.address` of a port; None: the card has no such port.
 
         Those above the port's MTU are fragmented, or dropped where their sender forbids it.
         """
+        if port is None or not batch.address:
+            cause = DropCause.NO_PORT if port is None else DropCause.NO_NEXT_HOP
+            return self._forwarder.drop(cause, batch, origin, now)
         if not port.up:
             return self._forwarder.drop(DropCause.PORT_DOWN, batch, origin, now)
         out: list[Output] = []

@@ -209,7 +209,7 @@ class LineCardEngine(CardBase):
             if batch.step is _CIRCUIT_IN:
                 sent = forwarder.forward(batch, _INWARD, now)
             else:
-                sent = forwarder.forward_by_ports(batch, _OUTWARD, now)
+                sent = forwarder.forward_together(batch, _OUTWARD, now)
         if sent is None:
             return [output for part in batch.split_runs() for output in self._step(part, now)]
         self.circuits.count_runs(batch)

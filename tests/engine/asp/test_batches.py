@@ -31,12 +31,18 @@ from tests.support.asp import (
     ECONOMICAL,
     INNER,
     LC3,
+    LC4,
     OUTER,
+    SPARE,
     Controller,
     altered,
     batch_of,
+    ip,
     packets_of,
+    port_hop,
     records,
+    route,
+    tunnel_hop,
     udp_packet,
 )
 from tests.support.asp_negotiated import A, B, Side, encapsulated, install, static
@@ -556,3 +562,92 @@ def test_a_batch_is_its_packets_one_at_a_time(kind: str, engine: str) -> None:
         went = both(chance, right, right_twin, wire, **fields)
         opened += sum(len(some) for place, some in went.items() if place[2] == INNER)
     assert opened > number // 5, "most of what is not damaged comes out"
+
+
+HOPS = range(20, 50)
+"""More economical tunnels, each to a peer of its own: the first half behind one line card, the others another."""
+
+
+def hub(engine: str, *, there: bool = False) -> Side:
+    """A router with the tunnels of `MANY` and `HOPS`, and routes into tunnels of its own and of another ASP."""
+    side = many(engine, there=there)
+    one = side.tunnel(ECONOMICAL)
+    side.put(
+        route(OUTER, "41.0.0.0/16", port_hop(LC3, "3/11")), route(OUTER, "42.0.0.0/16", port_hop(LC4, "4/11"))
+    )
+    for number in HOPS:
+        remote = ip(f"{41 if number < 35 else 42}.0.0.{number}")
+        side.put(
+            altered(one, number=number, name=f"t{number}", remote=remote),
+            altered(one, number=number + 100, name=f"t{number + 100}", asp=SPARE),
+            route(INNER, f"{number + 50}.0.0.0/8", tunnel_hop(number)),
+            route(INNER, f"{number + 150}.0.0.0/8", tunnel_hop(number + 100)),
+        )
+        side.ike(install(number, 1, kind="gcm", there=there, remote=remote), IkeTunnelState(number, True, ""))
+    return side
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_outer_packets_for_many_next_hops_are_their_packets_one_at_a_time(engine: str) -> None:
+    chance = random.Random(9)
+    whole, single = hub(engine), hub(engine)
+    number = 0
+    for odd in (False, True) * 6:
+        together: Places = {}
+        apart: Places = {}
+        runs, packets, tunnels = [], [], []
+        for _ in range(60):
+            tunnel, count = chance.choice(HOPS), chance.choice((1, 1, 1, 2, 8) if odd else (1, 1, 2))
+            runs.append((count, tunnel, 0))
+            for at in range(number, number + count):
+                easy = udp_packet(*INSIDE[ECONOMICAL], chance.choice(SIZES[2:8]), number=at)
+                packets.append(clear_packet(chance, ECONOMICAL, at) if odd and chance.random() < 0.1 else easy)
+            tunnels += [tunnel] * count
+            number += count
+        fields: dict[str, Any] = {"context": INNER, "ingress": "3/1"}
+        sent = whole.give(batch_of(packets, Step.ENCAPSULATE, runs=tuple(runs), **fields))
+        places(sent, together)
+        for packet, tunnel in zip(packets, tunnels, strict=True):
+            places(single.give(batch_of([packet], Step.ENCAPSULATE, tunnel=tunnel, **fields)), apart)
+        assert together == apart
+        _same_accounts(whole, single)
+        if not odd:
+            assert sorted(card for card, _ in sent) == [LC3, LC4], "one batch for each card"
+            assert {hop[1] for _, batch in sent for hop in batch.hops} == {"3/11", "4/11"}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_packets_from_tunnels_into_tunnels_are_their_packets_one_at_a_time(engine: str) -> None:
+    chance = random.Random(11)
+    left, (whole, single) = many(engine, there=False), (hub(engine, there=True) for _ in range(2))
+    economical = [number for number in MANY if MANY[number][0]]
+    for odd in (False, True) * 6:
+        outer: list[bytes] = []
+        nets = [*(number + 50 for number in HOPS), *(number + 150 for number in HOPS), *[60] * 20]
+        for tunnel in economical:
+            packets = [
+                # Errors about them find no route.
+                udp_packet(
+                    "53.0.0.1",
+                    f"{chance.choice([*nets, 99, 127] if odd else nets)}.0.0.{chance.randrange(9, 40)}",
+                    chance.choice(SIZES if odd else SIZES[2:8]),
+                    ttl=1 if odd and chance.random() < 0.02 else 9,
+                    number=number,
+                )
+                for number in range(chance.choice((1, 9, 30) if odd else (20, 30)))
+            ]
+            for _, batch in left.give(batch_of(packets, Step.ENCAPSULATE, tunnel=tunnel, context=INNER)):
+                outer += [packet for packet in packets_of(batch) if batch.context == OUTER]
+        together: Places = {}
+        apart: Places = {}
+        fields: dict[str, Any] = {"context": OUTER, "ingress": "3/11"}
+        sent = whole.give(batch_of(outer, Step.DECAPSULATE, **fields))
+        places(sent, together)
+        for packet in outer:
+            places(single.give(batch_of([packet], Step.DECAPSULATE, **fields)), apart)
+        assert together == apart
+        if not odd:
+            assert sorted((card, batch.step) for card, batch in sent) == [
+                (SPARE, Step.ENCAPSULATE), (LC3, Step.EGRESS), (LC3, Step.EGRESS), (LC4, Step.EGRESS),
+            ]  # fmt: skip
+        _same_accounts(whole, single)

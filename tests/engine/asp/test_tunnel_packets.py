@@ -97,9 +97,10 @@ def test_economical_packets_of_several_destinations_keep_their_order() -> None:
     destinations = ["60.0.0.1", "60.0.0.2", "60.0.0.1", "62.0.0.1", "60.0.0.2"]
     clear = [udp_packet("52.0.0.1", to, number=i) for i, to in enumerate(destinations)]
     [(_, out)] = a.protect(ECONOMICAL, clear)
-    sent = b.open(out)
+    [(_, together)] = b.open(out)
     ways = [
-        (batch.port, batch.address, [Ipv4.parse(p).payload[8:12] for p in packets_of(batch)]) for _, batch in sent
+        (batch.port, batch.address, [Ipv4.parse(p).payload[8:12] for p in packets_of(batch)])
+        for batch in together.split_runs()
     ]
     number = [i.to_bytes(4, "big") for i in range(5)]
     assert ways == [

@@ -58,6 +58,26 @@ def test_runs_are_decoded_and_split(payloads: list[bytes], data: st.DataObject) 
 
 @settings(deadline=None)
 @given(packets, st.data())
+def test_runs_of_next_hops_are_decoded_and_split(payloads: list[bytes], data: st.DataObject) -> None:
+    body, lengths = pack(payloads, HEADROOM)
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(payloads)))) | {len(payloads)})
+    hops = tuple(
+        (cut - before, data.draw(st.sampled_from(["3/1", "3/11", ""])), data.draw(st.integers(0, 2**32 - 1)))
+        for before, cut in pairwise([0, *cuts])
+    )
+    descriptors = data.draw(st.sampled_from((b"", bytes(range(len(payloads))))))
+    batch = Batch(Step.EGRESS, body, lengths, "asp 1/1", 7, "3/1", 2, descriptors=descriptors, hops=hops)
+    again = decode(encode_header(batch) + bytes(body))
+    assert all(getattr(again, name) == getattr(batch, name) for name in Batch.__slots__)
+    parts = again.split_runs()
+    assert [(len(part), part.port, part.address) for part in parts] == list(hops)
+    assert [bytes(packet[HEADROOM:]) for part in parts for packet in part.packets()] == payloads
+    assert b"".join(part.descriptors for part in parts) == descriptors
+    assert {(part.context, part.tunnel, part.circuit, part.hops) for part in parts} == {(2, 0, 0, ())}
+
+
+@settings(deadline=None)
+@given(packets, st.data())
 def test_splitting_off_traced_packets_keeps_packets_and_order(payloads: list[bytes], data: st.DataObject) -> None:
     body, lengths = pack(payloads, HEADROOM)
     marked = data.draw(st.sets(st.integers(0, len(payloads) - 1)))
@@ -134,6 +154,16 @@ def other(index: int, value: object) -> list[object]:
     header(runs=[(1, 1, 0), (0, 2, 0)]),
     header(runs=[(1, 1, 0), (1, 2, 0)]),
     header(runs=[(1, 1, 0)], marks=[(0, 7)]),
+    header(("lc 3", 1, 6, "", 0, 0, 0, ("3/1",), 0)),
+    header(("lc 3", 1, 6, "", 0, 0, 0, ("3/1",), 0), runs=[(1, 1, 9)]),
+    header(("lc 3", 1, 6, "", 0, 0, 0, ("3/1", "3/2"), 0), runs=[(1, 2**32 - 1, 9)]),
+    header(("lc 3", 1, 6, "", 0, 0, 0, ("3/1",), 0), runs=[(2, 0, 9)]),
+    header(("lc 3", 1, 6, "", 0, 0, 0, ("3/1",), 0), runs=[(1, 0, 9)], marks=[(0, 7)]),
+    header(("lc 3", 1, 6, "", 0, 0, 0, (), 0), runs=[(1, 0, 9)]),
+    header(("lc 3", 1, 6, "", 0, 0, 0, ("3/1", 7), 0), runs=[(1, 0, 9)]),
+    header(("lc 3", 1, 6, "", 0, 0, 0, (("3/1",),), 0), runs=[(1, 0, 9)]),
+    header(("lc 3", 1, 6, "", 0, 0, 0, 7, 0), runs=[(1, 0, 9)]),
+    header(("lc 3", 1, 2, "", 0, 0, 0, ("3/1",), 0), runs=[(1, 0, 9)]),
 ])  # fmt: skip
 def test_a_wrong_header_is_refused(wrong: bytes) -> None:
     assert len(decode(header(), bytearray(20))) == 1

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chassis.bus.batch import MAX_PACKETS, Batch, Step, pack
-from chassis.bus.coalesce import COALESCE_KEYS, MAX_RUNS, coalesced
+from chassis.bus.coalesce import COALESCE_KEYS, RUN_KEYS, coalesced
 from chassis.net.ethernet import HEADROOM
 
 WAY: dict[str, Any] = {
@@ -35,12 +35,16 @@ def test_what_goes_the_same_way_is_one_batch() -> None:
     assert [numbers(one) for one in made] == [list(range(9))]
 
 
-@pytest.mark.parametrize("name", [key for key in COALESCE_KEYS if key not in ("tunnel", "circuit")])
-def test_what_goes_another_way_is_not(name: str) -> None:
-    other = batch(range(5, 6), **{name: WAY[name]})
-    made = coalesced([batch(range(2)), other, batch(range(2, 4))])
+@pytest.mark.parametrize(
+    ("step", "name"),
+    [(step, key) for step in Step for key in COALESCE_KEYS if key not in RUN_KEYS.get(step, ())],
+)
+def test_what_goes_another_way_is_not(step: Step, name: str) -> None:
+    value = Step.LOCAL if name == "step" and step is WAY["step"] else WAY[name]
+    other = batch(range(5, 6), **{"step": step, name: value})
+    made = coalesced([batch(range(2), step=step), other, batch(range(2, 4), step=step)])
     assert [numbers(one) for one in made] == [[0, 1, 2, 3], [5]]
-    assert getattr(made[1], name) == WAY[name]
+    assert getattr(made[1], name) == value
 
 
 def test_batches_with_descriptors_are_joined_with_their_like() -> None:
@@ -74,16 +78,34 @@ def test_tunnels_and_circuits_are_runs_of_one_batch_between_cards() -> None:
     assert numbers(again) == list(range(9))
 
 
-def test_frames_of_ports_have_no_runs() -> None:
-    made = coalesced([batch(range(1), step=Step.EGRESS), batch(range(1, 2), step=Step.EGRESS, tunnel=2)])
-    assert [one.tunnel for one in made] == [1, 2]
-    assert [one.runs for one in made] == [(), ()]
+def test_next_hops_are_runs_of_one_batch_between_cards() -> None:
+    made = coalesced([
+        batch(range(2), step=Step.EGRESS, tunnel=0, port="4/2", address=9),
+        batch(range(2, 3), step=Step.EGRESS, tunnel=0, port="4/2", address=8, descriptors=b"\1"),
+        batch(range(3, 4), step=Step.EGRESS, tunnel=0, port="4/1", address=8),
+        batch(range(4, 5), step=Step.EGRESS, tunnel=0, port="4/1", address=8),
+        batch(range(5, 6), step=Step.EGRESS, tunnel=0, port="4/2", address=9),
+    ])  # fmt: skip
+    assert [numbers(one) for one in made] == [[0, 1, 3, 4, 5], [2]]
+    assert [one.hops for one in made] == [((2, "4/2", 9), (2, "4/1", 8), (1, "4/2", 9)), ()]
+    assert [(one.runs, one.port, one.address) for one in made] == [((), "", 0), ((), "4/2", 8)]
+    parts = made[0].split_runs()
+    assert [(numbers(part), part.port, part.address, part.hops) for part in parts] == [
+        ([0, 1], "4/2", 9, ()), ([3, 4], "4/1", 8, ()), ([5], "4/2", 9, ()),
+    ]  # fmt: skip
+    (again,) = coalesced([made[0], batch(range(6, 7), step=Step.EGRESS, tunnel=0, port="4/2", address=9)])
+    assert again.hops == ((2, "4/2", 9), (2, "4/1", 8), (2, "4/2", 9))
 
 
-def test_a_batch_has_a_bounded_number_of_runs() -> None:
-    made = coalesced([batch(range(at, at + 1), tunnel=at) for at in range(MAX_RUNS + 3)])
-    assert [len(one.runs) for one in made] == [MAX_RUNS, 3]
-    assert [number for one in made for number in numbers(one)] == list(range(MAX_RUNS + 3))
+def test_frames_of_a_port_have_no_runs() -> None:
+    made = coalesced([batch(range(at, at + 1), step=Step.EGRESS, tunnel=0, port="4/2") for at in range(3)])
+    assert [(one.port, one.hops, numbers(one)) for one in made] == [("4/2", (), [0, 1, 2])]
+
+
+def test_each_packet_of_a_batch_may_be_a_run() -> None:
+    made = coalesced([batch(range(at, at + 1), tunnel=at) for at in range(MAX_PACKETS + 3)])
+    assert [len(one.runs) for one in made] == [MAX_PACKETS, 3]
+    assert [number for one in made for number in numbers(one)] == list(range(MAX_PACKETS + 3))
 
 
 def test_nothing_gets_before_a_traced_batch() -> None:
@@ -114,20 +136,25 @@ def test_bodies_that_somebody_looks_into_stay_as_they_are() -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(st.integers(1, 80), st.integers(0, 2), st.booleans()), max_size=20))
-def test_every_packet_is_there_once_and_in_its_order(given_: list[tuple[int, int, bool]]) -> None:
+@given(
+    st.lists(st.tuples(st.integers(1, 80), st.integers(0, 2), st.booleans()), max_size=20),
+    st.sampled_from([Step.ENCAPSULATE, Step.EGRESS]),
+)
+def test_every_packet_is_there_once_and_in_its_order(given_: list[tuple[int, int, bool]], step: Step) -> None:
     batches, at = [], 0
-    for count, tunnel, traced in given_:
+    for count, number, traced in given_:
         count = 1 if traced else count
-        batches.append(batch(range(at, at + count), tunnel=tunnel, marks=((0, at),) if traced else ()))
+        marks = ((0, at),) if traced else ()
+        way = {"port": "4/2", "address": number, "tunnel": 0} if step is Step.EGRESS else {"tunnel": number}
+        batches.append(batch(range(at, at + count), step=step, marks=marks, **way))
         at += count
-    before: dict[int, list[int]] = defaultdict(list)
+    before: dict[tuple[int, int], list[int]] = defaultdict(list)
     for one in batches:
-        before[one.tunnel] += numbers(one)
-    after: dict[int, list[int]] = defaultdict(list)
+        before[one.tunnel, one.address] += numbers(one)
+    after: dict[tuple[int, int], list[int]] = defaultdict(list)
     for one in coalesced(batches):
         for part in one.split_runs():
-            after[part.tunnel] += numbers(part)
+            after[part.tunnel, part.address] += numbers(part)
         assert len(one.body) == sum(one.lengths)
         assert not one.marks or one.marks == ((0, numbers(one)[0]),)
     assert after == before

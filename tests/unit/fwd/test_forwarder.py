@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ class Recorder:
         self.counters = Counters()
         self.up = dict.fromkeys(("lc 3", "lc 4", "asp 1/1"), True)
         self.tunnelled: list[Batch] = []
+        self.by_ports: list[Batch] = []
         self.tables = ForwardingTables(card, self.up, lambda port: True, self.counters)
         self.tables.apply(RecordChange(RECORDS, ()))
         self.forwarder = Forwarder(card, self.tables, self, self.counters)
@@ -38,6 +40,7 @@ class Recorder:
 
     def to_port(self, card: str, batch: Batch, origin: Origin, now: float) -> list[Output]:
         self.done.append(("port", card, batch.step, batch.port, batch.address, packets(batch)))
+        self.by_ports.append(batch)
         return []
 
     def to_tunnel(self, card: str, batch: Batch, origin: Origin, now: float) -> list[Output]:
@@ -109,17 +112,67 @@ def test_tunnels_of_one_asp_get_their_packets_together_in_runs() -> None:
     done, batches = forward("lc 3")
     first, second = packet("30.0.0.9", ttl=63), packet("30.0.0.9", ttl=63, identification=2)
     assert done == [
+        ("tunnel", "asp 1/2", Step.ENCAPSULATE, 9, [packet("32.0.0.9", ttl=63)]),
         ("port", "lc 4", Step.EGRESS, "4/1", ip("11.0.0.9"), [packet("11.0.0.9", ttl=63)]),
         ("tunnel", "asp 1/1", Step.ENCAPSULATE, 0, [first, second, packet("31.0.0.9", ttl=63)]),
-        ("tunnel", "asp 1/2", Step.ENCAPSULATE, 9, [packet("32.0.0.9", ttl=63)]),
     ]
-    assert [one.runs for one in batches] == [((2, 7, 0), (1, 8, 0)), ()]
-    # An ASP encapsulates one after the other what stays with it.
+    assert [one.runs for one in batches] == [(), ((2, 7, 0), (1, 8, 0))]
+    # So do those that stay with an ASP.
     done, batches = forward("asp 1/1")
     assert [(kind, card, *rest[1:2]) for kind, card, *rest in done if kind == "tunnel"] == [
-        ("tunnel", "asp 1/1", 7), ("tunnel", "asp 1/1", 8), ("tunnel", "asp 1/2", 9),
+        ("tunnel", "asp 1/2", 9), ("tunnel", "asp 1/1", 0),
     ]  # fmt: skip
-    assert [one.runs for one in batches] == [(), (), ()]
+    assert [one.runs for one in batches] == [(), ((2, 7, 0), (1, 8, 0))]
+
+
+@pytest.mark.parametrize("card", ["lc 3", "lc 4", "asp 1/1"])
+def test_next_hops_on_one_card_get_their_packets_together_in_runs(card: str) -> None:
+    recorder = Recorder(card)
+    given = [packet("11.0.0.9"), packet("11.0.0.8"), packet("10.0.0.7"), packet("11.0.0.9", identification=2)]
+    # A packet that does not fit the port goes alone: it is fragmented, or its sender gets an error.
+    given.append(replace(packet("11.0.0.5"), payload=bytes(1481)))
+    done = recorder.forward(*given)
+    sent = [replace(one, ttl=63) for one in given]
+    assert done == [
+        ("port", "lc 3", Step.EGRESS, "3/1", ip("10.0.0.7"), [sent[2]]),
+        ("port", "lc 4", Step.EGRESS, "4/1", ip("11.0.0.5"), [sent[4]]),
+        ("port", "lc 4", Step.EGRESS, "", 0, [sent[0], sent[3], sent[1]]),
+    ]
+    assert [one.hops for one in recorder.by_ports] == [
+        (), (), ((2, "4/1", ip("11.0.0.9")), (1, "4/1", ip("11.0.0.8"))),
+    ]  # fmt: skip
+    # The router's own packets keep their TTL.
+    assert recorder.forward(*given[:2], origin=OWN) == [("port", "lc 4", Step.EGRESS, "", 0, given[:2])]
+
+
+def test_packets_of_several_tunnels_go_on_together_or_not_at_all() -> None:
+    """`forward_together`: what is dropped counts for its tunnel, so nothing is done where a packet may be."""
+
+    def together(card: str, *given: Ipv4, origin: Origin = TRANSIT) -> list[tuple[Any, ...]] | None:
+        recorder = Recorder(card)
+        body, lengths = pack([one.emit() for one in given], HEADROOM)
+        before = bytes(body)
+        outputs = recorder.forwarder.forward_together(Batch(Step.CIRCUIT_IN, body, lengths, context=1), origin, 0)
+        if outputs is not None:
+            return recorder.done
+        assert (recorder.done, bytes(body)) == ([], before)
+        return None
+
+    hop, inside = packet("11.0.0.9"), packet("30.0.0.9")
+    assert [one[0] for one in together("asp 1/1", hop, inside) or ()] == ["port", "tunnel"]
+    for other in (
+        packet("12.0.0.9"),
+        packet("11.0.0.9", ttl=1),
+        packet("10.0.0.1"),
+        packet("5.5.5.5", protocol=PROTOCOL_ESP),
+        replace(hop, payload=bytes(1481)),
+    ):
+        assert together("asp 1/1", hop, other) is None
+    deepest = Origin(transit=True, nesting=MAX_TUNNEL_NESTING)
+    assert together("asp 1/1", hop, inside, origin=deepest) is None
+    assert together("lc 3", hop, inside, origin=deepest) is not None
+    # An outer packet may not go into its own tunnel.
+    assert together("lc 3", hop, inside, origin=OWN) is None
 
 
 def test_packets_of_the_router_keep_their_ttl() -> None:
