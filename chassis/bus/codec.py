@@ -31,6 +31,8 @@ Decoder = Callable[[Any], Any]
 MAX_MESSAGE = 16 * 1024 * 1024
 """Length (octets) of the longest control message that is decoded."""
 
+MAX_KEPT_OCTETS = 1 << 18
+"""Length (octets) of a message from which the buffer that it was encoded in is given back."""
 
 DEEPEST = 8
 """Most levels of maps and lists in a value. The answer to `ike`, with IKE SAs and their CHILD SAs, has six."""
@@ -271,6 +273,20 @@ class EncodeError(ValueError):
     """A message cannot be encoded; the text is the reason, without the values."""
 
 
+_packer = msgpack.Packer()
+"""Kept, because each has a buffer of its own, of 256 KiB and more."""
+
+
+def _octets(value: Any) -> bytes:
+    """Return a value in MessagePack; raises what its encoder raises."""
+    global _packer
+    data: bytes = _packer.pack(value)
+    if len(data) > MAX_KEPT_OCTETS:
+        # Its buffer has grown, and would stay so.
+        _packer = msgpack.Packer()
+    return data
+
+
 def _packed(kind: str, value: Any) -> bytes:
     """Encode a value within the limits of length and MessagePack.
 
@@ -278,7 +294,7 @@ def _packed(kind: str, value: Any) -> bytes:
         EncodeError: the value cannot be encoded, or is too long.
     """
     try:
-        data: bytes = msgpack.packb(value)
+        data = _octets(value)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         # Leave out the error's text: it may contain a key.
         raise EncodeError(f"{kind}: what is in it can't be carried ({type(error).__name__})") from None
@@ -292,8 +308,7 @@ def carrier(union: Any) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]
     pack, unpack = _codec.of(union)
 
     def encode(message: Any) -> bytes:
-        data: bytes = msgpack.packb(pack(message))
-        return data
+        return _octets(pack(message))
 
     def decode(data: bytes) -> Any:
         try:

@@ -6,7 +6,7 @@ IMMEDIATE), so that no packets wait for a dead one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import zmq
@@ -76,7 +76,18 @@ def receive(socket: zmq.Socket[bytes], ready: bool = False) -> Batch | None:
         frames.append(_receive(socket, _DONTWAIT, False))
     if len(frames) != 2:
         raise DecodeError("batch", f"{len(frames)} frames")
-    return decode(frame.buffer, frames[1].buffer)
+    return decode(frames[0].buffer, frames[1].buffer)
+
+
+def receive_frames(socket: zmq.Socket[bytes]) -> list[Any]:
+    """Return the frames (`zmq.Frame`) of the next message of a socket's queue; none if the queue is empty."""
+    if not int(_events(socket, _EVENTS)) & _POLLIN:
+        # Cheaper than the exception of a receive without a message.
+        return []
+    frames = [_receive(socket, _DONTWAIT, False)]
+    while frames[-1].more:
+        frames.append(_receive(socket, _DONTWAIT, False))
+    return frames
 
 
 def receive_waiting(
@@ -132,6 +143,17 @@ def send_batch(socket: zmq.Socket[bytes], batch: Batch, hop: SentBatches) -> boo
     except zmq.Again:
         return False
     hop.count(len(batch.lengths))
+    return True
+
+
+def send_frames(socket: zmq.Socket[bytes], frames: Sequence[bytes]) -> bool:
+    """Send a message of one frame or more; return False if the queue is full or there is no peer."""
+    last = len(frames) - 1
+    try:
+        for number, frame in enumerate(frames):
+            _send(socket, frame, _DONTWAIT if number == last else _DONTWAIT | _SNDMORE)
+    except zmq.Again:
+        return False
     return True
 
 

@@ -97,7 +97,8 @@ class PortDrivers:
         if self._replays:
             self._continue_replay()
         for driver in self.drivers.values():
-            driver.on_timer(now)
+            if driver.next_timer() <= now:
+                driver.on_timer(now)
 
     def transmit(self, port: str, batch: Batch, now: float) -> None:
         driver = self.drivers.get(port)
