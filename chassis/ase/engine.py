@@ -44,7 +44,6 @@ from chassis.bus.counters import Counters
 from chassis.bus.engine import Output, ToController, ToIke
 from chassis.bus.messages import (
     Attributes,
-    Heartbeat,
     Hello,
     LogRecord,
     PeerAnswer,
@@ -407,13 +406,12 @@ class AspEngine(CardBase):
                 outputs.append(self._heartbeat(now))
         return outputs
 
-    def next_timer(self) -> float:
-        """Return the time of the next `on_timer`; -inf while SAs are to be installed, or reports repeated."""
+    def parts_due(self) -> float:
+        """As `CardBase.parts_due`; -inf while SAs are to be installed, or reports repeated."""
         if self.tunnels.pending or self._to_repeat:
             return -inf
         datapath = self.datapath
         return min(
-            super().next_timer(),
             self._log.due,
             datapath.datagrams.next_timer(),
             datapath.path_mtus.next_timer(),
@@ -423,13 +421,10 @@ class AspEngine(CardBase):
             self.ike.next_timer(),
         )
 
-    def _heartbeat(self, now: float) -> Output:
-        """Report the version whose SAs are installed. Other cards send packets only to an ASP that has the present
+    def held_version(self) -> int:
+        """Return the version whose SAs are installed. Other cards send packets only to an ASP that has the present
         version."""
-        beat = super()._heartbeat(now)
-        if self.tunnels.pending and isinstance(beat, ToController) and isinstance(beat.message, Heartbeat):
-            return ToController(replace(beat.message, version=self._installed_version))
-        return beat
+        return self._installed_version if self.tunnels.pending else super().held_version()
 
     # calls of the data path
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from math import inf
+from math import floor, inf
 
 from chassis.bus.arguments import ArgumentError, Spec, fault, given, read
 from chassis.bus.batch import Batch
@@ -50,6 +50,18 @@ HELLO_PART_INTERVAL = 0.1
 what follows it, if that is longer. A controller plans with all parts of all cards before it answers."""
 
 
+ROUNDING = 1e-4
+"""Part of an interval by which a time may be before a multiple of it and count as it."""
+
+
+def next_multiple(now: float, interval: float) -> float:
+    """Return the first time after `now` that is a multiple of `interval` (s).
+
+    What processes do at such times wakes them, and those whom they tell, together.
+    """
+    return (floor(now / interval + ROUNDING) + 1) * interval
+
+
 class CardBase:
     """One card of a node."""
 
@@ -75,6 +87,9 @@ class CardBase:
         self.fenced = False
         """True: this card must not send anything, because it was stalled so long that it may have been
         replaced."""
+        self.aligned = False
+        """Whether heartbeats come at multiples of their interval: then those of all cards of a machine come
+        together, and wake the controller once. In the simulator they come apart, for more orders of events."""
         self.counters = counters or Counters()
         """Counters of this card; `drop CAUSE` counts packets dropped."""
         self._states: dict[str, CardStateRecord] = {}
@@ -114,6 +129,14 @@ class CardBase:
     def on_datagrams(self, message: Datagrams, now: float) -> list[Output]:
         """Send datagrams of the router's own; only a line card can."""
         return [self.log(now, "error", "bus", f"{len(message.datagrams)} datagrams are for a line card")]
+
+    def held_version(self) -> int:
+        """Return the version of the records that this card holds and acts on."""
+        return self.replica.version
+
+    def parts_due(self) -> float:
+        """Return when something that only this kind of card does is due."""
+        return inf
 
     def on_cards_changed(self, now: float) -> list[Output]:
         """The `up` flag of some card changed."""
@@ -204,10 +227,28 @@ class CardBase:
         return [*outputs, *self._flush_stamps()]
 
     def next_timer(self) -> float:
+        return min(self.own_due(), self.parts_due())
+
+    def own_due(self) -> float:
+        """Return when something of what all cards do is due."""
         if self._stamps or self._held_parts or self.replica.waiting:
             return -inf
         hello, beat = self._hello_at, self._beat_at
         return hello if hello < beat else beat
+
+    @property
+    def beat_at(self) -> float:
+        """When the next heartbeat is due."""
+        return self._beat_at
+
+    def heartbeat(self, now: float) -> Heartbeat:
+        """Return a heartbeat, and count it as sent."""
+        self._beats += 1
+        if now - self._beat_at > self.interval:
+            self._loop_lag = max(self._loop_lag, now - self._beat_at)
+        self._beat_at = next_multiple(now, self.interval) if self.aligned else now + self.interval
+        late, self._loop_lag = self._loop_lag, 0.0
+        return Heartbeat(self.card, self.epoch, self._beats, self.held_version(), late)
 
     # for subclasses
 
@@ -302,12 +343,7 @@ class CardBase:
         return [ToController(self._held_parts.popleft())] if self._held_parts else []
 
     def _heartbeat(self, now: float) -> Output:
-        self._beats += 1
-        if now - self._beat_at > self.interval:
-            self._loop_lag = max(self._loop_lag, now - self._beat_at)
-        self._beat_at = now + self.interval
-        late, self._loop_lag = self._loop_lag, 0.0
-        return ToController(Heartbeat(self.card, self.epoch, self._beats, self.replica.version, late))
+        return ToController(self.heartbeat(now))
 
     def _apply_waiting(self, now: float) -> list[Output]:
         """Apply some of the changes that wait; the version held is told after the last one."""

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
+from math import inf
 from typing import Any
 
 import zmq
@@ -21,7 +22,7 @@ from chassis.bus.arguments import fault
 from chassis.bus.batch import Batch
 from chassis.bus.capture import Capture, Captures
 from chassis.bus.coalesce import coalesced
-from chassis.bus.connection import connect, connection_events
+from chassis.bus.connection import connect, connection_events, send_frames
 from chassis.bus.counters import Counters
 from chassis.bus.engine import (
     CardEngine,
@@ -66,6 +67,7 @@ class CardShell:
 
     def __init__(self, env: Environment, engine: CardEngine, counters: Counters) -> None:
         self.env, self.engine, self.counters = env, engine, counters
+        engine.aligned = True
         self.loop = Loop(counters, Contention())
         # Set this before threads start, because they inherit it.
         ask_for_slice(PACKET_SLICE)
@@ -101,6 +103,10 @@ class CardShell:
         self._pending: deque[bytes] = deque()
         self._unsent = False
         """Whether something was appended to `_pending` that was not tried to be sent."""
+        self._due = -inf
+        """Time that `next_timer` returned last."""
+        self._parts_due: float | None = None
+        """The engine's, if it was not called since."""
         self._control, self._monitor = connect(
             self.context, zmq.DEALER, endpoints.control(env.run, env.node), CONTROL_QUEUE
         )
@@ -120,13 +126,25 @@ class CardShell:
         return 0
 
     def next_timer(self) -> float:
-        return self.engine.next_timer()
+        if self._parts_due is None:
+            self._parts_due = self.engine.parts_due()
+        self._due = min(self.engine.own_due(), self._parts_due)
+        return self._due
 
     def on_timer(self, now: float) -> None:
-        self._flush()
-        self.perform(self.engine.on_timer(now))
+        if self._pending:
+            self._flush()
+        if self._due == self.engine.beat_at <= now:
+            # Most wake-ups of an idle card are for this alone.
+            data = codec.encode(self.engine.heartbeat(now))
+            if self._pending or not send_frames(self._control, (data,)):
+                self._enqueue(data)
+        else:
+            self.perform(self.engine.on_timer(now))
 
     def perform(self, outputs: list[Output]) -> None:
+        """Carry out what a call of the engine returned."""
+        self._parts_due = None
         handlers = self.handlers
         for output in _coalesced(outputs) if len(outputs) > 1 else outputs:
             handlers[type(output)](output)
@@ -175,6 +193,10 @@ class CardShell:
             if not isinstance(message, Reply):
                 return
             data = codec.encode(Reply(message.number, {}, f"the answer can't be sent: {error}", message.last))
+        self._enqueue(data)
+
+    def _enqueue(self, data: bytes) -> None:
+        """Send an encoded message with the next `_flush`."""
         self._pending.append(data)
         while len(self._pending) > CONTROL_QUEUE:
             self._pending.popleft()
@@ -187,9 +209,7 @@ class CardShell:
         pending = self._pending
         while pending:
             frames = list(islice(pending, MAX_FRAMES))
-            try:
-                self._control.send_multipart(frames, zmq.DONTWAIT)
-            except zmq.Again:
+            if not send_frames(self._control, frames):
                 return
             for _ in frames:
                 pending.popleft()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from chassis.bus.batch import Batch
-from chassis.bus.messages import Attributes, FromCard, Request, ToCardMessage
+from chassis.bus.messages import Attributes, FromCard, Heartbeat, Request, ToCardMessage
 
 STALL_TIMEOUT = 0.05
 """Delay (s) of a shell's loop behind its schedule above which it calls `on_stall`."""
@@ -190,6 +190,8 @@ class CardEngine(Protocol):
     card: str
     fenced: bool
     """Nothing may leave until the controller admits this process again."""
+    aligned: bool
+    """Whether heartbeats come at multiples of their interval."""
 
     def start(self, now: float) -> list[Output]: ...
 
@@ -219,3 +221,16 @@ class CardEngine(Protocol):
     def on_timer(self, now: float) -> list[Output]: ...
 
     def next_timer(self) -> float: ...
+
+    def own_due(self) -> float:
+        """Return when something of what all cards do is due; with `parts_due` it is `next_timer`."""
+
+    def parts_due(self) -> float:
+        """Return when something else is due. A call of `heartbeat` does not change it."""
+
+    @property
+    def beat_at(self) -> float:
+        """When the next heartbeat is due."""
+
+    def heartbeat(self, now: float) -> Heartbeat:
+        """Return the heartbeat that is due, and do nothing else."""

@@ -161,10 +161,9 @@ class LineCardEngine(CardBase):
         self.delivery.local_stack.on_timer(now)
         return self._release(out)
 
-    def next_timer(self) -> float:
+    def parts_due(self) -> float:
         delivery = self.delivery
         return min(
-            super().next_timer(),
             delivery.arp.next_timer(),
             delivery.pings.next_timer(),
             delivery.local_stack.next_timer(),

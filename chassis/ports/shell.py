@@ -97,8 +97,7 @@ class PortDrivers:
         if self._replays:
             self._continue_replay()
         for driver in self.drivers.values():
-            if driver.next_timer() <= now:
-                driver.on_timer(now)
+            driver.on_timer(now)
 
     def transmit(self, port: str, batch: Batch, now: float) -> None:
         driver = self.drivers.get(port)

@@ -144,6 +144,21 @@ class Admission:
         entry.boot = boot
         return outputs + self.on_event(card, AdmissionEvent.DIED, "died", now)
 
+    def is_still(self, card: str, message: Heartbeat, now: float) -> bool:
+        """Handle a heartbeat if nothing is new in it; return whether that was so."""
+        entry, node = self._node.cards.get(card), self._node
+        if (
+            entry is None
+            or entry.state is not AdmissionState.USABLE
+            or (message.epoch, message.version) != (entry.epoch, entry.reported_version)
+            or card in node.releasing
+        ):
+            return False
+        if now > entry.last_heartbeat:
+            entry.last_heartbeat = now
+        entry.cpu_wait, entry.loop_lag = 0.0, message.loop_lag
+        return True
+
     def on_heartbeat(self, entry: CardEntry, message: Heartbeat, now: float) -> list[Output]:
         if message.epoch != entry.epoch or not entry.expects_heartbeats:
             return []

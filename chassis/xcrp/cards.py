@@ -47,7 +47,7 @@ PENDING_STATES = frozenset((AdmissionState.FENCED, AdmissionState.DEAD, Admissio
 
 _HUNG_STATES = frozenset((AdmissionState.HUNG, AdmissionState.KILL_PENDING))
 _GONE_STATES = PENDING_STATES | _HUNG_STATES | {AdmissionState.ABSENT, AdmissionState.STARTED}
-_EXPECTING_STATES = GREETED_STATES | {AdmissionState.SYNCHRONISING, AdmissionState.USABLE}
+_EXPECTING_STATES = (AdmissionState.USABLE, AdmissionState.SYNCHRONISING, *GREETED_STATES)
 
 
 class AdmissionEvent(Enum):
@@ -284,6 +284,16 @@ class HeartbeatMonitor:
             if (entry.expects_heartbeats and now >= entry.last_heartbeat + self.silence / 2)
             or entry.state is AdmissionState.HUNG
         ]
+
+    def next_risk(self) -> float:
+        """Return when `at_risk` may next return something."""
+        at = inf
+        for entry in self.cards.values():
+            if entry.expects_heartbeats:
+                at = min(at, entry.last_heartbeat + self.silence / 2)
+            elif entry.state is AdmissionState.HUNG:
+                return -inf
+        return at
 
     def credit_cpu_wait(self, card: str, seconds: float, now: float) -> None:
         """Extend the deadline of a silent card that waited for a core, up to now."""

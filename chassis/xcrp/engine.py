@@ -160,7 +160,7 @@ class ControllerEngine:
         parts = (self._commits, self._admission, self._reports, self._operators, file, self._peers)
         alarms = self.state.alarms.next_timer() if self.state.reconciled else inf
         syslog = self.state.syslog.next_timer() if self.state.reconciled else inf
-        return min(alarms, syslog, *(part.next_timer() for part in parts))
+        return min(alarms, syslog, *[part.next_timer() for part in parts])
 
     def set_clock(self, wall_offset: float) -> None:
         """The clock of the day (s since 1970) shows so much more than the engine's; it may have been set."""
@@ -186,6 +186,8 @@ class ControllerEngine:
             return self._admission.on_hello(card, message, now) + self._run_commands(now)
         if isinstance(message, HeldInstances):
             return self._admission.on_held_instances(card, message, now) + self._run_commands(now)
+        if isinstance(message, Heartbeat) and self.is_still(card, message, now):
+            return []
         entry = self.node.cards.get(card)
         receiver = self._receivers.get(type(message))
         if entry is None or receiver is None:
@@ -195,6 +197,11 @@ class ControllerEngine:
         if entry.expects_heartbeats:
             entry.last_heartbeat, entry.cpu_wait = max(entry.last_heartbeat, now), 0.0
         return receiver(entry, message, now)
+
+    def is_still(self, card: str, message: Heartbeat, now: float) -> bool:
+        """Return whether a heartbeat only says that the card goes on as it was: then it is handled, and nothing is
+        due earlier than before. Otherwise `receive` has to handle it."""
+        return self._admission.is_still(card, message, now)
 
     def on_undecodable(self, card: str, error: str, now: float) -> list[Output]:
         """A message of a card could not be decoded; `card` is empty if the sender is unknown."""
@@ -224,6 +231,10 @@ class ControllerEngine:
     def cards_at_risk(self, now: float) -> list[tuple[str, int]]:
         """Return (card, process id) of the cards that are half way to missing their heartbeats, or hung."""
         return [(entry.card, entry.pid) for entry in self.node.heartbeats.at_risk(now)]
+
+    def next_risk(self) -> float:
+        """Return when `cards_at_risk` may next return something."""
+        return self.node.heartbeats.next_risk()
 
     def on_cpu_wait(self, card: str, seconds: float, now: float) -> None:
         """A silent card waited for a core of the machine for `seconds`, up to now."""

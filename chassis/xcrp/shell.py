@@ -18,7 +18,9 @@ import zmq
 
 from chassis.bus import codec, endpoints, recording, requests, storage
 from chassis.bus.arguments import ArgumentError, read
+from chassis.bus.card import next_multiple
 from chassis.bus.card_shell import CONTROL_QUEUE
+from chassis.bus.connection import receive_frames
 from chassis.bus.engine import (
     Append,
     Exit,
@@ -32,7 +34,7 @@ from chassis.bus.engine import (
 )
 from chassis.bus.environment import Environment
 from chassis.bus.loop import Loop
-from chassis.bus.messages import Goodbye, Hello, Message, Reply, Request
+from chassis.bus.messages import Goodbye, Heartbeat, Hello, Message, Reply, Request
 from chassis.bus.operator_loop import OperatorSocket
 from chassis.bus.scheduling import CpuSample, cpu_wait, sample_threads
 from chassis.net.errors import DecodeError
@@ -44,8 +46,16 @@ from chassis.xcrp.flash_operations import FlashAnswer
 from chassis.xcrp.flash_paths import FLASH
 from chassis.xcrp.send_turns import SendTurns
 
-ALIVE_INTERVAL = 0.4
-"""Time (s) between heartbeats to the launcher, which ends a controller that is stopped."""
+ALIVE_INTERVAL, MAX_ALIVE_DELAY = 0.4, 0.1
+"""Time (s) between heartbeats to the launcher, which ends a controller that is stopped; and for how much longer
+one may wait for a turn in which there is something else to do."""
+
+KNOWN_DUE = 0.12
+"""Time (s) before something is due from which it is looked again whether it still is: heartbeats move it on. It is
+longer than the time between two of them, so that no turn is made for that."""
+
+CLOCK_INTERVAL, MIN_CLOCK_STEP = 0.1, 0.001
+"""Time (s) between two looks at the clock of the day, and the difference (s) that is told to the engine."""
 
 SAMPLE_INTERVAL = 0.1
 """Time (s) between two samples of the processes of silent cards."""
@@ -99,6 +109,11 @@ class ControllerShell:
         self._operators = OperatorSocket(self.loop, endpoints.operator(env.run, env.node), self._command)
         self._watchers: dict[int, set[str]] = {}
         self._alive_at = self._sample_at = now
+        self._due = self._risk = -inf
+        """When the engine wants to be called, and when processes are to be sampled; or earlier."""
+        self._changed = True
+        """Whether these may come earlier than that, because of something that the engine was told."""
+        self._clock_at = self._wall_offset = -inf
         self._samples: dict[str, CpuSample] = {}
         self._launcher_buffer = b""
         if env.launcher is not None:
@@ -128,6 +143,8 @@ class ControllerShell:
         return 0
 
     def perform(self, outputs: list[Output]) -> None:
+        """Carry out what a call of the engine returned."""
+        self._changed = True
         stored: list[tuple[str, str]] = []
         worked: list[tuple[int, FlashAnswer]] = []
         logged: list[str] = []
@@ -178,25 +195,52 @@ class ControllerShell:
         return ""
 
     def _next_timer(self) -> float:
-        return -inf if self._turns else min(self.engine.next_timer(), self._sample_at)
+        now = time.monotonic()
+        self._follow_clock(now)
+        if self._turns:
+            return -inf
+        soon = now + KNOWN_DUE
+        if self._changed or self._risk < soon or self._samples:
+            self._risk = self._sample_due()
+        if self._changed or self._due < soon:
+            self._due = self.engine.next_timer()
+        self._changed = False
+        return min(self._due, self._risk, self._alive_at + MAX_ALIVE_DELAY)
 
     def _on_timer(self, now: float) -> None:
-        if now >= self._sample_at:
+        self._changed = True
+        if now >= self._sample_due():
             self._sample_at = now + SAMPLE_INTERVAL
-            self.engine.set_clock(time.time() - now)
             self._sample_cards_at_risk(now)
         if now >= self._alive_at:
-            self._alive_at = now + ALIVE_INTERVAL
-            self._send_to_launcher({"what": "alive"})
+            self._send_alive(now)
         if self.engine.next_timer() <= now:
             self.perform(self.engine.on_timer(now))
         if self._turns:
             for card, message in self._turns.take():
                 self._send(card, message)
             self.perform([])
+
+    def _send_alive(self, now: float) -> None:
+        self._alive_at = next_multiple(now, ALIVE_INTERVAL)
+        self._send_to_launcher({"what": "alive"})
         if not gc.isenabled() and self.engine.state.reconciled:
             gc.freeze()
             gc.enable()
+
+    def _follow_clock(self, now: float) -> None:
+        """Tell the engine if the clock of the day was set."""
+        if now < self._clock_at:
+            return
+        self._clock_at = now + CLOCK_INTERVAL
+        offset = time.time() - now
+        if abs(offset - self._wall_offset) >= MIN_CLOCK_STEP:
+            self._wall_offset, self._changed = offset, True
+            self.engine.set_clock(offset)
+
+    def _sample_due(self) -> float:
+        """Return when the processes of silent cards are to be sampled."""
+        return self._sample_at if self._samples else self.engine.next_risk()
 
     def _sample_cards_at_risk(self, now: float) -> None:
         """Report to the engine how long silent cards waited for a core."""
@@ -210,17 +254,13 @@ class ControllerShell:
 
     def _on_card_messages(self, now: float) -> None:
         handled = 0
-        while handled < MAX_MESSAGES_PER_TURN:
-            # Cheaper than the exception of a receive without a message.
-            if not int(self._router.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-                return
-            try:
-                identity, *frames = self._router.recv_multipart(zmq.DONTWAIT)
-            except zmq.Again:
-                return
-            handled += max(len(frames), 1)
-            for data in frames:
-                self._on_card_message(identity, data, now)
+        while handled < MAX_MESSAGES_PER_TURN and (message := receive_frames(self._router)):
+            handled += len(message)
+            identity = message[0].bytes
+            for frame in message[1:]:
+                self._on_card_message(identity, frame.bytes, now)
+        if now >= self._alive_at:
+            self._send_alive(now)
 
     def _on_card_message(self, identity: bytes, data: bytes, now: float) -> None:
         try:
@@ -245,7 +285,8 @@ class ControllerShell:
             return
         if self._watchers:
             self._send_to_watchers(card, "to-controller", message)
-        self.perform(self.engine.receive(card, message, now))
+        if not isinstance(message, Heartbeat) or not self.engine.is_still(card, message, now):
+            self.perform(self.engine.receive(card, message, now))
 
     def _to_card(self, output: ToCard) -> None:
         if not self._turns.keep(output.card, output.message):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from chassis.bus.engine import ToCard
-from chassis.bus.messages import PROTOCOL, Delta, Goodbye, Hello
+from chassis.bus.messages import PROTOCOL, Delta, Goodbye, Heartbeat, Hello
 from chassis.bus.records import CardStateRecord, CircuitRecord, RouteRecord
 from chassis.xcrp.cards import MAX_CPU_WAIT_FACTOR
 from tests.support.xcrp import HA_PORTS, HIGH_AVAILABILITY, TWO_WAYS, Node, booted, sa
@@ -185,6 +185,30 @@ def test_a_late_controller_blames_nobody(node: Node) -> None:
     node.perform(node.controller.on_timer(node.now))
     node.run(1.0)
     assert all(row["usable"] for row in node.ask("status")["cards"])
+
+
+def test_a_heartbeat_with_nothing_new_only_moves_what_is_due(node: Node) -> None:
+    controller = node.controller
+    assert controller is not None
+    card = controller.node.cards["asp 2/1"]
+    beat = Heartbeat("asp 2/1", card.epoch, 1000, card.reported_version, 0.01)
+    now, due, risk = node.now + 0.05, controller.next_timer(), controller.next_risk()
+    assert controller.is_still("asp 2/1", beat, now)
+    assert (card.last_heartbeat, card.loop_lag) == (now, 0.01)
+    assert controller.next_timer() >= due
+    assert controller.next_risk() >= risk
+    # What comes late moves nothing back.
+    assert controller.is_still("asp 2/1", beat, now - 0.01)
+    assert card.last_heartbeat == now
+    for other in (
+        replace(beat, epoch=card.epoch + 1),
+        replace(beat, version=card.reported_version + 1),
+    ):
+        assert not controller.is_still("asp 2/1", other, now + 0.01)
+    assert not controller.is_still("asp 9/9", beat, now + 0.01)
+    node.stop_card("asp 2/1")
+    node.run(1.0)
+    assert not controller.is_still("asp 2/1", replace(beat, epoch=card.epoch), node.now)
 
 
 def look(node: Node) -> None:

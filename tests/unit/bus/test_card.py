@@ -93,6 +93,30 @@ def test_heartbeats_come_at_the_interval_and_say_how_late(card: CardBase) -> Non
     assert beat.loop_lag == pytest.approx(0.3)
 
 
+def test_aligned_heartbeats_come_at_multiples_of_the_interval() -> None:
+    cards = [CardBase(name, pid=1, boot=2) for name in ("lc 3", "lc 4")]
+    for number, card in enumerate(cards):
+        card.aligned = True
+        card.on_connected(0.0)
+        # Also one that is admitted at such a time does not say it twice.
+        card.receive(WELCOME, 0.6 + 0.03 * number)
+        assert card.next_timer() == pytest.approx(0.7)
+    for card in cards:
+        for at, late in ((0.7, 0.0004), (0.8, 0.0), (0.9, 0.04), (1.0, 0.0)):
+            assert card.next_timer() == pytest.approx(at)
+            assert isinstance(card.heartbeat(at + late), Heartbeat)
+        assert card.next_timer() == pytest.approx(1.1)
+
+
+def test_a_heartbeat_alone_leaves_the_rest_to_the_timer(card: CardBase) -> None:
+    assert card.beat_at == card.own_due() == card.next_timer()
+    assert card.heartbeat(0.1).version == 10
+    assert card.beat_at == pytest.approx(0.2)
+    card.add_stamp(replace(batch("asp 1/1", 7), marks=((0, 5),)), "3/1 in", 0.15)
+    assert card.own_due() < 0.15
+    assert [type(message) for message in said(card.on_timer(0.2))] == [Heartbeat, TraceStamps]
+
+
 def test_only_batches_of_a_current_epoch_are_taken(card: CardBase) -> None:
     assert card.is_current_sender(batch("asp 1/1", 7))
     assert not card.is_current_sender(batch("asp 1/1", 6))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from math import inf
 
 import pytest
 
@@ -91,3 +92,17 @@ def test_allowance_for_a_late_watcher() -> None:
     # It never counts a card as heard later than now.
     watch.extend_deadlines(60.0, 14.0)
     assert entry.last_heartbeat == 14.0
+
+
+def test_when_a_card_may_be_at_risk() -> None:
+    watch = cards.HeartbeatMonitor(0.5, 1.0)
+    assert watch.next_risk() == inf
+    for number, name in enumerate(("lc 3", "lc 4")):
+        heard = 10.0 + 0.1 * number
+        watch.cards[name] = CardEntry(name, "linecard", AdmissionState.USABLE, last_heartbeat=heard)
+    assert watch.next_risk() == 10.25
+    assert watch.at_risk(10.24) == []
+    assert watch.at_risk(10.25) == [watch.cards["lc 3"]]
+    watch.cards["lc 4"].state = AdmissionState.HUNG
+    assert watch.next_risk() == -inf
+    assert watch.at_risk(10.0) == [watch.cards["lc 4"]]
