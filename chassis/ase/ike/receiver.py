@@ -30,7 +30,7 @@ from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.header import INITIATOR, RESPONSE, VERSION_1, VERSION_2, Header
 from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV1, NotifyTypeV2, Protocol
 from chassis.ase.ike.payloads.v1 import MessageV1
-from chassis.ase.ike.payloads.v2 import MessageV2
+from chassis.ase.ike.payloads.v2 import MessageV2, without_cookie
 from chassis.ase.ike.payloads.v2_payloads import NonceV2, NotifyV2
 from chassis.ase.ike.unknown_spi import read_invalid_spi
 from chassis.ase.ike_messages import IkePacket
@@ -220,10 +220,11 @@ _NOTIFY_LOG_IDS_V1: Final[dict[int, str]] = {
 def _init_mark(header: Header, data: bytes) -> bytes:
     """Return the octets by which a retransmitted first message is recognised.
 
-    IKEv2: a hash of the whole message, because another peer's message may have the same SPI (RFC 7296 2.1). IKEv1:
-    the initiator's cookie, because notifications may follow that have only this cookie.
+    IKEv2: a hash of the message, because another peer's message may have the same SPI (RFC 7296 2.1); without the
+    cookie, because the request with it is the same one (`without_cookie`). IKEv1: the initiator's cookie, because
+    notifications may follow that have only this cookie.
     """
-    return header.spi_i if header.major == 1 else blake2b(data, digest_size=16).digest()
+    return header.spi_i if header.major == 1 else blake2b(without_cookie(data), digest_size=16).digest()
 
 
 class IkeReceiver:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -269,3 +269,34 @@ def test_secrets_are_rows_of_wiresharks_table_and_nowhere_else(version: int) -> 
             assert value.hex() not in text
             assert repr(value) not in text
     assert two.a.up(TUNNEL)
+
+
+def test_a_request_answered_without_its_cookie_is_signed_with_it() -> None:
+    """The responder asks for a cookie, then answers the same request, which the initiator had sent again: the
+    answer arrives when the initiator has sent the request with the cookie."""
+    ends = Ends(version=2, connection="initiator-only")
+    far = replace(other(ends), connection="responder-only")
+    two = EnginePair(ends, far, trouble=lambda sender, packet, now: ())
+    two.run(0.1)
+    manager = two.b.ike.ike_sa_manager
+    usual = manager.settings
+
+    def give(end: Any, packet: IkePacket) -> IkePacket:
+        """What an end sends when it is given a datagram of the other one."""
+        here, there = (packet.remote, packet.remote_port), (packet.local, packet.local_port)
+        two.give(end, IkePacket(packet.context, *here, *there, packet.data))
+        return cast(IkePacket, end.sent[-1])
+
+    request = two.a.sent[0]
+    manager.settings = replace(usual, cookie_threshold=0)
+    demand = give(two.b, request)
+    manager.settings = usual
+    answer = give(two.b, request)
+    with_cookie = give(two.a, demand)
+    assert with_cookie.data != request.data
+    auth = give(two.a, answer)
+    assert give(two.b, with_cookie).data == answer.data, "the same request gets the same answer"
+    give(two.a, give(two.b, auth))
+    assert two.a.up()
+    assert two.b.up()
+    assert two.b.count("negotiations responded") == 1

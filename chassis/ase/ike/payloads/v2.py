@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -208,3 +209,18 @@ class MessageV2:
 def _fault(kind: int, field: str, what: str, offset: int, log: str, **values: Any) -> PayloadError:
     name = f"payload {kind}" if kind else "message"
     return PayloadError(name, field, what, offset, log=log, values=values, notify=NotifyTypeV2.INVALID_SYNTAX)
+
+
+_COOKIE: Final = struct.Struct("!BBHBBH")
+"""Next payload, flags and length of a payload; protocol, octets of the SPI and type of a notification."""
+
+
+def without_cookie(data: bytes) -> bytes:
+    """Return what identifies an IKE_SA_INIT request: its octets without the cookie, which comes first (RFC 7296
+    2.6), and without its length. An initiator that is asked for a cookie sends the same request with it."""
+    following, rest = data[16], data[HEADER_LENGTH:]
+    if following == PayloadTypeV2.NOTIFY and len(rest) >= _COOKIE.size:
+        after, _, size, protocol, spi_octets, kind = _COOKIE.unpack_from(rest)
+        if (protocol, spi_octets, kind) == (0, 0, NotifyTypeV2.COOKIE) and _COOKIE.size <= size <= len(rest):
+            following, rest = after, rest[size:]
+    return data[:16] + bytes((following,)) + data[17:24] + rest

@@ -18,7 +18,7 @@ from chassis.ase.ike.host import SOFT_LIFETIME_REACHED, IkeHost, NetworkPath
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV2, Protocol
-from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2, parse_payloads
+from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2, parse_payloads, without_cookie
 from chassis.ase.ike.payloads.v2_payloads import Encrypted, EncryptedFragment, NotifyV2
 from chassis.ase.ike.payloads.v2_sa import SaV2
 from chassis.ase.ike.v2 import create_child_sa, ike_auth, ike_sa_init, informational, rekey_ike_sa
@@ -209,6 +209,7 @@ class SessionV2(IkeSa):
         if self.initiator or header.message_id or not header.from_initiator or header.spi_i != self.peer_spi:
             self.host.count("messages dropped")
             return
+        self._take_cookie(data)
         if self._is_retransmission(message, data, path, now):
             return
         if self.state is not IkeSaState.CREATED:
@@ -219,6 +220,22 @@ class SessionV2(IkeSa):
         self.host.count("negotiations responded")
         self.current_request = CurrentRequest(path, header.exchange, data)
         ike_sa_init.IkeSaInitResponder(self, path, now).respond(message, data)
+
+    def _take_cookie(self, data: bytes) -> None:
+        """Take a request that differs from the one that was answered by its cookie alone in place of that one.
+
+        The initiator was asked for a cookie, and its first request was answered later all the same: it signs the
+        newest one (RFC 7296 2.6, 2.15).
+        """
+        last = self.task_manager.last_response
+        if (
+            last is not None
+            and self.first_message_received
+            and last.clear == self.first_message_received != data
+            and without_cookie(data) == without_cookie(last.clear)
+        ):
+            self.first_message_received = data
+            last.clear = data
 
     def _is_retransmission(self, message: MessageV2, data: bytes, path: NetworkPath, now: float) -> bool:
         """Return whether the request was answered before; if it was, resend the response to an authentic one."""
