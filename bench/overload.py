@@ -6,6 +6,7 @@ rekeyed, from both ends, and the end that receives nothing probes its peer. The 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -41,6 +42,8 @@ REKEYED_WITHIN = 10.0
 LOOKS = 10
 """Looks at the counters of IKE, the least of which has no message under way."""
 LOOK = 0.05
+UNDER_WAY = 5.0
+"""Time (s) in which the accounting must balance after the flow has stopped."""
 
 
 @dataclass(slots=True)
@@ -98,6 +101,9 @@ def overload(lab: LabClient, name: str, rate: float, seconds: float = SECONDS) -
     result.harm = [f"{event['node']}: {event['text']}" for event in lab.events(started)]
     if (new := _boots(lab)) != boots:
         result.harm.append(f"other processes: {sorted(dict(new.items() ^ boots.items()))}")
+    # A probe may be under way.
+    with suppress(LabTimeout):
+        lab.wait_until(lambda: not lab.accounting().unexplained, UNDER_WAY)
     result.ledger = lab.accounting()
     return result
 
