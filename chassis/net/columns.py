@@ -43,11 +43,15 @@ def common_length(lengths: array[int]) -> int:
     return lengths[0] if lengths and lengths == lengths[:1] * len(lengths) else 0
 
 
+_MANY = 64
+"""Packets (count) from which on numpy finds the largest number faster than Python."""
+
+
 def longest(lengths: array[int]) -> int:
     """Return the largest length of the packets of a batch, of which there is one at least."""
-    return common_length(lengths) or (
-        max(lengths) if len(lengths) < MIN_PACKETS else int(np.frombuffer(lengths, _WORD).max())
-    )
+    if len(lengths) < _MANY:
+        return max(lengths)
+    return common_length(lengths) or int(np.frombuffer(lengths, _WORD).max())
 
 
 class Columns:
