@@ -45,6 +45,11 @@ Sa = TypeVar("Sa")
 _OUTER: Final = struct.Struct("!BBHxxHxBxxIIIII").unpack_from
 _THREE: Final = struct.Struct("!III").unpack_from
 _TWO: Final = struct.Struct("!II").unpack_from
+_HEAD: Final = struct.Struct("!2xH12xII").unpack_from
+"""Length and destination of a packet, and the SPI behind a header without options."""
+_UDP: Final = struct.Struct("!4xH2xI").unpack_from
+"""Length of a datagram, and the SPI in it."""
+_NUMBER: Final = np.dtype(">u4")
 _PORT: Final = struct.Struct("!H").unpack_from
 _MIN_LENGTH: Final = HEADROOM + IPV4_HEADER_LENGTH + 12
 """Shortest packet that can be ESP or AH: the three words after the outer header hold SPI and sequence number."""
@@ -100,10 +105,14 @@ class _Form:
         arrays = [np.frombuffer(row, np.uint32) for row in rows]
         return cls(before, len(arrays[0]), *arrays)
 
-    def is_ordinary(self, header: bytes) -> bool:
-        """Whether these octets are the first of an ordinary packet."""
+    def one_sa(self, same: NDArray[np.uint32]) -> bool:
+        """Whether packets are ordinary and of one SA; `same` are their words where packets of one SA are the
+        same."""
+        octets = same.tobytes()
+        header = octets[: 4 * self.words]
         return (
-            header[0] == _NO_OPTIONS
+            octets == header * len(same)
+            and header[0] == _NO_OPTIONS
             and not (header[6] << 8 | header[7]) & FRAGMENT_MASK
             and (self.before == _PLAIN or header[22] << 8 | header[23] == NAT_PORT)
         )
@@ -128,47 +137,66 @@ def split_by_sa(
         return nothing
     columns = Columns(body, lengths)
     # How many SAs the first packets are of tells how many packets each SA may have.
-    at, spis = HEADROOM + form.before, set()
-    for length in lengths[:_SAMPLE]:
-        spis.add(bytes(body[at : at + 4]))
-        at += length
-    if columns.count < len(spis) * (MIN_COLUMNS if columns.stride else MIN_MIXED):
-        return nothing
-    if columns.stride:
-        least, total = columns.stride, columns.stride * columns.count
+    at, stride = HEADROOM + form.before + 3, columns.stride
+    spis: set[int]
+    if stride:
+        least, size = stride, stride * columns.count
+        spis = set(body[at : at + _SAMPLE * stride : stride])
     else:
-        least, total = int(np.minimum.reduce(columns.lengths)), int(columns.starts[-1]) + lengths[-1]
-    if total != len(body) or least < HEADROOM + _IN_UDP + ESP_HEADER_LENGTH:
+        least, size = int(np.minimum.reduce(columns.lengths)), int(columns.starts[-1]) + lengths[-1]
+        spis = set()
+        for length in lengths[:_SAMPLE]:
+            spis.update(body[at : at + 1])
+            at += length
+    if (
+        columns.count < len(spis) * (MIN_COLUMNS if stride else MIN_MIXED)
+        or size != len(body)
+        or least < HEADROOM + _IN_UDP + ESP_HEADER_LENGTH
+    ):
         return nothing
     view = memoryview(body)
+    if stride:
+        words = np.ndarray((columns.count, form.words), np.uint32, body, HEADROOM, (stride, 4))
+        if form.one_sa(words & form.same_length):
+            return _even(inbound, view, columns, form)
     rows = columns.read(HEADROOM, 4 * form.words)
-    same = rows.view(np.uint32) & (form.same_length if columns.stride else form.same)
-    octets = same.tobytes()
-    first = octets[: 4 * form.words]
-    if octets == first * columns.count and form.is_ordinary(first):
+    if not stride and form.one_sa(rows.view(np.uint32) & form.same):
         return _one_sa(inbound, view, columns, form, rows)
     return _several(inbound, view, columns, form, rows)
+
+
+def _even(
+    inbound: Container[InboundKey], view: memoryview, columns: Columns, form: _Form
+) -> tuple[list[tuple[InboundKey, PacketColumns]], list[int] | None]:
+    """The packets are all of one SA and have one length, also by their headers."""
+    before, count, stride = form.before, columns.count, columns.stride
+    total, destination, spi = _HEAD(view, HEADROOM)
+    if before == _IN_UDP:
+        udp_length, spi = _UDP(view, HEADROOM + IPV4_HEADER_LENGTH)
+        if udp_length != total - IPV4_HEADER_LENGTH or not spi:
+            return [], None
+    key = (destination, PROTOCOL_ESP, spi)
+    if key not in inbound or not before + _MIN_ESP <= total <= stride - HEADROOM:
+        return [], None
+    numbers = np.ndarray((count,), _NUMBER, view, HEADROOM + before + 4, (stride,)).astype(np.int64)
+    found = PacketColumns(view, range(count), before, bytes(view[HEADROOM + 1 :: stride]), numbers)
+    found.lay_even(HEADROOM + before, stride, total - before)
+    return [(key, found)], []
 
 
 def _one_sa(
     inbound: Container[InboundKey], view: memoryview, columns: Columns, form: _Form, rows: Bytes
 ) -> tuple[list[tuple[InboundKey, PacketColumns]], list[int] | None]:
-    """The packets are all of the same SA."""
-    total, destination, spi = _total(view), _number(view, 16), _number(view, form.before)
+    """The packets are all of one SA, and have several lengths."""
     before = form.before
+    _, destination, spi = _HEAD(view, HEADROOM)
+    if before == _IN_UDP:
+        _, spi = _UDP(view, HEADROOM + IPV4_HEADER_LENGTH)
     key = (destination, PROTOCOL_ESP, spi)
     if not spi or key not in inbound:
         return [], None
-    numbers = rows.view(">u4")[:, form.words - 1].astype(np.int64)
+    numbers = rows.view(_NUMBER)[:, form.words - 1].astype(np.int64)
     found = PacketColumns(view, range(columns.count), before, rows[:, 1].tobytes(), numbers)
-    if columns.stride:
-        # The lengths in the headers are all those of the first packet.
-        if not before + _MIN_ESP <= total <= columns.stride - HEADROOM or (
-            before == _IN_UDP and _udp_length(view) != total - IPV4_HEADER_LENGTH
-        ):
-            return [], None
-        found.lay_even(HEADROOM + before, columns.stride, total - before)
-        return [(key, found)], []
     halves = rows.view(">u2")
     totals = halves[:, 1].astype(np.int64)
     whole = before == _PLAIN and totals.tobytes() == (columns.lengths - HEADROOM).tobytes()
@@ -182,7 +210,7 @@ def _several(
     inbound: Container[InboundKey], view: memoryview, columns: Columns, form: _Form, rows: Bytes
 ) -> tuple[list[tuple[InboundKey, PacketColumns]], list[int] | None]:
     """The packets are of several SAs, or some are not ordinary ones."""
-    words, halves, numbers = rows.view(np.uint32), rows.view(">u2"), rows.view(">u4")
+    words, halves, numbers = rows.view(np.uint32), rows.view(">u2"), rows.view(_NUMBER)
     before = form.before
     odd = ((words ^ form.fixed) & form.mask).any(axis=1)
     totals = halves[:, 1].astype(np.int64)
@@ -229,19 +257,6 @@ def _misfits(columns: Columns, totals: Numbers, before: int, halves: NDArray[np.
     if before == _IN_UDP:
         wrong |= halves[:, 12] != totals - IPV4_HEADER_LENGTH
     return wrong
-
-
-def _total(view: memoryview) -> int:
-    return view[HEADROOM + 2] << 8 | view[HEADROOM + 3]
-
-
-def _udp_length(view: memoryview) -> int:
-    at = HEADROOM + IPV4_HEADER_LENGTH + 4
-    return view[at] << 8 | view[at + 1]
-
-
-def _number(view: memoryview, at: int) -> int:
-    return int.from_bytes(view[HEADROOM + at : HEADROOM + at + 4], "big")
 
 
 def items_by_sa(
