@@ -18,12 +18,17 @@ from enum import IntEnum
 from operator import itemgetter
 
 import msgpack
+import numpy as np
 
+from chassis.net.columns import common_length
 from chassis.net.errors import DecodeError
 from chassis.net.ethernet import HEADROOM
 
 MAX_PACKETS = 256
 """Most packets of one batch (count). A batch of this many full-sized frames has less than 400 kB."""
+
+MIN_COLUMN = 64
+"""Packets (count) from which on numpy adds different lengths faster than a loop: 3 us, not 12, for 256."""
 
 Run = tuple[int, int, int]
 """(packets, tunnel, circuit): so many packets in a row are of this tunnel and circuit."""
@@ -251,13 +256,14 @@ def decode(header: bytes | memoryview, body: bytearray | memoryview | None = Non
     lengths = array("H")
     lengths.frombytes(packed[way_size:])
     lengths = _swapped(lengths)
-    first = packed[way_size : way_size + 2]
-    if packed.endswith(first * count):
-        # One length for all, which is the most common batch.
-        shortest = lengths[0]
+    # One length for all is the most common batch.
+    if shortest := common_length(lengths):
         total = shortest * count
-    else:
+    elif count < MIN_COLUMN:
         shortest, total = min(lengths), sum(lengths)
+    else:
+        sizes = np.frombuffer(lengths, np.uint16)
+        shortest, total = int(np.minimum.reduce(sizes)), int(np.add.reduce(sizes, dtype=np.int64))
     if total != len(body) or shortest < HEADROOM:
         raise DecodeError("batch header", f"{count} packets do not fill a body of {len(body)} bytes")
     if described not in (0, count):

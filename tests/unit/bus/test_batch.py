@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chassis.bus.batch import MAX_KNOWN_WAYS, Batch, Step, _known_ways, decode, encode_header, pack
+from chassis.bus.batch import MAX_KNOWN_WAYS, MIN_COLUMN, Batch, Step, _known_ways, decode, encode_header, pack
 from chassis.net.errors import DecodeError
 from chassis.net.ethernet import HEADROOM
 
@@ -172,6 +172,20 @@ def test_a_wrong_header_is_refused(wrong: bytes) -> None:
         decode(wrong, bytearray(20))
     with pytest.raises(DecodeError):
         decode(wrong + bytes(18))
+
+
+@pytest.mark.parametrize("count", [MIN_COLUMN - 1, MIN_COLUMN, 256, 2000])
+def test_lengths_of_large_batches_are_looked_at(count: int) -> None:
+    lengths = [HEADROOM + (index * 37) % 1400 for index in range(count)]
+    lengths[count // 2] = 0xFFFF
+    octets = sum(lengths)
+    assert list(decode(header(lengths=lengths), bytearray(octets)).lengths) == lengths
+    for wrong in (octets - 1, octets + 1, octets & 0xFFFF):
+        with pytest.raises(DecodeError):
+            decode(header(lengths=lengths), bytearray(wrong))
+    lengths[-1] = HEADROOM - 1
+    with pytest.raises(DecodeError):
+        decode(header(lengths=lengths), bytearray(sum(lengths)))
 
 
 def test_ways_are_remembered_up_to_a_limit() -> None:
