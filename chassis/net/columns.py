@@ -58,8 +58,8 @@ class Columns:
     """The packets of one batch.
 
     `octets` is the body, `lengths` and `starts` are the length and the offset in the body of each of the `count`
-    packets. `stride` is the length of every packet if all have the same one, else 0. The table shares the memory of
-    the body: while it exists, a body that is a bytearray can't change its size.
+    packets. `stride` is the length of every packet if all have the same one, else 0. The table shares the memory
+    of the body: while it exists, a body that is a bytearray can't change its size.
     """
 
     __slots__ = ("_body", "_lengths", "_sizes", "_starts", "count", "stride")
