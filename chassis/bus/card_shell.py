@@ -103,6 +103,8 @@ class CardShell:
         self._pending: deque[bytes] = deque()
         self._unsent = False
         """Whether something was appended to `_pending` that was not tried to be sent."""
+        self.only_beat = False
+        """Whether a heartbeat is all that was done since `next_timer` was called."""
         self._due = -inf
         """Time that `next_timer` returned last."""
         self._parts_due: float | None = None
@@ -129,6 +131,7 @@ class CardShell:
         if self._parts_due is None:
             self._parts_due = self.engine.parts_due()
         self._due = min(self.engine.own_due(), self._parts_due)
+        self.only_beat = False
         return self._due
 
     def on_timer(self, now: float) -> None:
@@ -136,6 +139,7 @@ class CardShell:
             self._flush()
         if self._due == self.engine.beat_at <= now:
             # Most wake-ups of an idle card are for this alone.
+            self.only_beat = True
             data = codec.encode(self.engine.heartbeat(now))
             if self._pending or not send_frames(self._control, (data,)):
                 self._enqueue(data)

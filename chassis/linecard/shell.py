@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from math import inf
 
 from chassis.bus.capture import Capture
 from chassis.bus.card_shell import CardShell
@@ -41,6 +42,8 @@ class LineCardShell(CardShell):
         self.requests["link"] = lambda arguments: self.ports.link(arguments, time.monotonic())
         self.handlers[Perform] = self._perform_request
         self._alive = time.monotonic()
+        self._ports_due = -inf
+        """When a port has something to do."""
 
     def run(self) -> int:
         self.ports.report_carrier(time.monotonic())
@@ -48,11 +51,14 @@ class LineCardShell(CardShell):
 
     def next_timer(self) -> float:
         self._alive = time.monotonic()
-        return min(self.engine.next_timer(), self.ports.next_timer())
+        if not self.only_beat:
+            self._ports_due = self.ports.next_timer()
+        return min(super().next_timer(), self._ports_due)
 
     def on_timer(self, now: float) -> None:
         self._alive = now
-        self.ports.on_timer(now)
+        if self._ports_due <= now:
+            self.ports.on_timer(now)
         super().on_timer(now)
 
     def tap(self, what: str, capture: Capture | None) -> None:

@@ -46,7 +46,7 @@ from chassis.xcrp.flash_operations import FlashAnswer
 from chassis.xcrp.flash_paths import FLASH
 from chassis.xcrp.send_turns import SendTurns
 
-ALIVE_INTERVAL, MAX_ALIVE_DELAY = 0.4, 0.1
+ALIVE_INTERVAL, MAX_ALIVE_DELAY = 0.5, 0.1
 """Time (s) between heartbeats to the launcher, which ends a controller that is stopped; and for how much longer
 one may wait for a turn in which there is something else to do."""
 
