@@ -24,7 +24,6 @@ from chassis.ase.ike.payloads.v2_payloads import DeleteV2, EncryptedFragment, Ke
 from chassis.model.ike import IkeProposal
 
 COUNTING = bytes(range(64))
-RSA_KEY = rsa.generate_private_key(65537, 1024)
 
 
 def test_primes_are_safe_and_exponents_fit() -> None:
@@ -81,15 +80,16 @@ def test_proofs_of_identity() -> None:
     proof = signatures.psk_auth(prf, b"secret", octets)
     assert signatures.psk_verify(prf, b"secret", octets, proof)
     assert not signatures.psk_verify(prf, b"Secret", octets, proof)
-    public = RSA_KEY.public_key()
-    assert signatures.rsa_verify(public, octets, signatures.rsa_auth(RSA_KEY, octets))
-    assert not signatures.rsa_verify(public, octets + b"!", signatures.rsa_auth(RSA_KEY, octets))
+    key = rsa.generate_private_key(65537, 1024)
+    public = key.public_key()
+    assert signatures.rsa_verify(public, octets, signatures.rsa_auth(key, octets))
+    assert not signatures.rsa_verify(public, octets + b"!", signatures.rsa_auth(key, octets))
     for number in signatures.SIGNATURE_HASHES:
-        data = signatures.digital_auth(RSA_KEY, octets, number)
+        data = signatures.digital_auth(key, octets, number)
         assert signatures.digital_verify(public, octets, data)
         assert not signatures.digital_verify(public, octets + b"!", data)
     assert not signatures.digital_verify(public, octets, b"")
-    signature = signatures.v1_sign(RSA_KEY, b"h" * 20)
+    signature = signatures.v1_sign(key, b"h" * 20)
     numbers = public.public_numbers()
     block = pow(int.from_bytes(signature, "big"), numbers.e, numbers.n).to_bytes(128, "big")
     assert block == b"\0\1" + b"\xff" * 105 + b"\0" + b"h" * 20
