@@ -102,8 +102,8 @@ def test_whatever_two_ends_do_at_once(version: int, trouble: str, apart: float) 
         flow(two, apart) if apart else None
         act(two, two.b, second)
         flow(two, 0.1)
-        flow(two, 0.9, 0.02)
-        flow(two, 2.0, 0.05)
+        flow(two, 0.9, 0.03)
+        flow(two, 2.0, 0.1)
         # Successors are made by then, predecessors deleted.
         wire.armed = False
         two.run(60)
