@@ -28,10 +28,10 @@ from tests.support import CONFIGS
 LAB = CONFIGS / "simulate" / "lab.yaml"
 
 
-@pytest.mark.parametrize("first", range(1, 9, 4))
+@pytest.mark.parametrize("first", range(1, 5, 2))
 def test_a_few_schedules_pass(first: int) -> None:
-    """Of the two hundred that `make bench` runs."""
-    for outcome in campaign(model(LAB), range(first, first + 4), workers=1):
+    """Of the two hundred that `make bench` runs; two in each case, so that they go to different workers."""
+    for outcome in campaign(model(LAB), range(first, first + 2), workers=1):
         assert outcome.passed, outcome
         assert outcome.kills + outcome.stops >= 20
         assert outcome.sent >= 10_000

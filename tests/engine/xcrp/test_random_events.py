@@ -90,7 +90,7 @@ def settled(node: Node) -> None:
         assert not card.fenced
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(28))
 def test_any_sequence(seed: int) -> None:
     rng = random.Random(seed)
     node = Node(TWO_WAYS)
