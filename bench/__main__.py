@@ -26,6 +26,7 @@ BENCHMARKS = (
     "asp_work",
     "deaths",
     "asp_deaths",
+    "idle",
     "lab",
     "site",
     "spread",
