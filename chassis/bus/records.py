@@ -259,7 +259,7 @@ class OnDemandRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TunnelRecord:
-    """A tunnel for line cards and ASPs: its configuration, its cards, and whether it can be used.
+    """A tunnel for its ASP: its configuration, its cards, and whether it can be used.
 
     `circuit` is 0 for an economical tunnel and for a circuit-based one without a home; `home` is the line card
     that holds the circuit. `context`, `outer_context`, `local` and `remote` are the numbers of what `config`
@@ -294,7 +294,46 @@ class TunnelRecord:
         """Return the lease of an entry; the default one if the entry has none, as with negotiated SAs."""
         return next((lease for lease in self.leases if lease.seq == seq), LeaseRecord(seq))
 
+    @property
+    def hop(self) -> TunnelHopRecord:
+        """Return the tunnel as a next hop of routes."""
+        return TunnelHopRecord(
+            self.number,
+            self.asp,
+            self.up,
+            self.config.economical,
+            self.home,
+            self.remote,
+            self.context,
+            (self.config.interface or "") if self.instance is not None else "",
+        )
+
     TYPE: ClassVar[str] = "tunnel"
+
+    @property
+    def key(self) -> Key:
+        return (self.TYPE, self.number)
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelHopRecord:
+    """A tunnel as a next hop of routes, for every card that looks routes up.
+
+    `asp` encapsulates for it, and `up` is that of the tunnel's `TunnelRecord`. `home` is the line card that holds
+    its circuit, empty without one; an `economical` tunnel needs none. `remote` is the peer's address. `interface`
+    is that of `context` whose address an instance of an on-demand tunnel borrows, empty for other tunnels.
+    """
+
+    number: int
+    asp: str
+    up: bool
+    economical: bool
+    home: str
+    remote: int
+    context: int
+    interface: str = ""
+
+    TYPE: ClassVar[str] = "tunnel-hop"
 
     @property
     def key(self) -> Key:
@@ -400,6 +439,7 @@ Record = (
     | RouteRecord
     | LocalAddressRecord
     | TunnelRecord
+    | TunnelHopRecord
     | OnDemandRecord
     | PolicyRecord
     | AspRateRecord

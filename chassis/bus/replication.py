@@ -15,7 +15,15 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from chassis.bus.messages import Delta, Snapshot
-from chassis.bus.records import CardStateRecord, Key, OnDemandRecord, Record, RouteRecord, TunnelRecord
+from chassis.bus.records import (
+    CardStateRecord,
+    Key,
+    OnDemandRecord,
+    Record,
+    RouteRecord,
+    TunnelHopRecord,
+    TunnelRecord,
+)
 
 MAX_RECORDS_PER_PART = 250
 """Most records of one part of a snapshot (count). A card reads a part in a few milliseconds."""
@@ -154,7 +162,13 @@ class RecordChange:
     more: bool = False
 
 
-_RANKS: dict[type, int] = {CardStateRecord: -1, OnDemandRecord: 1, TunnelRecord: 2, RouteRecord: 3}
+_RANKS: dict[type, int] = {
+    CardStateRecord: -1,
+    OnDemandRecord: 1,
+    TunnelRecord: 2,
+    TunnelHopRecord: 2,
+    RouteRecord: 3,
+}
 """Places of types of records in the slices of a change; 0 for the others."""
 
 

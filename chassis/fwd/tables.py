@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from chassis.bus.counters import Counters
-from chassis.bus.records import CardStateRecord, InterfaceRecord, NextHop, PortRecord, TunnelRecord
+from chassis.bus.records import CardStateRecord, InterfaceRecord, NextHop, PortRecord, TunnelHopRecord
 from chassis.bus.replication import RecordChange
 from chassis.fwd.decision import Decider, Decision, DecisionKind
 from chassis.fwd.fib import Fib
@@ -33,7 +33,7 @@ class ForwardingTables:
         self.decider = Decider(self.fib, self.usable, up, counters)
         self.ports: dict[str, PortRecord] = {}
         """All ports of the node."""
-        self.tunnels: dict[int, TunnelRecord] = {}
+        self.tunnels: dict[int, TunnelHopRecord] = {}
         self._card, self._up, self._port_up = card, up, port_up
         self._interfaces: dict[tuple[int, str], InterfaceRecord] = {}
         self._tunnel_addresses: dict[int, int] = {}
@@ -49,18 +49,18 @@ class ForwardingTables:
             elif isinstance(record, InterfaceRecord):
                 self._interfaces.pop((record.context, record.name), None)
                 addresses = True
-            elif isinstance(record, TunnelRecord):
+            elif isinstance(record, TunnelHopRecord):
                 self.tunnels.pop(record.number, None)
-            touched |= isinstance(record, PortRecord | InterfaceRecord | TunnelRecord | CardStateRecord)
+            touched |= isinstance(record, PortRecord | InterfaceRecord | TunnelHopRecord | CardStateRecord)
         for record in change.put:
             if isinstance(record, PortRecord):
                 self.ports[record.port] = record
             elif isinstance(record, InterfaceRecord):
                 self._interfaces[record.context, record.name] = record
                 addresses = True
-            elif isinstance(record, TunnelRecord):
+            elif isinstance(record, TunnelHopRecord):
                 self.tunnels[record.number] = record
-            touched |= isinstance(record, PortRecord | InterfaceRecord | TunnelRecord | CardStateRecord)
+            touched |= isinstance(record, PortRecord | InterfaceRecord | TunnelHopRecord | CardStateRecord)
         if addresses:
             self._index_addresses()
         if touched:
@@ -81,7 +81,7 @@ class ForwardingTables:
         tunnel = self.tunnels.get(hop.tunnel)
         if tunnel is None or not tunnel.up or not self._is_up(tunnel.asp):
             return False
-        return tunnel.config.economical or (tunnel.circuit != 0 and self._is_up(tunnel.home))
+        return tunnel.economical or self._is_up(tunnel.home)
 
     def mtu(self, port: str) -> int:
         """Return the largest packet (octets) that a port takes."""
@@ -112,9 +112,9 @@ class ForwardingTables:
     def _borrowed(self, number: int) -> int:
         """Return the address that the interface of an on-demand peer's tunnel borrows; 0 for other tunnels."""
         tunnel = self.tunnels.get(number)
-        if tunnel is None or tunnel.instance is None:
+        if tunnel is None:
             return 0
-        interface = self._interfaces.get((tunnel.context, tunnel.config.interface or ""))
+        interface = self._interfaces.get((tunnel.context, tunnel.interface))
         return 0 if interface is None else interface.address
 
     def line_card(self, context: int, address: int) -> str:

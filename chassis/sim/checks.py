@@ -26,6 +26,7 @@ from chassis.bus.records import (
     PortRecord,
     Record,
     RouteRecord,
+    TunnelHopRecord,
     TunnelRecord,
 )
 from chassis.net.ipv4 import PROTOCOL_AH, PROTOCOL_ESP, PROTOCOL_UDP
@@ -43,7 +44,14 @@ _WORD = Struct("!I")
 
 _NUMBERED = frozenset({PROTOCOL_ESP, PROTOCOL_AH})
 _IP_AT = 14
-_STEADY_RECORDS = (CardStateRecord, TunnelRecord, CircuitRecord, RouteRecord, LocalAddressRecord)
+_STEADY_RECORDS = (
+    CardStateRecord,
+    TunnelRecord,
+    TunnelHopRecord,
+    CircuitRecord,
+    RouteRecord,
+    LocalAddressRecord,
+)
 """Types of records that a restart of only the controller does not change."""
 
 Sender = tuple[str, int, int, int]

@@ -229,7 +229,7 @@ class NodeState:
                 self.publisher.reconsider(key)
         if plan.asps_with_fib != before.asps_with_fib:
             for number in plan.tunnels:
-                self.publisher.reconsider((bus.TunnelRecord.TYPE, number))
+                self.publisher.reconsider((bus.TunnelHopRecord.TYPE, number))
         cards = (record_builder.card_state(card) for card in self.cards.values() if card.epoch)
         wanted += ((record.key, record) for record in cards)
         wanted += ((record.key, record) for record in self._udp_ports.values())
@@ -246,11 +246,7 @@ class NodeState:
         lines += self._history_lines(flipped)
         for number in ordered:
             tunnel_plan, state = plan.tunnels[number], self.tunnels[number]
-            record = record_builder.tunnel(plan, tunnel_plan, state, self.numbers)
-            wanted.append((record.key, record))
-            if state.circuit:
-                circuit = record_builder.circuit(tunnel_plan, state)
-                wanted.append((circuit.key, circuit))
+            wanted += record_builder.of_tunnel(tunnel_plan, state, self.numbers)
             keys.update(plan.prefixes_by_tunnel.get(number, ()))
             keys.update(self.selectors.of_tunnel(number))
         for route in map(self._route, sorted(keys | change.prefixes.prefixes)):
@@ -398,9 +394,7 @@ class NodeState:
             keys.update(self.selectors.remove(number))
             self.sas.remove(number)
             state = self.tunnels.pop(number)
-            self.publisher.delete((bus.TunnelRecord.TYPE, number))
-            if state.circuit:
-                self.publisher.delete((bus.CircuitRecord.TYPE, state.circuit))
+            self.publisher.update(record_builder.without_tunnel(number, state))
             if gone.remote not in self.plan.tunnels_by_peer.get(gone.outer, ()):
                 self._peer_routes.pop((gone.outer, gone.remote), None)
             ended.append(EndedInstance(gone, reason))
@@ -476,9 +470,9 @@ class NodeState:
                 self.publish_tunnel(number)
 
     def publish_tunnel(self, number: int) -> None:
-        """Publish a tunnel's record again."""
-        tunnel_plan = self.plan.tunnels[number]
-        self.publisher.put(record_builder.tunnel(self.plan, tunnel_plan, self.tunnels[number], self.numbers))
+        """Publish a tunnel's records again."""
+        tunnel_plan, state = self.plan.tunnels[number], self.tunnels[number]
+        self.publisher.update(record_builder.of_tunnel(tunnel_plan, state, self.numbers))
 
     # inside
 
@@ -498,9 +492,7 @@ class NodeState:
                 self.sas.remove(number)
                 if state is not None:
                     del self.tunnels[number]
-                    yield (bus.TunnelRecord.TYPE, number), None
-                    if state.circuit:
-                        yield (bus.CircuitRecord.TYPE, state.circuit), None
+                    yield from record_builder.without_tunnel(number, state)
                 continue
             if state is not None and before.tunnels[number].config.kind != tunnel_plan.config.kind:
                 state.set_sas(False, state.since)
@@ -643,8 +635,6 @@ class NodeState:
             tunnel_plan, state = self.plan.tunnels[number], self.tunnels[number]
             lines += self._evaluate(tunnel_plan, state)
             self.publish_tunnel(number)
-            if state.circuit:
-                self.publisher.put(record_builder.circuit(tunnel_plan, state))
             if state.set_conditions(self._conditions_met(tunnel_plan, state), now):
                 flipped.append(number)
         return flipped, lines

@@ -27,19 +27,24 @@ _BY_NEED = (bus.PolicyRecord, bus.CertificateRecord)
 def needs_record(plan: Plan, card: str, record: Record) -> bool:
     """Return whether a card needs a record.
 
-    Line cards never get keys or ACLs. An ASP gets its own tunnels, with their SAs, policies and ACLs. An ASP that
-    looks up routes also gets the other tunnels, without keys: it would treat an unknown tunnel of a route as down,
-    and the next hop after it may send in clear.
+    Line cards never get keys or ACLs. An ASP gets its own tunnels, with their SAs, policies and ACLs. Every card
+    that looks up routes gets all tunnels as next hops: it would treat an unknown tunnel of a route as down, and
+    the next hop after it may send in clear.
     """
+    # The types of which there are thousands come first.
+    if isinstance(record, bus.TunnelHopRecord):
+        return card in plan.asps_with_fib or record.asp == card or not card.startswith(ASP)
+    if isinstance(record, bus.TunnelRecord):
+        return record.asp == card
+    if isinstance(record, bus.RouteRecord):
+        return True
     if isinstance(record, _BY_NEED):
         return record.key in plan.records_by_asp.get(card, ())
-    if isinstance(record, bus.TunnelRecord):
-        return record.asp == card or card in plan.asps_with_fib or not card.startswith(ASP)
     if isinstance(record, bus.UdpPortRecord):
         return not card.startswith(ASP)
     if isinstance(record, bus.OnDemandRecord):
         return record.asp == card
-    if isinstance(record, bus.CircuitRecord | bus.AspRateRecord):
+    if isinstance(record, (bus.CircuitRecord, bus.AspRateRecord)):
         return record.card == card
     return True
 
@@ -219,7 +224,7 @@ def card_state(entry: CardEntry) -> bus.CardStateRecord:
     return bus.CardStateRecord(entry.card, entry.kind, entry.admitted_boot, entry.epoch, entry.usable, entry.pid)
 
 
-def tunnel(plan: Plan, tunnel_plan: TunnelPlan, state: ControllerTunnel, numbers: IdAllocator) -> bus.TunnelRecord:
+def tunnel(tunnel_plan: TunnelPlan, state: ControllerTunnel, numbers: IdAllocator) -> bus.TunnelRecord:
     return bus.TunnelRecord(
         number=tunnel_plan.number,
         config=tunnel_plan.config,
@@ -239,6 +244,24 @@ def tunnel(plan: Plan, tunnel_plan: TunnelPlan, state: ControllerTunnel, numbers
         wanted=not tunnel_plan.config_error,
         instance=tunnel_plan.instance,
     )
+
+
+def of_tunnel(tunnel_plan: TunnelPlan, state: ControllerTunnel, numbers: IdAllocator) -> Iterator[Change]:
+    """Return the records that a tunnel has as it is now."""
+    record = tunnel(tunnel_plan, state, numbers)
+    hop = record.hop
+    yield record.key, record
+    yield hop.key, hop
+    if state.circuit:
+        yield (bus.CircuitRecord.TYPE, state.circuit), circuit(tunnel_plan, state)
+
+
+def without_tunnel(number: int, state: ControllerTunnel) -> Iterator[Change]:
+    """Return what is left of the records of a tunnel that is gone."""
+    yield (bus.TunnelRecord.TYPE, number), None
+    yield (bus.TunnelHopRecord.TYPE, number), None
+    if state.circuit:
+        yield (bus.CircuitRecord.TYPE, state.circuit), None
 
 
 def on_demand(template: TunnelPlan | None) -> bus.OnDemandRecord | None:

@@ -28,6 +28,7 @@ from chassis.bus.records import (
     PortRecord,
     Record,
     RouteRecord,
+    TunnelHopRecord,
     TunnelRecord,
 )
 from chassis.bus.records import Key as RecordKey
@@ -136,12 +137,29 @@ def fabric(outputs: Iterable[Output]) -> list[tuple[str, Batch]]:
     return [(output.card, output.batch) for output in outputs if isinstance(output, ToFabric)]
 
 
+class WithHops(Publisher):
+    """Every tunnel is a next hop too."""
+
+    def put(self, record: Record) -> bool:
+        changed = super().put(record)
+        return (super().put(record.hop) if isinstance(record, TunnelRecord) else False) or changed
+
+    def delete(self, key: RecordKey) -> bool:
+        if key[0] == TunnelRecord.TYPE:
+            super().delete((TunnelHopRecord.TYPE, *key[1:]))
+        return super().delete(key)
+
+    def replace(self, wanted: Iterable[Record]) -> int:
+        made = list(wanted)
+        return super().replace([*made, *(one.hop for one in made if isinstance(one, TunnelRecord))])
+
+
 class Controller:
     """What a controller does for one ASP, and no more."""
 
     def __init__(self, records: Iterable[Record], slots: int = 64, engine: CipherEngine = CRYPTOGRAPHY) -> None:
         self.engine = engine
-        self.publisher = Publisher(lambda card, record: True, 0)
+        self.publisher = WithHops(lambda card, record: True, 0)
         self.publisher.replace(records)
         self.state = memoryview(bytearray(octets_for(slots)))
         self.random = random.Random(1)

@@ -18,12 +18,11 @@ from chassis.bus.records import (
     PortRecord,
     Record,
     RouteRecord,
-    TunnelRecord,
+    TunnelHopRecord,
 )
 from chassis.linecard.arp import Neighbour
 from chassis.linecard.counters import unaccounted
 from chassis.linecard.engine import LineCardEngine
-from chassis.model.router import Tunnel
 from chassis.net import ipv4
 from chassis.net.address import BROADCAST_MAC, ZERO_MAC, parse_prefix
 from chassis.net.address import parse_address as ip
@@ -53,20 +52,10 @@ def route(context: int, prefix: str, *hops: NextHop) -> RouteRecord:
     return RouteRecord(context, network, length, hops)
 
 
-def tunnel(number: int, asp: str, *, economical: bool, home: str = "lc 3", **fields: Any) -> TunnelRecord:
-    values: dict[str, Any] = {
-        "circuit": 0 if economical else CIRCUIT, "home": "" if economical else home, "up": True, **fields,
-    }  # fmt: skip
-    return TunnelRecord(
-        number=number,
-        config=Tunnel(f"t{number}", kind="manual", economical=economical),
-        asp=asp,
-        context=INNER,
-        outer_context=OUTER,
-        local=ip("5.5.5.1"),
-        remote=ip("6.6.6.1"),
-        queues=1,
-        **values,
+def tunnel(number: int, asp: str, *, economical: bool, home: str = "lc 3", **fields: Any) -> TunnelHopRecord:
+    values: dict[str, Any] = {"home": "" if economical else home, "up": True, **fields}
+    return TunnelHopRecord(
+        number=number, economical=economical, asp=asp, context=INNER, remote=ip("6.6.6.1"), **values
     )
 
 

@@ -17,7 +17,7 @@ from chassis.bus.messages import (
     TunnelEvent,
     TunnelUsage,
 )
-from chassis.bus.records import OnDemandRecord, TunnelRecord
+from chassis.bus.records import OnDemandRecord, TunnelHopRecord, TunnelRecord
 from chassis.net.address import format_address, parse_address
 from tests.support.radius import MemoryServer
 from tests.support.xcrp import FakeAsp, FakeLineCard, Node
@@ -161,13 +161,19 @@ class Hub(Node):
         return found
 
     def instances(self, card: str = ASP) -> dict[str, int]:
-        """Identity to number of the instances that a card has."""
+        """Identity to number of the instances that a card has; a line card has them as next hops alone."""
         records = self.cards[card].replica.records.values()
-        return {
+        hops = {one.number for one in records if isinstance(one, TunnelHopRecord) and one.interface}
+        if card != ASP:
+            assert self.controller is not None
+            records = self.controller.node.publisher.records.values()
+        found = {
             one.instance.identity: one.number
             for one in records
-            if isinstance(one, TunnelRecord) and one.instance is not None
+            if isinstance(one, TunnelRecord) and one.instance is not None and (card == ASP or one.number in hops)
         }
+        assert set(found.values()) == hops
+        return found
 
 
 def hub(text: str = HUB, **settings: Any) -> Hub:

@@ -25,6 +25,7 @@ from chassis.bus.records import (
     PolicyRecord,
     Record,
     RouteRecord,
+    TunnelHopRecord,
     TunnelRecord,
 )
 from chassis.sim.lab import LabModel, Run
@@ -349,7 +350,7 @@ class RandomCommits:
     def _about(self, what: Record | Key) -> int | None:
         """Return the number of the tunnel that a record belongs to; None for what is not a tunnel's."""
         if isinstance(what, tuple):
-            if what[0] == "tunnel":
+            if what[0] in ("tunnel", "tunnel-hop"):
                 return self.names.get(int(what[1]))
             name = str(what[-1])
             if what[0] == "route":
@@ -358,6 +359,8 @@ class RandomCommits:
                 return _of_address(int(what[2]))
             if what[0] == "circuit":
                 return self.names.get(self.circuits.get(int(what[1]), 0))
+        elif isinstance(what, TunnelHopRecord):
+            return self.names.get(what.number)
         elif isinstance(what, TunnelRecord):
             name = what.config.name
         elif isinstance(what, CircuitRecord | InterfaceRecord):
@@ -496,6 +499,8 @@ def _steady(records: Iterable[Record]) -> dict[Key, Record]:
     for record in held:
         if isinstance(record, TunnelRecord):
             record = replace(record, number=names[record.number], circuit=0, leases=())
+        elif isinstance(record, TunnelHopRecord):
+            record = replace(record, number=names[record.number])
         elif isinstance(record, CircuitRecord) and record.tunnel:
             record = replace(record, number=-names[record.tunnel], tunnel=0)
         elif isinstance(record, InterfaceRecord):

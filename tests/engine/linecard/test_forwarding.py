@@ -10,7 +10,7 @@ from chassis.bus.batch import Batch, Step, decode, encode_header, pack
 from chassis.bus.engine import ToFabric, ToWire
 from chassis.bus.messages import Hello, Welcome
 from chassis.bus.priority import classes_of
-from chassis.bus.records import CardStateRecord, LocalAddressRecord, NextHop, PortRecord, TunnelRecord
+from chassis.bus.records import CardStateRecord, LocalAddressRecord, NextHop, PortRecord, TunnelHopRecord
 from chassis.net import icmp, ipv4
 from chassis.net.address import parse_address as ip
 from chassis.net.ethernet import HEADROOM, header
@@ -86,7 +86,7 @@ def test_a_port_marks_the_packets_that_come_in_and_are_forwarded() -> None:
 
 
 def test_a_tunnel_without_a_record_is_not_usable() -> None:
-    rig = Rig([record for record in RECORDS if not isinstance(record, TunnelRecord)])
+    rig = Rig([record for record in RECORDS if not isinstance(record, TunnelHopRecord)])
     rig.frames("3/1", packet("30.0.0.1"))
     assert (rig.fabric(), rig.drops()) == ([], {"no usable tunnel": 1})
 
@@ -193,7 +193,7 @@ def test_a_circuit_based_tunnel_needs_the_card_of_its_circuit() -> None:
     assert way() == [CIRCUITED]
     rig.do(rig.card.on_fabric_peer("lc 4", 2, False, rig.now))
     assert way() == []
-    rig.delta(replace(far, home="", circuit=0))
+    rig.delta(replace(far, home=""))
     assert way() == []
     rig.delta(tunnel(CIRCUITED, "asp 1/1", economical=False, up=False))
     assert way() == []

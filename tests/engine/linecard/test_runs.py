@@ -53,7 +53,7 @@ def rig() -> Rig:
     made = Rig()
     made.delta(
         port("3/1", INNER, "10.0.0.1", mtu=1000),
-        *(tunnel(number, "asp 1/1", economical=False, circuit=number) for number in TUNNELS),
+        *(tunnel(number, "asp 1/1", economical=False) for number in TUNNELS),
         *(
             CircuitRecord(number=number, kind="tunnel", card="lc 3", context=INNER, interface="", tunnel=number)
             for number in TUNNELS

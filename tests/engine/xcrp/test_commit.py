@@ -98,7 +98,7 @@ def test_a_tunnel_that_looks_routes_up_makes_no_other_known_again() -> None:
     node.watch = lambda output: sent.update((output.card, one.key) for one in getattr(output.message, "put", ()))
     node.ask("apply", text=HIGH_AVAILABILITY)
     node.run(0.2)
-    assert {card for card, key in sent if key == ("tunnel", 1)} == {"asp 2/2"}
+    assert {card for card, key in sent if key in (("tunnel", 1), ("tunnel-hop", 1))} == {"asp 2/2"}
 
 
 def test_an_sa_that_a_second_asp_begins_to_use() -> None:
@@ -120,7 +120,7 @@ def test_only_an_asp_that_looks_routes_up_knows_the_tunnels_of_others() -> None:
     node = booted()
 
     def known(card: str) -> list[object]:
-        return sorted(key[1] for key in node.cards[card].replica.records if key[0] == "tunnel")
+        return sorted(key[1] for key in node.cards[card].replica.records if key[0] == "tunnel-hop")
 
     # Tun-2 is economical: its clear packets are looked up on its ASP, and may have to go on into Tun-1.
     assert (known("asp 2/1"), known("asp 2/2")) == ([1], [1, 2])

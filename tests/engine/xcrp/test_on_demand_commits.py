@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chassis.bus.records import PolicyRecord, TunnelRecord
+from chassis.bus.records import PolicyRecord, TunnelHopRecord
 from tests.engine.xcrp.test_plan_changes import check
 from tests.support.on_demand import ASP, HUB, Hub, hub
 
@@ -114,7 +114,7 @@ def test_the_same_text_read_anew_changes_nothing() -> None:
     node.run(0.2)
     assert node.instances() == before
     for change in node.cards["lc 3"].changes[changes:]:
-        assert not [one for one in (*change.put, *change.deleted) if isinstance(one, TunnelRecord)]
+        assert not [one for one in (*change.put, *change.deleted) if isinstance(one, TunnelHopRecord)]
     check(node)
 
 

@@ -9,7 +9,7 @@ import pytest
 from chassis.bus import card
 from chassis.bus.engine import ToController
 from chassis.bus.messages import HeldInstances
-from chassis.bus.records import CircuitRecord, TunnelRecord
+from chassis.bus.records import CircuitRecord, TunnelHopRecord, TunnelRecord
 from tests.support.on_demand import ASP, HUB, Hub, hub
 
 ECONOMICAL = HUB.replace("tunnel ipsec T on-demand\n", "tunnel ipsec T on-demand economical\n")
@@ -43,7 +43,8 @@ def test_a_controller_that_starts_again_takes_instances_over(text: str) -> None:
     assert node.circuits("lc 3") == circuits
     for name, one in node.cards.items():
         for change in one.changes[changes[name] :]:
-            assert not [r for r in (*change.put, *change.deleted) if isinstance(r, TunnelRecord | CircuitRecord)]
+            told = TunnelRecord | TunnelHopRecord | CircuitRecord
+            assert not [r for r in (*change.put, *change.deleted) if isinstance(r, told)]
         assert one.replica.records == records[name]
     assert node.hops("lc 3", "inner", "10.2.1.0/24") == ["T (peer-1.example)"]
     row = node.tunnel("T")

@@ -148,7 +148,7 @@ def test_a_thousand_peers() -> None:
         # The cards of the test are not told: what they do with it is not asked here.
         outputs = node.controller.receive(ASP, question, node.now)
         costs.append([_kind(output) for output in outputs])
-    assert costs[0] == ["Persist", "Delta 1", "Delta 2", "PeerAnswer"]
+    assert costs[0] == ["Persist", "Delta 2", "Delta 2", "PeerAnswer"]
     assert all(cost == costs[0][1:] for cost in costs[1:])
     assert len(state.tunnels) == len(state.plan.tunnels) == 1000 < BLOCK
     numbers = list(state.plan.tunnels)

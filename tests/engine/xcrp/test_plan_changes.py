@@ -54,11 +54,7 @@ def records_from_nothing(state: NodeState) -> dict[Any, Any]:
         unmet = state._first_unmet(tunnel_plan)[0]
         assert at.unmet_condition == unmet
         assert at.conditions_met == state._conditions_met(tunnel_plan, at)
-        tunnel = record_builder.tunnel(change.plan, tunnel_plan, at, numbers)
-        made.append((tunnel.key, tunnel))
-        if at.circuit:
-            circuit = record_builder.circuit(tunnel_plan, at)
-            made.append((circuit.key, circuit))
+        made += record_builder.of_tunnel(tunnel_plan, at, numbers)
     for key in {*change.plan.prefixes, *state.selectors.prefixes()}:
         route = state._route(key)
         made.append((route.key, route if route.next_hops else None))
@@ -153,8 +149,16 @@ tunnel ipsec Tun-3 manual
     assert node.ask("commit", lines=lines, base=-1, user="x")["applied"]
     names = controller(node).plan.by_name
     put = {record.key for delta in sent for record in delta.put}
-    assert {key[1] for key in put if key[0] == "tunnel"} == {names["Tun-3"]}
-    assert {key[0] for key in put} <= {"tunnel", "interface", "route", "local", "circuit", "manual-sa"}
+    assert {key[1] for key in put if key[0] in ("tunnel", "tunnel-hop")} == {names["Tun-3"]}
+    assert {key[0] for key in put} <= {
+        "tunnel",
+        "tunnel-hop",
+        "interface",
+        "route",
+        "local",
+        "circuit",
+        "manual-sa",
+    }
     # The ASP of Tun-1 gets the SA of Tun-3; the list that Tun-1 uses too it has already.
     assert [key for key in put if key[0] in ("manual-sa", "acl")] == [("manual-sa", "sa-2")]
     assert not any(delta.delete for delta in sent)

@@ -42,7 +42,7 @@ def test_a_next_hop_is_usable_while_all_of_it_is_up(hop: NextHop) -> None:
     (BY_TUNNEL, tables(replace(TUNNEL, up=False))),
     (BY_TUNNEL, tables(replace(TUNNEL, asp="asp 1/2"))),
     (BY_TUNNEL, tables(CIRCUIT, down="lc 4")),
-    (BY_TUNNEL, tables(replace(CIRCUIT, circuit=0))),
+    (BY_TUNNEL, tables(replace(CIRCUIT, home=""))),
     (replace(BY_TUNNEL, tunnel=8), tables()),
 ])  # fmt: skip
 def test_a_next_hop_is_not_usable_without_any_part_of_it(hop: NextHop, by: ForwardingTables) -> None:
