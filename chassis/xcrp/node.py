@@ -86,6 +86,8 @@ class NodeState:
         )
         self.releasing: dict[str, int] = {}
         """By ASP: the version with which it has released the SAs that are no longer its own."""
+        self._up_counts: dict[str, int] = {}
+        """Tunnels that are up by ASP, while none of the ASP's has come up or gone."""
         self._peer_routes: dict[tuple[int, int], Candidate | str] = {}
         self._udp_ports: dict[int, bus.UdpPortRecord] = {}
         self.instances = InstanceTable()
@@ -117,6 +119,14 @@ class NodeState:
     def asp_usable(self, asp: str) -> bool:
         card = self.cards.get(asp)
         return card is not None and card.usable
+
+    def tunnels_up(self, asp: str) -> int:
+        """Return how many tunnels of an ASP are up. Where none of them changed, that is not counted again."""
+        count = self._up_counts.get(asp)
+        if count is None:
+            numbers = self.plan.tunnels_by_asp.get(asp, ())
+            count = self._up_counts[asp] = sum(self.tunnels[number].up for number in numbers)
+        return count
 
     def port_to_peer(self, tunnel_plan: TunnelPlan) -> str:
         """Return the port by which a tunnel's peer is reached; empty if there is none."""
@@ -201,6 +211,7 @@ class NodeState:
             wanted_config, self.numbers, self.name, self.flash, before, held, taken, capacity
         )
         self.configured, self.plan = config, change.plan
+        self._up_counts.clear()
         plan = change.plan
         self.waiting = {plan.by_name[name] for name in waiting_changes.waiting(config, wanted_config)}
         # Whether nothing of the plan before could be taken over.
@@ -389,6 +400,7 @@ class NodeState:
         ended = []
         for number in numbers:
             gone = self.plan.remove_instance(number)
+            self._up_counts.pop(gone.asp, None)
             self._count_needs(gone, -1)
             self.instances.remove(gone)
             keys.update(self.selectors.remove(number))
@@ -644,6 +656,7 @@ class NodeState:
         lines."""
         self.changes.tunnels.update(numbers)
         for number in numbers:
+            self._up_counts.pop(self.plan.tunnels[number].asp, None)
             keys.update(self.plan.prefixes_by_tunnel.get(number, ()))
             keys.update(self.selectors.of_tunnel(number))
         for key in sorted(keys):

@@ -131,7 +131,6 @@ def asps(node: NodeState) -> Row:
             continue
         name = entry.card.removeprefix("asp ")
         groups = [group for group, names in working.items() if name in names]
-        numbers = node.plan.tunnels_by_asp.get(entry.card, ())
         rows.append(
             {
                 "asp": name,
@@ -144,8 +143,8 @@ def asps(node: NodeState) -> Row:
                 "contexts": [context for group in groups for context in contexts.get(group, ())],
                 "rate": _rate(node, entry.card),
                 "cipher_engine": entry.cipher_engine,
-                "tunnels": len(numbers),
-                "up": sum(node.tunnels[number].up for number in numbers),
+                "tunnels": len(node.plan.tunnels_by_asp.get(entry.card, ())),
+                "up": node.tunnels_up(entry.card),
                 "boot": entry.admitted_boot,
             }
         )

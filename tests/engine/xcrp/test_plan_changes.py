@@ -84,6 +84,8 @@ def check(node: Node) -> None:
     peers = {(context, remote) for context, remotes in state.plan.tunnels_by_peer.items() for remote in remotes}
     assert {at: state._route_to_peer(*at) for at in peers} == state._peer_routes
     assert state.publisher.records == records_from_nothing(state)
+    for asp, numbers in state.plan.tunnels_by_asp.items():
+        assert state.tunnels_up(asp) == sum(state.tunnels[number].up for number in numbers)
     for name, card in node.cards.items():
         assert card.replica.records == needed(state.publisher, name)
 
