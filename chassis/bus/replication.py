@@ -110,8 +110,10 @@ class Publisher:
 
         Call `flush` first, so that no change is both in the snapshot and in the next delta.
         """
-        records = [record for record in self.records.values() if self._wants(card, record)]
-        self._cards[card] = _Subscriber(self.version, {record.key for record in records})
+        wants = self._wants
+        needed = {key: record for key, record in self.records.items() if wants(card, record)}
+        records = list(needed.values())
+        self._cards[card] = _Subscriber(self.version, set(needed))
         cuts = range(0, max(len(records), 1), MAX_RECORDS_PER_PART)
         return [
             Snapshot(self.version, number, len(cuts), tuple(records[at : at + MAX_RECORDS_PER_PART]))

@@ -71,7 +71,7 @@ class Fib:
         """
         touched = False
         for record in deleted:
-            if isinstance(record, RouteRecord | LocalAddressRecord):
+            if isinstance(record, (RouteRecord, LocalAddressRecord)):
                 self._remove(record)
                 touched = True
         for record in put:

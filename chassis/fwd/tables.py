@@ -38,31 +38,37 @@ class ForwardingTables:
         self._interfaces: dict[tuple[int, str], InterfaceRecord] = {}
         self._tunnel_addresses: dict[int, int] = {}
         self._router_ids: dict[int, int] = {}
+        self._indexed = True
+        """Whether these two are those of all interfaces. Thousands of them come in many changes."""
 
     def apply(self, change: RecordChange) -> None:
         """Apply changed records. Decisions that may rest on them are void."""
         touched = self.fib.apply(change.put, change.deleted)
         addresses = False
         for record in change.deleted:
-            if isinstance(record, PortRecord):
+            if isinstance(record, TunnelHopRecord):
+                self.tunnels.pop(record.number, None)
+            elif isinstance(record, PortRecord):
                 self.ports.pop(record.port, None)
             elif isinstance(record, InterfaceRecord):
                 self._interfaces.pop((record.context, record.name), None)
                 addresses = True
-            elif isinstance(record, TunnelHopRecord):
-                self.tunnels.pop(record.number, None)
-            touched |= isinstance(record, PortRecord | InterfaceRecord | TunnelHopRecord | CardStateRecord)
+            elif not isinstance(record, CardStateRecord):
+                continue
+            touched = True
         for record in change.put:
-            if isinstance(record, PortRecord):
+            if isinstance(record, TunnelHopRecord):
+                self.tunnels[record.number] = record
+            elif isinstance(record, PortRecord):
                 self.ports[record.port] = record
             elif isinstance(record, InterfaceRecord):
                 self._interfaces[record.context, record.name] = record
                 addresses = True
-            elif isinstance(record, TunnelHopRecord):
-                self.tunnels[record.number] = record
-            touched |= isinstance(record, PortRecord | InterfaceRecord | TunnelHopRecord | CardStateRecord)
+            elif not isinstance(record, CardStateRecord):
+                continue
+            touched = True
         if addresses:
-            self._index_addresses()
+            self._indexed = False
         if touched:
             self.decider.invalidate()
 
@@ -99,6 +105,8 @@ class ForwardingTables:
 
         0: the context has no address (RFC 1812 4.3.2.4).
         """
+        if not self._indexed:
+            self._index_addresses()
         if decision.kind is DecisionKind.PORT:
             port = self.ports.get(decision.port)
             if port is not None and port.address:
@@ -132,6 +140,7 @@ class ForwardingTables:
         return card == self._card or self._up.get(card, False)
 
     def _index_addresses(self) -> None:
+        self._indexed = True
         self._tunnel_addresses, self._router_ids = {}, {}
         # The router ID is a loopback's address where there is one: it does not depend on any port (RFC 1812
         # 5.2.5).
