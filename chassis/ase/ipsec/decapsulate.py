@@ -159,6 +159,7 @@ class Decapsulator:
 
     __slots__ = (
         "_ah",
+        "_allows",
         "_caches",
         "_esp",
         "_restriction",
@@ -191,6 +192,7 @@ class Decapsulator:
             Classifier([(rule, _ALLOWED) for rule in sa.selectors], 1 - _ALLOWED, caches) if sa.selectors else None
         )
         self._restriction: Classifier | None = None
+        self._allows = self._selector_check()
         self.packets = 0
         self.octets = 0
         self.decapsulated = 0
@@ -206,6 +208,7 @@ class Decapsulator:
             self._restriction = Classifier([(rule, _ALLOWED) for rule in mirrored], 1 - _ALLOWED, self._caches)
         else:
             self._restriction = None
+        self._allows = self._selector_check()
 
     def _selector_check(self) -> SelectorCheck | None:
         """Return the check of selectors and restriction; None if both match everything."""
@@ -288,7 +291,7 @@ class Decapsulator:
         self.octets += item[3] - item[1]
         if self.sa.udp:
             self._update_udp_source(view, item)
-        allows = self._selector_check()
+        allows = self._allows
         protocol = clear[-1]
         if protocol == PROTOCOL_IPIP and stop - start >= IPV4_HEADER_LENGTH and not item[4] & _ECT_1:
             first, total = _INNER(clear, start)
@@ -313,7 +316,7 @@ class Decapsulator:
         drop = self._dropper(view, drops)
         if isinstance(begun, list):
             found: _Found = ([], [], [])
-            allows = self._selector_check()
+            allows = self._allows
             for item, start, end, protocol in begun:
                 self._take(view, item, start, end, protocol, drops, found, drop, allows)
             self._count([span[0] for span in begun], view)
@@ -330,7 +333,7 @@ class Decapsulator:
         if isinstance(clear, tuple):
             return self._finish_items(view, clear, drops, drop)
         packets, strides, lead = begun.packets, begun.strides, self._esp.lead
-        allows = self._selector_check()
+        allows = self._allows
         inner = read_inner(clear, packets.services, strides, lead, allows)
         if inner is None:
             each = [strides] * packets.count if isinstance(strides, int) else strides.tolist()
@@ -389,7 +392,7 @@ class Decapsulator:
         origins: list[int] = []
         found: _Found = (pieces, sizes, origins)
         clear, items, strides, lead = opened
-        allows = self._selector_check()
+        allows = self._allows
         authentic = items
         padded: list[Item] | None = None
         for item, after, stride in zip(items, accumulate(strides), strides, strict=True):
