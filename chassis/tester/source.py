@@ -104,6 +104,9 @@ class Source:
         number = self._due(now)
         if number <= 0:
             return []
+        if number > self._max_batch and self.rate != MAX_RATE:
+            # What fills no batch goes with the next one: a second, small one would cost everybody as much.
+            number -= number % self._max_batch
         if self.count:
             number = min(number, self.count - self.sent)
         now_ns = int(now * 1e9)

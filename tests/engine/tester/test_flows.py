@@ -146,6 +146,16 @@ def test_many_packets_go_in_fewer_batches(rate: float, interval: float) -> None:
     assert len(pair.sent) - arp_batches == pytest.approx(0.1 / interval, rel=0.05)
 
 
+def test_what_fills_no_batch_waits_for_the_next() -> None:
+    """At 200,000/s 400 packets are due at a time: a batch of 256, and not another one of 144."""
+    pair = started(rate=200_000.0, size=64)
+    pair.run(0.1)
+    sizes = [len(batch) for batch in pair.sent if len(batch) > 1]
+    assert set(sizes[1:]) == {MAX_PACKETS}
+    source, _ = pair.ends()
+    assert source["sent"] == pytest.approx(20_000, abs=400 + MAX_PACKETS)
+
+
 def test_rate_max_sends_one_large_batch_at_a_time() -> None:
     pair = started(rate="max", size=64)
     outputs = pair.t1.on_timer(pair.now)
