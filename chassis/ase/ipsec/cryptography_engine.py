@@ -172,7 +172,7 @@ class CbcSealer:
                 row += 1
                 continue
             stop = row + run.packets
-            icvs += cast(Integrity, sealer._integrity).icvs(view, starts[row:stop], ends_at[row:stop], high)
+            icvs.append(cast(Integrity, sealer._integrity).icvs(view, starts[row:stop], ends_at[row:stop], high))
             row = stop
         packets.write_icvs(b"".join(icvs))
 
@@ -237,11 +237,12 @@ class CbcOpener:
             high = _HIGH(int(numbers[0]) >> 32 & 0xFFFFFFFF) if self._esn else b""
             icvs = integrity.icvs(packets.octets, *packets.spans(0, octets), high)
             sent = packets.tails(octets)
-            if not compare_digest(b"".join(icvs), sent):
+            if not compare_digest(icvs, sent):
+                places = range(0, len(icvs), octets)
                 authentic = [
                     index
-                    for index, icv in enumerate(icvs)
-                    if compare_digest(icv, sent[octets * index : octets * (index + 1)])
+                    for index, at in enumerate(places)
+                    if compare_digest(icvs[at : at + octets], sent[at : at + octets])
                 ]
                 parts = packets.parts(ESP_HEADER_LENGTH, octets)
                 joined = b"".join([parts[index] for index in authentic])

@@ -46,8 +46,12 @@ def test_integrity_values_are_the_first_96_bits_of_the_published_ones(
     icv = integrity.icv
     twice = memoryview(data + data)
     middle = len(data)
-    assert integrity.icvs(twice, (0, middle), (middle, 2 * middle)) == [bytes.fromhex(value)[:12]] * 2
-    assert integrity.icvs(twice, (0,), (middle // 2,), data[middle // 2 :]) == [bytes.fromhex(value)[:12]]
+    assert integrity.icvs(twice, (0, middle), (middle, 2 * middle)) == bytes.fromhex(value)[:12] * 2
+    assert integrity.icvs(twice, (0,), (middle // 2,), data[middle // 2 :]) == bytes.fromhex(value)[:12]
+    rows = memoryview((b"head" + data + b"tail") * 5)
+    step = middle + 8
+    even = range(4, len(rows), step), range(4 + middle, len(rows), step)
+    assert integrity.icvs(rows, *even) == bytes.fromhex(value)[:12] * 5
     assert icv(data) == bytes.fromhex(value)[:12]
     assert icv(data) == bytes.fromhex(value)[:12], "a context is used many times"
     for cut in {0, 1, len(data) // 2, len(data)}:
