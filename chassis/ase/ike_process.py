@@ -45,7 +45,7 @@ from chassis.bus.engine import MAX_IDLE_TIMEOUT
 from chassis.bus.environment import Environment
 from chassis.bus.loop import Loop
 from chassis.bus.parent_death import die_with_parent
-from chassis.bus.scheduling import COMPUTE_SLICE, ask_for_slice
+from chassis.bus.scheduling import ask_for_slice
 from chassis.net.errors import DecodeError
 
 MAX_PENDING_OCTETS: Final = 1 << 20
@@ -221,7 +221,11 @@ def _heading(frame: bytes) -> tuple[str, int]:
 
 
 YIELD_INTERVAL = 0.001
-"""Time (s) of work after which the data engine may have the core: each yield costs a turn of all others."""
+"""CPU time (s) after which the data engine may have the core: each yield costs a turn of all others.
+
+The process asks for slices of this length: Linux 6.18 counts a whole slice as used when a process yields, so that
+with longer ones it would get a small part of its share beside other processes.
+"""
 
 NICE = 5
 """Niceness of the process: key exchanges yield to packets and heartbeats on the same core."""
@@ -252,7 +256,7 @@ def start(env: Environment) -> Pipe:
 def _run(env: Environment, pipe: Pipe) -> int:
     setproctitle(f"chassis {env.node} {env.card} ike")
     os.nice(NICE)
-    ask_for_slice(COMPUTE_SLICE)
+    ask_for_slice(YIELD_INTERVAL)
     # The process ends when the data engine closes its end of the pipe.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -278,7 +282,7 @@ def _run(env: Environment, pipe: Pipe) -> int:
 
     def ready(now: float) -> None:
         pipe.flush()
-        yielded = now
+        used = time.thread_time()
         for message in pipe.receive():
             now = time.monotonic()
             if isinstance(message, MessageDropped):
@@ -289,10 +293,10 @@ def _run(env: Environment, pipe: Pipe) -> int:
             if engine.next_timer() <= now:
                 # A hundred messages may take seconds on a crowded machine; the data engine waits for heartbeats.
                 send(engine.on_timer(now))
-            if now - yielded >= YIELD_INTERVAL:
+            if time.thread_time() - used >= YIELD_INTERVAL:
                 # Without this the data engine would wait for a whole scheduler tick, whatever `NICE` is.
                 os.sched_yield()
-                yielded = now
+                used = time.thread_time()
         watch()
 
     try:
