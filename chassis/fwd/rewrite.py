@@ -24,7 +24,6 @@ _MIN_SLICED = 4
 _LESS_ONE = bytes((value - 1) & 0xFF for value in range(256))
 _MORE_ONE = bytes((value + 1) & 0xFF for value in range(256))
 _TTL_AT = HEADROOM + 8
-_CHECKSUM_AT = HEADROOM + 10
 _CARRY = (0xFE, 0xFF)
 """High octets of checksums that may carry, or give 0xFFFF, when they grow by one."""
 

@@ -37,7 +37,6 @@ from chassis.sim.world import Simulation
 Identify = Callable[[bytes | bytearray | memoryview, int], tuple[int, int, int] | None]
 """Returns (flow, start, sequence number) of the frame at an offset of a body; None if it belongs to no flow."""
 
-_DESTINATION_ESP = Struct("!III")
 _AH = Struct("!BB2xII")
 _ESP = Struct("!II")
 _WORD = Struct("!I")

@@ -38,7 +38,6 @@ REASSEMBLY_TIMEOUT = 2.0
 MAX_REASSEMBLIES = 1024
 """Packets of one port that wait for fragments."""
 _FLOW_AT = HEADROOM + 28 + len(MAGIC)
-_MAGIC_AT = HEADROOM + 28
 
 
 class _FlowEnd:

@@ -24,7 +24,6 @@ from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_AH, PROTOCOL_ESP, PROT
 
 _OUTER_AH: Final = struct.Struct("!HHHHHHIIBBxxII").pack_into
 _MUTABLE: Final = struct.Struct("!HHHHBBH").pack_into
-_NUMBER: Final = struct.Struct("!I").unpack_from
 
 _END_OF_OPTIONS, _NO_OPERATION = 0, 1
 _IMMUTABLE_OPTIONS: Final = frozenset((130, 133, 134, 148, 149))

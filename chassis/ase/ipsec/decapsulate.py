@@ -40,15 +40,11 @@ from chassis.net.ipv4 import (
 )
 from chassis.net.udp import UDP_HEADER_LENGTH
 
-_OUTER: Final = struct.Struct("!BBHxxHxBxxIIIII").unpack_from
-_THREE: Final = struct.Struct("!III").unpack_from
 _TWO: Final = struct.Struct("!II").unpack_from
 _SOURCE: Final = struct.Struct("!I").unpack_from
 _INNER: Final = struct.Struct("!BxH").unpack_from
 _PORT: Final = struct.Struct("!H").unpack_from
 _CHECKSUM: Final = struct.Struct("!H")
-_MIN_LENGTH: Final = HEADROOM + IPV4_HEADER_LENGTH + 12
-"""Shortest packet that can be ESP or AH: the three words after the outer header hold SPI and sequence number."""
 
 MAX_FEW: Final = 3
 """Packets of an SA in a batch, at most, that are cheaper opened one by one."""
