@@ -283,23 +283,30 @@ def test_short_runs_of_many_tunnels_are_their_packets_one_at_a_time(engine: str)
         _same_accounts(left, left_twin)
         outer = [packet for place, some in together.items() if place[2] == OUTER for packet in some]
         chance.shuffle(outer)
-        # Each packet of the circuit-based tunnels has its place, and those of the others share one: their order is
-        # that of each tunnel.
         wire = wire_packets(chance, outer)
-        together, apart = {}, {}
-        fields = {"context": OUTER, "ingress": "3/11"}
-        places(right.give(batch_of(wire, Step.DECAPSULATE, **fields)), together)
-        for packet in wire:
-            places(right_twin.give(batch_of([packet], Step.DECAPSULATE, **fields)), apart)
-        assert {place: sorted(some) for place, some in together.items()} == {
-            place: sorted(some) for place, some in apart.items()
-        }
-        assert [some for place, some in together.items() if place[6]] == [
-            apart[place] for place in together if place[6]
-        ]
-        _same_accounts(right, right_twin)
-        opened += sum(len(some) for place, some in together.items() if place[2] == INNER)
+        opened += opened_alike(right, right_twin, wire)
     assert opened > number // 4, "most of what is not damaged comes out"
+
+
+def opened_alike(whole: Side, single: Side, wire: Sequence[bytes]) -> int:
+    """Give outer packets to one ASP as a batch, and one by one to its twin; compare; return how many came out.
+
+    Each circuit-based tunnel has a place of its own, where the order is that of its packets. The others share one.
+    """
+    together: Places = {}
+    apart: Places = {}
+    fields: dict[str, Any] = {"context": OUTER, "ingress": "3/11"}
+    places(whole.give(batch_of(wire, Step.DECAPSULATE, **fields)), together)
+    for packet in wire:
+        places(single.give(batch_of([packet], Step.DECAPSULATE, **fields)), apart)
+    assert {place: sorted(some) for place, some in together.items()} == {
+        place: sorted(some) for place, some in apart.items()
+    }
+    assert [some for place, some in together.items() if place[6]] == [
+        apart[place] for place in together if place[6]
+    ]
+    _same_accounts(whole, single)
+    return sum(len(some) for place, some in together.items() if place[2] == INNER)
 
 
 def _same_accounts(whole: Side, single: Side) -> None:
@@ -356,15 +363,7 @@ def test_many_ordinary_packets_are_sealed_as_one_at_a_time(engine: str, monkeypa
             _same_accounts(left, left_twin)
             outer = [packet for place, some in together.items() if place[2] == OUTER for packet in some]
             wire = outer if chance.random() < 0.5 else wire_packets(chance, outer)
-            together, apart = {}, {}
-            fields = {"context": OUTER, "ingress": "3/11"}
-            places(right.give(batch_of(wire, Step.DECAPSULATE, **fields)), together)
-            for packet in wire:
-                places(right_twin.give(batch_of([packet], Step.DECAPSULATE, **fields)), apart)
-            assert {place: sorted(some) for place, some in together.items()} == {
-                place: sorted(some) for place, some in apart.items()
-            }
-            _same_accounts(right, right_twin)
+            opened_alike(right, right_twin, wire)
     for kind in kinds:
         for same_length in (True, False):
             assert tables[kind, False, same_length] > 1, "one SA"
@@ -399,20 +398,7 @@ def test_many_packets_are_opened_as_one_at_a_time(engine: str, monkeypatch: pyte
             for _ in range(chance.choice((0, 1, 2, 9))):
                 at = chance.randrange(len(wire))
                 wire[at : at + 1] = wire_packets(chance, [*wire[at : at + 1], *chance.choices(outer, k=2)])[:2]
-            together: Places = {}
-            apart: Places = {}
-            fields: dict[str, Any] = {"context": OUTER, "ingress": "3/11"}
-            places(right.give(batch_of(wire, Step.DECAPSULATE, **fields)), together)
-            for packet in wire:
-                places(right_twin.give(batch_of([packet], Step.DECAPSULATE, **fields)), apart)
-            assert {place: sorted(some) for place, some in together.items()} == {
-                place: sorted(some) for place, some in apart.items()
-            }
-            assert [some for place, some in together.items() if place[6]] == [
-                apart[place] for place in together if place[6]
-            ]
-            _same_accounts(right, right_twin)
-            opened += sum(len(some) for place, some in together.items() if place[2] == INNER)
+            opened += opened_alike(right, right_twin, wire)
             total += len(outer)
     assert opened > total * 3 // 4
     for kind in OPENERS[engine]:
