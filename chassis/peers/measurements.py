@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from chassis.tester.measurements import LatencyHistogram
+from chassis.tester.latency import LatencyHistogram
 
 MAX_CAUSES = 32
 """Causes of failures that are told apart (count); further ones are counted as OTHER."""

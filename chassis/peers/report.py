@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from chassis.tester.measurements import LatencyHistogram
+from chassis.tester.latency import LatencyHistogram
 
 Counts = Mapping[str, Any]
 """What one process counted, as plain values (`chassis.peers.engine.PeersEngine.counts`)."""

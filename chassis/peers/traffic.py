@@ -36,7 +36,7 @@ from chassis.net.ethernet import HEADROOM
 from chassis.net.icmp import ICMP_HEADER_LENGTH, Icmp
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_ICMP, Ipv4
 from chassis.peers.spec import OUTER, PeersSpec, TrafficSpec
-from chassis.tester.measurements import LatencyHistogram
+from chassis.tester.latency import LatencyHistogram
 
 ANSWER_TIME: Final = 2.0
 """Time (s) that an answer may take. One that takes longer is late, and its request stays lost."""

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chassis.bus.batch import MAX_PACKETS, Batch
-from chassis.net.columns import Numbers, runs
+from chassis.net.columns import Numbers
 from chassis.net.ethernet import HEADROOM
 from chassis.tester.flow import MAX_RATE, MIN_COLUMN_PACKETS, PAYLOAD, SEQUENCE_TIME, Flow, PacketTemplate
-from chassis.tester.measurements import LatencyHistogram, SequenceTracker
+from chassis.tester.latency import LatencyHistogram
+from chassis.tester.sequence_tracker import SequenceTracker
 
 MIN_PAUSE_NS = 2_000_000
 """Shortest time (ns) without arrivals that is remembered with its begin and end."""
@@ -208,14 +209,13 @@ class Sink:
     def _count_columns(self, sequences: Numbers, sents: Numbers, run: int, now_ns: int) -> None:
         """Count intact packets of one numbering by their sequence numbers and times of sending."""
         self.latency.add_each(now_ns - sents)
-        numbers, times = sequences.tolist(), sents.tolist()
-        for begin, end in runs(sequences[1:] - sequences[:-1] != 1):
-            if numbers[begin] > self.tracker.highest:
-                self._count_run(numbers[begin], end - begin, times[begin], times[end - 1], run, now_ns)
-                continue
-            for sequence, sent in zip(numbers[begin:end], times[begin:end], strict=True):
-                self._measure_pause(sequence, sent, run, now_ns)
-                self.tracker.receive(sequence, sent, now_ns)
+        first, sent = int(sequences[0]), int(sents[0])
+        if first > self.tracker.highest and bool((sequences[1:] - sequences[:-1] == 1).all()):
+            self._count_run(first, len(sequences), sent, int(sents[-1]), run, now_ns)
+            return
+        # Packets that arrived together have no pause between them.
+        self._measure_pause(first, sent, run, now_ns)
+        self.tracker.receive_columns(sequences, sents, now_ns)
 
     def _count_run(self, first: int, count: int, sent: int, last_sent: int, run: int, now_ns: int) -> None:
         """Count packets numbered without a gap, but for their latency."""

@@ -281,7 +281,7 @@ class LabClient:
         return began
 
     def report(self, flow: str, *, since: float = 0.0, until: float = float("inf"), final: bool = False) -> Result:
-        """Return the measurements of a flow: see `chassis.tester.measurements.combine`. `window_lost` and
+        """Return the measurements of a flow: see `chassis.tester.results.combine`. `window_lost` and
         `window_gap_ms` cover [since, until), monotonic time (s) as `kill` and the like return it."""
         made = self.flow(flow)
         window: Result = {"flow": flow}

@@ -15,7 +15,7 @@ from chassis.net.ipv4 import decrement_ttl
 from chassis.tester.engine import TesterEngine as Engine
 from chassis.tester.flow import MIN_FLOW_LENGTH, PacketTemplate, parse_flow
 from chassis.tester.host import port_mac
-from chassis.tester.measurements import LatencyHistogram
+from chassis.tester.latency import LatencyHistogram
 from tests.support.tester import FLOW
 
 MAC, FROM = port_mac("t2", "1"), port_mac("t1", "1")

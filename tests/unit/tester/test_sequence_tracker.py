@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis.tester.measurements import LatencyHistogram, SequenceTracker, count_evenly
+from chassis.tester import sequence_tracker
+from chassis.tester.results import count_evenly
+from chassis.tester.sequence_tracker import SequenceTracker
 
 
 def test_a_hole_is_missing_until_a_late_packet_fills_it() -> None:
@@ -95,30 +100,42 @@ def test_the_ledger_agrees_with_sets(arrivals: list[int]) -> None:
     assert tracker.missing - tracker.leading == len(inner)
 
 
-def test_percentiles_are_right_to_six_per_cent() -> None:
-    latency = LatencyHistogram()
-    for value in range(1, 100_001):
-        latency.add(value, 1)
-    report = latency.statistics()
-    assert report["min_ms"] == pytest.approx(1e-6)
-    assert report["max_ms"] == pytest.approx(0.1)
-    assert report["avg_ms"] == pytest.approx(0.05, rel=1e-4)
-    assert report["p50_ms"] == pytest.approx(0.05, rel=0.06)
-    assert report["p99_ms"] == pytest.approx(0.099, rel=0.06)
+def state(tracker: SequenceTracker) -> dict[str, Any]:
+    names = ("highest", "received", "missing", "duplicated", "reordered", "first", "first_seen", "first_sent")
+    numbers = {name: getattr(tracker, name) for name in (*names, "last_seen", "last_sent", "leading")}
+    gaps = [(gap.first, gap.last, gap.sent_before, gap.sent_after) for gap in tracker.loss_runs]
+    return {**numbers, "gaps": gaps}
 
 
-def test_no_packets_have_no_latency() -> None:
-    assert LatencyHistogram().statistics() == {}
+@given(st.lists(st.lists(st.integers(0, 80), min_size=1, max_size=24), min_size=1, max_size=30), st.booleans())
+def test_batches_count_as_their_packets_do(batches: list[list[int]], drifting: bool) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        # A small window moves often.
+        patch.setattr(sequence_tracker, "WINDOW", 64)
+        patch.setattr(sequence_tracker, "MAX_LEAP", 32)
+        together, apart = SequenceTracker(), SequenceTracker()
+        for index, batch in enumerate(batches):
+            numbers = [number + 15 * index * drifting for number in batch]
+            together.receive_columns(np.array(numbers), np.array(numbers) * 10, 10_000 + index)
+            for number in numbers:
+                apart.receive(number, number * 10, 10_000 + index)
+            if index % 7 == 6:
+                assert state(together) == state(apart)
+        assert state(together) == state(apart)
 
 
-@given(st.lists(st.integers(0, 10**12), min_size=1, max_size=50))
-def test_percentiles_lie_between_the_extremes(values: list[int]) -> None:
-    latency = LatencyHistogram()
-    for value in values:
-        latency.add(value, 1)
-    assert latency.min == min(values)
-    assert latency.max == max(values)
-    ordered = sorted(values)
-    for share in (0.01, 0.5, 0.99):
-        true = ordered[min(max(-int(-share * len(values) // 1), 1), len(values)) - 1]
-        assert latency.percentile(share) == pytest.approx(true, rel=0.0626, abs=1)
+@given(st.permutations(range(40)), st.sets(st.integers(1, 38)), st.integers(1, 12))
+def test_loss_in_batches_out_of_order_has_the_times_of_its_neighbours(
+    order: list[int], missing: set[int], size: int
+) -> None:
+    tracker = SequenceTracker()
+    tracker.receive_run(0, 8, 0, 700, 7700)
+    arriving = [8 + number for number in order if number not in missing]
+    for at in range(0, len(arriving), size):
+        numbers = np.array(arriving[at : at + size])
+        tracker.receive_columns(numbers, numbers * 100, 7000 + 100 * (8 + at))
+    tracker.receive_run(48, 8, 4800, 5500, 12_500)
+    for gap in tracker.loss_runs:
+        assert (gap.sent_before, gap.sent_after) == (100 * (gap.first - 1), 100 * (gap.last + 1))
+        assert set(range(gap.first - 8, gap.last - 7)) <= missing
+    assert sum(gap.count for gap in tracker.loss_runs) == tracker.missing == len(missing)
