@@ -29,6 +29,7 @@ from chassis.fwd.classify_loop import (
     split,
     without_padding,
 )
+from chassis.fwd.decided import DecidedPackets
 from chassis.fwd.decision import Decider, Decision
 from chassis.net.columns import Columns
 from chassis.net.ethernet import HEADROOM
@@ -65,10 +66,24 @@ def classify(
     without it the 14 octets before each packet mean nothing. `transit`: packets that are to be forwarded need a
     TTL above 1. Frames longer than their packet (Ethernet padding) are cut to it.
     """
+    found = look_up(decider, context, body, lengths, mac=mac, transit=transit)
+    return found if type(found) is list else cast("DecidedPackets", found).groups(decider.numbered)
+
+
+def look_up(
+    decider: Decider,
+    context: int,
+    body: Writable,
+    lengths: array[int],
+    *,
+    mac: bytes = b"",
+    transit: bool = True,
+) -> list[Group] | DecidedPackets:
+    """Do what `classify` does, but leave packets of many decisions together, for those who can use them so."""
     if len(lengths) >= rewrite.MIN_PACKETS:
-        groups = classify_by_columns(decider, context, body, lengths, mac, transit)
-        if groups is not None:
-            return groups
+        found = look_up_by_columns(decider, context, body, lengths, mac, transit)
+        if found is not None:
+            return found
     return classify_by_loop(decider, context, body, lengths, mac, transit)
 
 
@@ -76,6 +91,14 @@ def classify_by_columns(
     decider: Decider, context: int, body: Writable, lengths: array[int], mac: bytes, transit: bool
 ) -> list[Group] | None:
     """Do what `classify` does with ordinary packets, one at least; None: some are not, the loop is to do all."""
+    found = look_up_by_columns(decider, context, body, lengths, mac, transit)
+    return found.groups(decider.numbered) if isinstance(found, DecidedPackets) else found
+
+
+def look_up_by_columns(
+    decider: Decider, context: int, body: Writable, lengths: array[int], mac: bytes, transit: bool
+) -> list[Group] | DecidedPackets | None:
+    """Do what `look_up` does with ordinary packets, one at least; None: some are not, the loop is to do all."""
     whole = Columns(body, lengths)
     stride, count = whole.stride, whole.count
     if (stride or min(lengths)) < MIN_LENGTH:
@@ -101,21 +124,31 @@ def classify_by_columns(
         return None
     if not (fit or _fill(table.extract(_LENGTH_AT, 2), lengths)):
         cut = without_padding(body, lengths)
-        return None if cut[1] == lengths else classify_by_columns(decider, context, *cut, mac, transit)
+        return None if cut[1] == lengths else look_up_by_columns(decider, context, *cut, mac, transit)
     flags = table.extract(_FRAGMENT_AT, 4)
     alike = flags == flags[:4] * count
     addresses = table.extract(_ADDRESSES_AT, 8)
+    low = (second >> 24 & 0xFF if alike else min(flags[2::4])) < 2
+    forwarded = PORT if transit else NO_KIND
     if addresses == addresses[:8] * count:
         found = None
         decisions = _flows(decider, context, (key,))
     else:
-        found = _flows(decider, context, struct.unpack(f"!{count}Q", addresses))
+        keys = np.frombuffer(addresses, ">u8").astype(np.uint64)
+        numbers = decider.find(context, keys)
+        if numbers is not None:
+            kinds = decider.kinds(numbers)
+            # What an ASP owns may be for the local stack, packet by packet.
+            if not np.count_nonzero(kinds == ASP_ADDRESS):
+                if low and kinds.max() >= forwarded:
+                    return None
+                return DecidedPackets(whole, body, lengths, numbers)
+        found = _flows(decider, context, keys.tolist())
         decisions = list(dict.fromkeys(found))
-    kinds = {decision.kind for decision in decisions}
-    low = (second >> 24 & 0xFF if alike else min(flags[2::4])) < 2
-    if low and max(kinds) >= (PORT if transit else NO_KIND):
+    kinds_found = {decision.kind for decision in decisions}
+    if low and max(kinds_found) >= forwarded:
         return None
-    if ASP_ADDRESS in kinds:
+    if ASP_ADDRESS in kinds_found:
         to_asp = _to_asp(whole, flags, alike)
         if not to_asp:
             return None

@@ -7,11 +7,16 @@ that "the same decision" is identity and a batch stays whole.
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from chassis.bus.counters import Counters
 from chassis.bus.records import NextHop, RouteRecord
 from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.fib import Fib, Usable, choose_next_hop
+from chassis.fwd.flow_table import DecisionNumbers, FlowTable, Keys
 from chassis.net.address import ALL_ONES, directed_broadcast, is_multicast, is_unicast_host
 
 MAX_CACHED_FLOWS = 65536
@@ -44,10 +49,21 @@ class Decision:
     """What is done with packets, and where they go. Compared by identity; which fields count depends on the kind.
 
     `address` is the next hop's address on the port, `card` the card to which packets are given. Only `ASP_ADDRESS`
-    has `to_decapsulate` and `to_local`.
+    has `to_decapsulate` and `to_local`. `number` is its place in `Decider.numbered`, if it is in the cache.
     """
 
-    __slots__ = ("address", "card", "cause", "generation", "kind", "port", "to_decapsulate", "to_local", "tunnel")
+    __slots__ = (
+        "address",
+        "card",
+        "cause",
+        "generation",
+        "kind",
+        "number",
+        "port",
+        "to_decapsulate",
+        "to_local",
+        "tunnel",
+    )
 
     to_decapsulate: Decision
     to_local: Decision
@@ -70,6 +86,7 @@ class Decision:
         self.port = port
         self.address = address
         self.tunnel = tunnel
+        self.number = 0
 
     def __repr__(self) -> str:
         details = [str(self.cause)] if self.cause else []
@@ -81,6 +98,9 @@ DROPS: dict[DropCause, Decision] = {cause: Decision(DecisionKind.DROP, cause=cau
 """The decision to drop for a cause; independent of any generation."""
 
 ARP = Decision(DecisionKind.ARP)
+
+Kinds: TypeAlias = NDArray[np.uint8]
+"""Values of `DecisionKind`."""
 
 FlowCache = dict[int, Decision]
 """Flow key (source << 32 | destination) to its decision, which may be of an older generation."""
@@ -105,11 +125,16 @@ class Decider:
         """Flows in all caches."""
         self._counters = Counters() if counters is None else counters
         self._shared: dict[tuple[int | str, ...], Decision] = {}
+        self._tables: dict[int, FlowTable] = {}
+        self.numbered: list[Decision] = []
+        """The decisions of this generation, by number; another list after they were evicted."""
+        self._kinds: Kinds = np.zeros(1, np.uint8)
+        """Their kinds, and room for more."""
 
     def invalidate(self) -> None:
         """Make all decisions void: something that they rest on changed."""
         self.generation += 1
-        self._shared = {}
+        self._forget_shared()
 
     def flows(self, context: int) -> FlowCache:
         """Return the cache of a context. An entry is valid only if its generation is the current one."""
@@ -118,17 +143,42 @@ class Decider:
             flows = self._flows[context] = {}
         return flows
 
+    def find(self, context: int, keys: Keys) -> DecisionNumbers | None:
+        """Return the numbers of the decisions for many flows; None: some of them were evicted meanwhile."""
+        table = self._tables.get(context)
+        if table is None:
+            table = self._tables[context] = FlowTable()
+        numbers, missing = table.find(keys)
+        if len(missing):
+            cached, generation, numbered = self.flows(context).get, self.generation, self.numbered
+            wanted, found = keys[missing], []
+            for key in wanted.tolist():
+                flow = cached(key)
+                if flow is None or flow.generation != generation:
+                    flow = self.decide(context, key)
+                found.append(flow.number)
+            if numbered is not self.numbered:
+                return None
+            numbers[missing] = found
+            table.add(wanted, numbers[missing])
+        return numbers
+
+    def kinds(self, numbers: DecisionNumbers) -> Kinds:
+        """Return the kinds of decisions."""
+        return self._kinds[numbers]
+
     def decide(self, context: int, key: int) -> Decision:
         """Return the decision for a flow (source << 32 | destination), made now, and cache it."""
+        flows = self.flows(context)
+        if key not in flows and self._cached >= MAX_CACHED_FLOWS:
+            self._evict_all()
         decision = self._decide(context, key >> 32, key & ALL_ONES)
         if decision.kind is DecisionKind.DROP:
             # Shared drops have no generation: the cache keeps a copy that ends with this one.
             cause = decision.cause
             decision = self._share(DecisionKind.DROP, (DecisionKind.DROP, str(cause)), cause=cause)
-        flows = self.flows(context)
+        # That may have evicted all as well.
         if key not in flows:
-            if self._cached >= MAX_CACHED_FLOWS:
-                self._evict_all()
             self._cached += 1
         flows[key] = decision
         return decision
@@ -184,14 +234,13 @@ class Decider:
         )
 
     def _asp_address(self, asp: str) -> Decision:
-        decision = self._share(DecisionKind.ASP_ADDRESS, (DecisionKind.ASP_ADDRESS, asp), card=asp)
+        to_decapsulate = DROPS[DropCause.OWNER_DOWN]
         if self._card_up.get(asp):
-            decision.to_decapsulate = self._share(
-                DecisionKind.DECAPSULATE, (DecisionKind.DECAPSULATE, asp), card=asp
-            )
-        else:
-            decision.to_decapsulate = DROPS[DropCause.OWNER_DOWN]
-        decision.to_local = self._share(DecisionKind.LOCAL, (DecisionKind.LOCAL,))
+            to_decapsulate = self._share(DecisionKind.DECAPSULATE, (DecisionKind.DECAPSULATE, asp), card=asp)
+        to_local = self._share(DecisionKind.LOCAL, (DecisionKind.LOCAL,))
+        # The last one, because each may evict those before it: this one is in the cache.
+        decision = self._share(DecisionKind.ASP_ADDRESS, (DecisionKind.ASP_ADDRESS, asp), card=asp)
+        decision.to_decapsulate, decision.to_local = to_decapsulate, to_local
         return decision
 
     def _share(
@@ -212,7 +261,20 @@ class Decider:
             decision = self._shared[key] = Decision(
                 kind, self.generation, cause=cause, card=card, port=port, address=address, tunnel=tunnel
             )
+            self._add_number(decision)
         return decision
+
+    def _add_number(self, decision: Decision) -> None:
+        decision.number = number = len(self.numbered)
+        self.numbered.append(decision)
+        if number == len(self._kinds):
+            self._kinds = np.concatenate((self._kinds, np.zeros_like(self._kinds)))
+        self._kinds[number] = decision.kind
+
+    def _forget_shared(self) -> None:
+        self._shared = {}
+        self._tables = {}
+        self.numbered = []
 
     def _evict_all(self) -> None:
         """Clear all caches: a flow holds its decision, so both go. Flows that continue are decided again."""
@@ -221,4 +283,4 @@ class Decider:
         for flows in self._flows.values():
             flows.clear()
         self._cached = 0
-        self._shared = {}
+        self._forget_shared()

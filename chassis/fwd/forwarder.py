@@ -11,16 +11,22 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import Protocol
+
+import numpy as np
 
 from chassis.bus.batch import Batch, Step, TraceMark
 from chassis.bus.counters import Counters
 from chassis.bus.engine import Output
-from chassis.fwd.classify import classify
+from chassis.fwd.classify import look_up
 from chassis.fwd.classify_loop import Group
+from chassis.fwd.decided import DecidedPackets, Numbers
 from chassis.fwd.decision import Decision, DecisionKind
 from chassis.fwd.drop_causes import DropCause
+from chassis.fwd.flow_table import DecisionNumbers
 from chassis.fwd.icmp_errors import ERRORS, IcmpErrors
+from chassis.fwd.joint_ways import NO_WAY, JointWays
 from chassis.fwd.mtu import UNLIMITED
 from chassis.fwd.rewrite import decrement_ttls
 from chassis.fwd.tables import ForwardingTables
@@ -93,23 +99,32 @@ class Forwarder:
         self._tables = tables
         self._decider = tables.decider
         self._delivery = delivery
+        self._joint = JointWays(tables)
         self._icmp = IcmpErrors(counters)
         self._values = counters.values
         self._originated = counters.slot(ORIGINATED)
 
     def forward(self, batch: Batch, origin: Origin, now: float) -> list[Output]:
         """Look packets without a link header up in the context of their batch, and act on the decisions."""
-        groups = classify(self._decider, batch.context, batch.body, batch.lengths, transit=origin.transit)
-        return self.execute_groups(groups, batch, origin, now)
+        found = look_up(self._decider, batch.context, batch.body, batch.lengths, transit=origin.transit)
+        if isinstance(found, DecidedPackets):
+            return self.execute_decided(found, batch, origin, now)
+        return self.execute_groups(found, batch, origin, now)
 
     def forward_together(self, batch: Batch, origin: Origin, now: float) -> list[Output] | None:
         """Forward packets of several tunnels as `forward` does, if all leave by ports, whole, or into tunnels;
         otherwise return None, with nothing done."""
-        groups = classify(self._decider, batch.context, batch.body, batch.lengths, transit=origin.transit)
-        for decision, _, lengths in groups:
+        found = look_up(self._decider, batch.context, batch.body, batch.lengths, transit=origin.transit)
+        if isinstance(found, DecidedPackets):
+            self._joint.refresh()
+            ways = set(self._joint.of(found.numbers).tolist())
+            if all(self._may_join(way, origin) for way in ways) and self._fit(found, origin):
+                return self.execute_decided(found, batch, origin, now)
+            found = found.groups(self._decider.numbered)
+        for decision, _, lengths in found:
             if not self._joint_card(decision, lengths, origin):
                 return None
-        return self.execute_groups(groups, batch, origin, now)
+        return self.execute_groups(found, batch, origin, now)
 
     def execute_groups(self, groups: list[Group], batch: Batch, origin: Origin, now: float) -> list[Output]:
         """Act on the decisions for the packets of a batch.
@@ -139,6 +154,82 @@ class Forwarder:
                 part.step, part.runs = _STEP_ENCAPSULATE, tuple([(len(own), to.tunnel, 0) for to, _, own in parts])
                 out += self._delivery.to_tunnel(card, part, origin, now)
         return out
+
+    def execute_decided(self, decided: DecidedPackets, batch: Batch, origin: Origin, now: float) -> list[Output]:
+        """Do what `execute_groups` does; packets that go on together are not taken apart by decision before."""
+        numbered, numbers, joint = self._decider.numbered, decided.numbers, self._joint
+        joint.refresh()
+        if len(numbers) == 1 or not self._fit(decided, origin):
+            return self.execute_groups(decided.groups(numbered), batch, origin, now)
+        ways = joint.of(numbers)
+        way = int(ways[0])
+        if np.count_nonzero(ways == way) == len(ways) and self._may_join(way, origin):
+            return self._execute_way(way, numbers, decided.counts, decided.arranged(), batch, origin, now)
+        places: dict[int, list[int]] = {}
+        for place, way in enumerate(ways.tolist()):
+            places.setdefault(way if self._may_join(way, origin) else NO_WAY, []).append(place)
+        alone = places.pop(NO_WAY, [])
+        alone += [members[0] for members in places.values() if len(members) == 1]
+        alone.sort()
+        together = [(way, members) for way, members in places.items() if len(members) > 1]
+        order = np.array([*alone, *chain.from_iterable([members for _, members in together])])
+        numbers, counts = numbers[order], decided.counts[order]
+        body, lengths = decided.arranged(order)
+        view = memoryview(body)
+        out: list[Output] = []
+        first = at = place = 0
+
+        def packets(decisions: int) -> tuple[memoryview, array[int]]:
+            """Return the packets of so many more decisions."""
+            nonlocal first, at, place
+            last = first + int(counts[place : place + decisions].sum())
+            own = lengths[first:last]
+            begin, at = at, at + sum(own)
+            first, place = last, place + decisions
+            return view[begin:at], own
+
+        for number in numbers[: len(alone)].tolist():
+            out += self._execute_group((numbered[number], *packets(1)), batch, origin, now)
+        for way, members in together:
+            some = slice(place, place + len(members))
+            given = packets(len(members))
+            out += self._execute_way(way, numbers[some], counts[some], given, batch, origin, now)
+        return out
+
+    def _fit(self, decided: DecidedPackets, origin: Origin) -> bool:
+        """Return whether every packet leaves whole by each of the ways; `_joint` knows the decisions."""
+        largest = longest(decided.lengths) - HEADROOM
+        return largest <= self._joint.largest(decided.numbers) and largest <= origin.max_fragment
+
+    def _may_join(self, way: int, origin: Origin) -> bool:
+        """Return whether packets for this place of `JointWays.ways` may go there together."""
+        if way == NO_WAY:
+            return False
+        kind, card = self._joint.ways[way]
+        return kind is _PORT or (origin.transit and (card != self._card or origin.nesting < MAX_TUNNEL_NESTING))
+
+    def _execute_way(
+        self,
+        way: int,
+        numbers: DecisionNumbers,
+        counts: Numbers,
+        packets: tuple[Writable, array[int]],
+        batch: Batch,
+        origin: Origin,
+        now: float,
+    ) -> list[Output]:
+        """Send packets on by a way. `numbers` are their decisions and `counts` how many packets each has, in the
+        order of the packets."""
+        kind, card = self._joint.ways[way]
+        part = Batch(_STEP_EGRESS, *packets, ingress=batch.ingress, context=batch.context)
+        if origin.transit:
+            decrement_ttls(part.body, part.lengths)
+        targets = self._joint.targets(numbers)
+        if kind is _PORT:
+            part.hops = tuple(zip(counts.tolist(), self._joint.port_names(numbers), targets, strict=True))
+            return self._delivery.to_port(card, part, origin, now)
+        part.step, part.runs = _STEP_ENCAPSULATE, tuple(zip(counts.tolist(), targets, repeat(0)))
+        return self._delivery.to_tunnel(card, part, origin, now)
 
     def _execute_group(self, group: Group, batch: Batch, origin: Origin, now: float) -> list[Output]:
         decision, body, lengths = group

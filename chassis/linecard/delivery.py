@@ -9,7 +9,8 @@ from __future__ import annotations
 from chassis.bus.batch import Batch
 from chassis.bus.card import CardBase
 from chassis.bus.engine import Output, ToFabric
-from chassis.fwd.classify import classify
+from chassis.fwd.classify import look_up
+from chassis.fwd.decided import DecidedPackets
 from chassis.fwd.decision import ARP
 from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.forwarder import Forwarder, Origin
@@ -42,7 +43,9 @@ class LineCardDelivery:
         """Act on frames that came in by a port."""
         decider, record, origin = self.tables.decider, port.record, port.origin
         out: list[Output] = []
-        groups = classify(decider, record.context, batch.body, batch.lengths, mac=record.mac or b"\0" * 6)
+        groups = look_up(decider, record.context, batch.body, batch.lengths, mac=record.mac or b"\0" * 6)
+        if isinstance(groups, DecidedPackets):
+            return self.forwarder.execute_decided(groups, batch, origin, now)
         for group in groups:
             if group[0] is ARP:
                 _, body, lengths = group

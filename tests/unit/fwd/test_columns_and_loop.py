@@ -10,8 +10,9 @@ import pytest
 
 from chassis.bus.batch import pack
 from chassis.fwd import classify as by_columns
-from chassis.fwd import rewrite
+from chassis.fwd import decision, flow_table, rewrite
 from chassis.fwd.classify_loop import Group, classify_by_loop
+from chassis.fwd.decided import DecidedPackets
 from chassis.fwd.decision import Decider, Decision
 from chassis.fwd.rewrite import decrement_ttls, write_link_headers
 from chassis.net import icmp, ipv4
@@ -121,6 +122,61 @@ def test_columns_and_loop_find_the_same_groups(mac: bytes, transit: bool) -> Non
     # Most batches are ordinary, and many are split.
     assert columns_did > 0.4 * 2 * len(SEEDS)
     assert groups_found > 1.2 * columns_did
+
+
+def _alike(groups: list[Group]) -> list[tuple[str, int, bytes, array[int]]]:
+    return [(repr(one), one.address, bytes(some), sizes) for one, some, sizes in groups]
+
+
+def _by_fate(groups: list[Group]) -> dict[tuple[str, int], tuple[bytes, list[int]]]:
+    """The packets by what is done with them."""
+    found: dict[tuple[str, int], tuple[bytes, list[int]]] = {}
+    for name, address, some, sizes in _alike(groups):
+        before, lengths = found.get((name, address), (b"", []))
+        found[name, address] = before + some, lengths + list(sizes)
+    return found
+
+
+@pytest.mark.parametrize("most", [16, 1 << 16])
+def test_a_table_of_flows_and_the_loop_find_the_same_groups(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Also where flows and decisions are evicted in the middle of a batch, and the table is made anew."""
+    monkeypatch.setattr(decision, "MAX_CACHED_FLOWS", 20 * most)
+    monkeypatch.setattr(decision, "MAX_SHARED_DECISIONS", 4 * most)
+    monkeypatch.setattr(flow_table, "MAX_ROWS", most)
+    taken = 0
+    for seed in range(20):
+        random = Random(seed)
+        known, other = decider(), decider()
+        hosts = random.choice((3, 50, 200))
+        beside = random.choice((0, 0, 1))
+        for _ in range(9):
+            sizes = random.choice(((20,), (20, 40, 300)))
+            packets = [
+                Ipv4(
+                    ip(f"10.0.0.{random.randrange(2, 5)}"),
+                    ip(random.choice(DESTINATIONS))
+                    if random.random() < 0.1 * beside
+                    else ip("10.0.0.2") + random.randrange(hosts),
+                    random.choice((17, 50)),
+                    random.randbytes(random.choice(sizes)),
+                    ttl=1 if random.random() < 0.001 else 64,
+                )
+                for _ in range(random.randrange(2, 257))
+            ]
+            body, lengths = pack([header(MAC, PEER) + one.emit() for one in packets])
+            found = by_columns.look_up_by_columns(known, 1, body, lengths, MAC, True)
+            taken += isinstance(found, DecidedPackets)
+            groups = found.groups(known.numbered) if isinstance(found, DecidedPackets) else found
+            wanted = classify_by_loop(other, 1, bytearray(body), lengths, MAC, True)
+            if groups is not None and most > 16:
+                assert _alike(groups) == _alike(wanted)
+            elif groups is not None:
+                # What is decided again after an eviction is in a group of its own.
+                assert _by_fate(groups) == _by_fate(wanted)
+            if random.random() < 0.1:
+                known.invalidate()
+                other.invalidate()
+    assert taken > 80
 
 
 def test_new_flows_are_decided_once_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:

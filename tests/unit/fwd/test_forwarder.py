@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from chassis.bus.counters import Counters
 from chassis.bus.engine import Output
 from chassis.bus.records import CardStateRecord, NextHop, RouteRecord
 from chassis.bus.replication import RecordChange
+from chassis.fwd.classify import classify, look_up
+from chassis.fwd.decided import DecidedPackets
 from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.forwarder import MAX_TUNNEL_NESTING, ORIGINATED, Forwarder, Origin
 from chassis.fwd.tables import ForwardingTables
@@ -143,6 +146,54 @@ def test_next_hops_on_one_card_get_their_packets_together_in_runs(card: str) -> 
     ]  # fmt: skip
     # The router's own packets keep their TTL.
     assert recorder.forward(*given[:2], origin=OWN) == [("port", "lc 4", Step.EGRESS, "", 0, given[:2])]
+
+
+def test_many_decisions_are_acted_on_as_one_after_the_other() -> None:
+    """`execute_decided` gives each card what `execute_groups` gives it, in the same order."""
+    together = 0
+    for seed in range(60):
+        random = Random(seed)
+        card = random.choice(("lc 3", "asp 1/1"))
+        origin = Origin(random.random() < 0.8, nesting=random.choice((0, 0, MAX_TUNNEL_NESTING)))
+        if random.random() < 0.1:
+            origin = replace(origin, max_fragment=60)
+        rigs = [Recorder(card), Recorder(card)]
+        for rig in rigs:
+            others = [tunnel(8 + number, f"asp 1/{1 + number % 2}", economical=True) for number in range(20)]
+            routes = [
+                RouteRecord(1, ip(f"{40 + number}.0.0.0"), 8, (NextHop("tunnel", tunnel=8 + number),))
+                for number in range(20)
+            ]
+            up = CardStateRecord("asp 1/2", "asp", 1, 1, True)
+            rig.tables.apply(RecordChange((*others, *routes, up), ()))
+            rig.up["asp 1/2"] = True
+            rig.tables.decider.invalidate()
+        some = [f"{40 + number}.0.0.9" for number in range(20)]
+        hops = [f"{net}.0.0.{host}" for net in (10, 11) for host in range(7, 17)]
+        odd = ["10.0.0.1", "12.0.0.9", "30.0.0.9", "127.0.0.1"]
+        places = random.choice((some, some[::2], hops, hops[:10], some + hops, some + hops + odd, hops[:1] + odd))
+        sizes = random.choice(((20,), (20,), (20, 300), (20, 1600)))
+        for _ in range(3):
+            given = [
+                replace(packet(random.choice(places)), payload=bytes(random.choice(sizes)), identification=at)
+                for at in range(random.choice((64, 100, 256)))
+            ]
+            body, lengths = pack([one.emit() for one in given], HEADROOM)
+            groups = classify(rigs[1].tables.decider, 1, body, lengths, transit=origin.transit)
+            rigs[1].forwarder.execute_groups(groups, Batch(Step.CIRCUIT_IN, body, lengths, context=1), origin, 0.0)
+            body, lengths = pack([one.emit() for one in given], HEADROOM)
+            found = look_up(rigs[0].tables.decider, 1, body, lengths, transit=origin.transit)
+            assert isinstance(found, DecidedPackets)
+            part = Batch(Step.CIRCUIT_IN, body, lengths, context=1)
+            rigs[0].forwarder.forward(part, origin, 0.0)
+        assert rigs[0].done == rigs[1].done
+        for ours, theirs in zip(rigs[0].tunnelled, rigs[1].tunnelled, strict=True):
+            assert (ours.runs, ours.tunnel) == (theirs.runs, theirs.tunnel)
+            together += len(ours.runs) > 1
+        for ours, theirs in zip(rigs[0].by_ports, rigs[1].by_ports, strict=True):
+            assert (ours.hops, ours.port, ours.address) == (theirs.hops, theirs.port, theirs.address)
+            together += len(ours.hops) > 1
+    assert together > 100
 
 
 def test_packets_of_several_tunnels_go_on_together_or_not_at_all() -> None:
