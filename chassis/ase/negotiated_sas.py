@@ -294,6 +294,7 @@ class NegotiatedSas:
         return (tunnel, serial) in self._sadb.inbound
 
     def _evaluate(self, state: AspTunnel) -> None:
+        self._sadb.table.forget(state.record.number)
         state.evaluate()
         self._to_report[state.record.number] = None
 

@@ -129,6 +129,7 @@ class PathMtus:
         self._by_tunnel.pop(number, None)
         self._by_tunnel[number] = _PathMtu(state.peer, mtu, now + PATH_MTU_TIMEOUT)
         state.egress = None
+        self._sadb.table.forget(number)
         if not self._log_limit.consume(now):
             return []
         values: dict[str, Value] = {
@@ -153,6 +154,7 @@ class PathMtus:
         while self._by_tunnel and now >= self.next_timer():
             number = next(iter(self._by_tunnel))
             del self._by_tunnel[number]
+            self._sadb.table.forget(number)
             state = self._states.get(number)
             if state is not None:
                 state.egress = None

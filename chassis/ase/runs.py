@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from chassis.ase.counters import ENCAPSULATED, AspCounters
 from chassis.ase.ipsec.esp import EspLayout
-from chassis.ase.ipsec.joint_sealing import InnerPackets, JointPart, seal_together
+from chassis.ase.ipsec.joint_sealing import InnerPackets, JointPart, JointParts, seal_together
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.tunnels import AspTunnel, TunnelEgress, Way
 from chassis.bus.batch import Batch, HopRun, Run, Step
@@ -86,7 +86,7 @@ class JointRuns:
         for (context, card, by_port), outer in self._outers.items():
             for members in outer.values():
                 inner, own = self._own(members, drawn)
-                parts = [member[0] for member in members]
+                parts = JointParts.of([member[0] for member in members])
                 body, lengths = seal_together(inner, parts, own, self._sadb.engine.flush)
                 batch = Batch(Step.CIRCUIT_OUT, body, lengths, ingress=self._batch.ingress, context=context)
                 if by_port:

@@ -263,6 +263,7 @@ class TunnelTable:
         self._sadb.state.reread_others()
         freed = False
         for number in affected:
+            self._sadb.table.forget(number)
             state = self.local[number]
             wanted = self.records.get(number)
             if wanted is None or wanted.asp != self._card:
@@ -347,6 +348,7 @@ class TunnelTable:
             if _sa_inputs(state.record) != _sa_inputs(record):
                 affected[number] = None
             state.record = record
+            self._sadb.table.forget(number)
         elif isinstance(record, PolicyRecord) and self._apply_policy(record.context, record.value, deleted):
             affected.update(dict.fromkeys(sorted(self._users.get(record.key, ()))))
 
@@ -421,6 +423,7 @@ class TunnelTable:
         state.reason = reason or (EXHAUSTED if exhausted else "")
         state.sas = sa_reports(state.pairs)
         state.egress = None
+        sadb.table.forget(number)
 
     def _remove_moved(self, state: AspTunnel) -> bool:
         """Remove the SAs of a negotiated tunnel that were made between other addresses; return whether there were
@@ -466,6 +469,7 @@ class TunnelTable:
         state.spd_entries = policy
         for pair in state.pairs:
             self._sadb.restrict_selectors(number, pair.inbound.serial)
+        self._sadb.table.forget(number)
         state.evaluate()
 
     def _held_entries(self, state: AspTunnel) -> list[SpdEntry]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from types import MappingProxyType
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias, cast
 
 import numpy as np
 from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
@@ -40,6 +40,17 @@ class Integrity(Protocol):
 
     def icvs(self, view: memoryview, starts: Sequence[int], ends: Sequence[int], more: bytes = b"") -> bytes:
         """Return the ICVs, end to end, of each part of `view` followed by `more`."""
+
+    @staticmethod
+    def icvs_by(
+        keyed: Sequence[Integrity],
+        view: memoryview,
+        starts: Sequence[int],
+        ends: Sequence[int],
+        more: Sequence[bytes],
+    ) -> bytes:
+        """Return the ICVs, end to end, of each part of `view`, by an algorithm of this kind for each; `more` are
+        octets after each part, or empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +120,7 @@ class _Hmac:
         return mac.finalize()[: self._icv_octets]
 
     def icvs(self, view: memoryview, starts: Sequence[int], ends: Sequence[int], more: bytes = b"") -> bytes:
-        copy, octets = self._copy, self._icv_octets
+        copy = self._copy
         found: list[bytes] = []
         add = found.append
         for part in _parts(view, starts, ends):
@@ -118,8 +129,38 @@ class _Hmac:
             if more:
                 mac.update(more)
             add(mac.finalize())
-        whole = np.frombuffer(b"".join(found), np.uint8).reshape(len(found), -1)
-        return whole[:, :octets].tobytes()
+        return _truncated(found, self._icv_octets)
+
+    @staticmethod
+    def icvs_by(
+        keyed: Sequence[Integrity],
+        view: memoryview,
+        starts: Sequence[int],
+        ends: Sequence[int],
+        more: Sequence[bytes],
+    ) -> bytes:
+        macs = cast("Sequence[_Hmac]", keyed)
+        parts = _parts(view, starts, ends)
+        found: list[bytes] = []
+        add = found.append
+        if more:
+            for own, part, after in zip(macs, parts, more, strict=True):
+                mac = own._copy()
+                mac.update(part)
+                mac.update(after)
+                add(mac.finalize())
+        else:
+            for own, part in zip(macs, parts, strict=True):
+                mac = own._copy()
+                mac.update(part)
+                add(mac.finalize())
+        return _truncated(found, macs[0]._icv_octets)
+
+
+def _truncated(icvs: list[bytes], octets: int) -> bytes:
+    """Return the first octets of each ICV, end to end; all have one length."""
+    whole = np.frombuffer(b"".join(icvs), np.uint8).reshape(len(icvs), -1)
+    return whole[:, :octets].tobytes()
 
 
 def _parts(view: memoryview, starts: Sequence[int], ends: Sequence[int]) -> Iterable[Octets]:
@@ -182,6 +223,18 @@ class _AesXcbc:
 
     def icvs(self, view: memoryview, starts: Sequence[int], ends: Sequence[int], more: bytes = b"") -> bytes:
         return b"".join([self.icv(more, view[start:end]) for start, end in zip(starts, ends, strict=True)])
+
+    @staticmethod
+    def icvs_by(
+        keyed: Sequence[Integrity],
+        view: memoryview,
+        starts: Sequence[int],
+        ends: Sequence[int],
+        more: Sequence[bytes],
+    ) -> bytes:
+        afters = more or [b""] * len(keyed)
+        rows = zip(keyed, starts, ends, afters, strict=True)
+        return b"".join([own.icv(after, view[start:end]) for own, start, end, after in rows])
 
 
 def _aes_xcbc(icv_octets: int) -> Callable[[bytes], Integrity]:

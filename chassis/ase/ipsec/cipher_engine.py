@@ -8,10 +8,11 @@ may be asked for, only after `flush`. All engines make the same octets of the sa
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chassis.ase.ipsec.algorithms import Octets
 from chassis.ase.ipsec.received import Item, PacketColumns
@@ -36,6 +37,9 @@ class EspSealer(Protocol):
 
     iv_in_head: bool
     """Whether the IVs of `ivs` go on the wire as they are, in the heads. Otherwise `seal` makes IVs of them."""
+
+    words: array[int]
+    """What the engine's jobs for the SA have in common; empty in an engine without jobs."""
 
     random_octets: int
     """Octets of `random` that the IV of a packet is made of; 0 if it is made of the sequence number."""
@@ -74,12 +78,27 @@ class EspSealer(Protocol):
         length."""
 
 
-class SealedRun(NamedTuple):
-    """Packets in a row of one outbound SA, with sequence numbers from `first` on, all with the same high half."""
+class SealedRuns:
+    """The packets of a table in runs, each of one outbound SA: the sealer of each run, and `words` of it, how many
+    packets it has (None: there is one run, of all), and its first sequence number. The numbers of a run follow
+    each other, and have the same high half."""
 
-    sealer: EspSealer
-    packets: int
-    first: int
+    __slots__ = ("firsts", "packets", "sealers", "words")
+
+    def __init__(
+        self,
+        sealers: Sequence[EspSealer],
+        packets: Numbers | None,
+        firsts: Sequence[int] | Numbers,
+        words: NDArray[np.uint64],
+    ) -> None:
+        self.sealers, self.packets, self.firsts, self.words = sealers, packets, firsts, words
+
+    def each(self, count: int) -> Iterator[tuple[EspSealer, int, int]]:
+        """Return the sealer of each run, its packets and its first sequence number. `count` are all packets."""
+        packets = [count] if self.packets is None else self.packets.tolist()
+        firsts = self.firsts.tolist() if isinstance(self.firsts, np.ndarray) else self.firsts
+        return zip(self.sealers, packets, firsts, strict=True)
 
 
 class Unsealed:
@@ -99,7 +118,7 @@ class Unsealed:
         iv_octets: int,
         sizes: Numbers | int,
         groups: Sequence[tuple[int, Numbers]],
-        runs: Sequence[SealedRun],
+        runs: SealedRuns,
         drawn: bytes,
     ) -> None:
         self.columns, self.at, self.iv_octets, self.sizes = columns, at, iv_octets, sizes
@@ -179,6 +198,8 @@ class CipherEngine(Protocol):
     """The cryptography of an ASP."""
 
     name: str
+    job_words: int
+    """Length of the `words` of sealers that have some (64-bit words)."""
 
     def sealer(self, esp: Esp, esn: bool) -> EspSealer:
         """Return a sealer with the keys of an SA. `esn`: its numbers have 64 bits."""

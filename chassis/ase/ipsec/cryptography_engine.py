@@ -12,23 +12,26 @@ the 64-bit sequence number (RFC 4106 3.1 allows a counter): it is allocated befo
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from hmac import compare_digest
-from itertools import accumulate
 from typing import Final, cast
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from chassis.ase.ipsec.algorithms import IcvFunction, Integrity
-from chassis.ase.ipsec.cipher_engine import EspOpener, EspSealer, Opened, Pending, SealedRun, Unsealed
+from chassis.ase.ipsec.algorithms import Integrity
+from chassis.ase.ipsec.cipher_engine import EspOpener, EspSealer, Opened, Pending, Unsealed
 from chassis.ase.ipsec.received import Item, PacketColumns
 from chassis.ase.ipsec.sa import ESP_HEADER_LENGTH, Esp
 from chassis.net.columns import Numbers
 
 GCM_SALT: Final = 4
 GCM_IV: Final = 8
+
+_NO_WORDS: Final = array("Q")
 
 _HIGH: Final = struct.Struct("!I").pack
 _GCM_IV: Final = struct.Struct("!Q").pack
@@ -68,12 +71,13 @@ def random_ivs(octets: int, count: int, random: Callable[[int], bytes]) -> list[
 class CbcSealer:
     """A CBC cipher, or none, with or without an integrity algorithm."""
 
-    __slots__ = ("_encrypt", "_esn", "_icv", "_integrity", "iv_in_head", "random_octets")
+    __slots__ = ("_encrypt", "_esn", "_icv", "_integrity", "iv_in_head", "random_octets", "words")
 
     def __init__(self, esp: Esp, esn: bool) -> None:
         cipher, integrity = esp.cipher_algorithm, esp.integrity_algorithm
         encryptor = cipher.encryptor(esp.cipher_key)
         self.iv_in_head = False
+        self.words = _NO_WORDS
         self._encrypt = None if encryptor is None else encryptor.update
         self.random_octets = cipher.iv_octets
         self._integrity = integrity.keyed(esp.integrity_key) if integrity else None
@@ -136,50 +140,62 @@ class CbcSealer:
 
     def seal_all(self, packets: Unsealed) -> None:
         columns, runs = packets.columns, packets.runs
-        sealers = cast("list[CbcSealer]", [run.sealer for run in runs])
+        sealers = cast("Sequence[CbcSealer]", runs.sealers)
+        counts = runs.packets
         if self._encrypt is not None:
             octets, widths = packets.clear()
-            if isinstance(widths, int):
-                ends = [widths * run.packets for run in runs]
+            if counts is None:
+                packets.write(self._encrypt(octets))
             else:
-                ends = np.add.reduceat(widths, _firsts(runs)).tolist()
-            sealed: list[bytes] = []
-            before = 0
-            for sealer, size in zip(sealers, ends, strict=True):
-                sealed.append(sealer._encrypt(octets[before : before + size]))  # type: ignore[misc]
-                before += size
-            packets.write(b"".join(sealed))
+                packets.write(_encrypted(sealers, octets, widths, counts))
         if self._integrity is None:
             return
         view = columns.octets.data
         start = packets.at - ESP_HEADER_LENGTH
-        icvs: list[bytes] = []
         starts: Sequence[int]
-        ends_at: Sequence[int]
+        ends: Sequence[int]
         if isinstance(packets.sizes, int):
             after = packets.at + packets.iv_octets + packets.sizes
             starts = range(start, len(view), columns.stride)
-            ends_at = range(after, len(view), columns.stride)
+            ends = range(after, len(view), columns.stride)
         else:
             starts = (columns.starts + start).tolist()
-            ends_at = (columns.starts + (packets.at + packets.iv_octets) + packets.sizes).tolist()
-        row = 0
-        for sealer, run in zip(sealers, runs, strict=True):
-            # The high half is authenticated at the end of the packet but not sent (RFC 4303 2.2.1).
-            high = _HIGH(run.first >> 32) if self._esn else b""
-            if run.packets == 1 and not high:
-                icvs.append(cast(IcvFunction, sealer._icv)(view[starts[row] : ends_at[row]]))
-                row += 1
-                continue
-            stop = row + run.packets
-            icvs.append(cast(Integrity, sealer._integrity).icvs(view, starts[row:stop], ends_at[row:stop], high))
-            row = stop
-        packets.write_icvs(b"".join(icvs))
+            ends = (columns.starts + (packets.at + packets.iv_octets) + packets.sizes).tolist()
+        # The high half is authenticated at the end of the packet but not sent (RFC 4303 2.2.1).
+        if counts is None:
+            high = _HIGH(int(runs.firsts[0]) >> 32) if self._esn else b""
+            icvs = self._integrity.icvs(view, starts, ends, high)
+        else:
+            keyed: Sequence[Integrity] = [cast(Integrity, sealer._integrity) for sealer in sealers]
+            highs: Sequence[bytes] = ()
+            if self._esn:
+                highs = [_HIGH(first >> 32) for _, _, first in runs.each(columns.count)]
+            if len(keyed) != columns.count:
+                which = np.repeat(np.arange(len(keyed)), counts).tolist()
+                keyed = [keyed[run] for run in which]
+                highs = highs and [highs[run] for run in which]
+            icvs = self._integrity.icvs_by(keyed, view, starts, ends, highs)
+        packets.write_icvs(icvs)
 
 
-def _firsts(runs: Sequence[SealedRun]) -> list[int]:
-    """Return the index of the first packet of each run."""
-    return [0, *accumulate([run.packets for run in runs[:-1]])]
+def _encrypted(sealers: Sequence[CbcSealer], octets: memoryview, widths: Numbers | int, counts: Numbers) -> bytes:
+    """Return the octets of packets, of so many octets each or all, encrypted by the sealer of each run."""
+    if isinstance(widths, int) and len(octets) == widths * len(sealers):
+        # A packet in each run.
+        parts = _part_of(widths).iter_unpack(octets)
+        return b"".join([sealer._encrypt(part) for sealer, (part,) in zip(sealers, parts, strict=True)])  # type: ignore[misc]
+    if isinstance(widths, int):
+        ends = np.add.accumulate(counts * widths).tolist()
+    else:
+        ends = np.add.accumulate(widths)[np.add.accumulate(counts) - 1].tolist()
+    starts = [0, *ends[:-1]]
+    rows = zip(sealers, starts, ends, strict=True)
+    return b"".join([sealer._encrypt(octets[start:end]) for sealer, start, end in rows])  # type: ignore[misc]
+
+
+@lru_cache(maxsize=256)
+def _part_of(octets: int) -> struct.Struct:
+    return struct.Struct(f"{octets}s")
 
 
 class CbcOpener:
@@ -262,10 +278,11 @@ class CbcOpener:
 class GcmSealer:
     """AES-GCM."""
 
-    __slots__ = ("_encrypt", "_esn", "_salt", "_spi", "iv_in_head", "random_octets")
+    __slots__ = ("_encrypt", "_esn", "_salt", "_spi", "iv_in_head", "random_octets", "words")
 
     def __init__(self, esp: Esp, esn: bool) -> None:
         self.iv_in_head = True
+        self.words = _NO_WORDS
         self.random_octets = 0
         self._encrypt = AESGCM(esp.cipher_key[:-GCM_SALT]).encrypt
         self._salt = esp.cipher_key[-GCM_SALT:]
@@ -309,7 +326,7 @@ class GcmSealer:
         places = columns.starts.tolist()
         sizes = [packets.sizes] * columns.count if isinstance(packets.sizes, int) else packets.sizes.tolist()
         row = 0
-        for sealer, count, first in packets.runs:
+        for sealer, count, first in packets.runs.each(columns.count):
             own = cast(GcmSealer, sealer)
             encrypt, salt, esn, spi = own._encrypt, own._salt, own._esn, own._spi
             for number, iv in enumerate(gcm_ivs(first, count), first):
@@ -378,6 +395,7 @@ class CryptographyEngine:
     """Seals and opens with `cryptography`, each call at once."""
 
     name = "cryptography"
+    job_words = 0
 
     def sealer(self, esp: Esp, esn: bool) -> EspSealer:
         return GcmSealer(esp, esn) if esp.cipher_algorithm.combined else CbcSealer(esp, esn)

@@ -22,6 +22,19 @@ from chassis.ase.ipsec.cryptography_engine import CRYPTOGRAPHY
 from chassis.ase.ipsec.esp import EspSender
 from chassis.ase.ipsec.ipcomp import Compressor
 from chassis.ase.ipsec.joint_sealing import InnerPackets, JointPart
+from chassis.ase.ipsec.outbound_table import (
+    CEILING,
+    DF_BITS,
+    DF_MASK,
+    IDENTIFICATIONS,
+    NO_CEILING,
+    OCTETS,
+    OCTETS_CEILING,
+    PACKETS,
+    STATE_WORD,
+    USED,
+    OutboundTable,
+)
 from chassis.ase.ipsec.outer_header import Ipv4IdSequences
 from chassis.ase.ipsec.sa import OutboundSa, SequenceLease
 from chassis.ase.ipsec.spd import Classifier, FlowCaches, Rule
@@ -56,8 +69,9 @@ class EncapsulationResult:
 class Encapsulator:
     """An installed outbound SA: keyed contexts, next sequence number, lease and counters.
 
-    `packets` and `octets` count outer packets. Sequence numbers below `limit` may be used. AH and ESP of one SA
-    use the same number for a packet and store it in a slot each.
+    `packets` and `octets` count outer packets; they and `next_number` are in its row of the table. Sequence
+    numbers below `limit` may be used. AH and ESP of one SA use the same number for a packet and store it in a slot
+    each.
     """
 
     __slots__ = (
@@ -76,14 +90,13 @@ class Encapsulator:
         "_max_inner",
         "_max_sequence",
         "_octets_threshold",
+        "_row",
         "_selectors",
         "_slots",
+        "_table",
         "drops",
         "engine",
         "limit",
-        "next_number",
-        "octets",
-        "packets",
         "sa",
     )  # fmt: skip
 
@@ -92,29 +105,65 @@ class Encapsulator:
         sa: OutboundSa,
         lease: SequenceLease,
         slots: Sequence[SaSlot],
+        table: OutboundTable,
         id_sequences: Ipv4IdSequences,
         caches: FlowCaches | None = None,
         engine: CipherEngine = CRYPTOGRAPHY,
     ) -> None:
         """`slots` store the next number of the SA's protocols, outermost first; a negotiated SA has none.
-        `id_sequences`, `caches` and `engine` are shared by all SAs of the ASP."""
+        `table`, `id_sequences`, `caches` and `engine` are shared by all SAs of the ASP."""
+        self._table = table
+        self._row = table.allocate()
         self.engine = engine
         self._id_sequences = id_sequences
         self._max_sequence = sa.max_sequence
         self._slots = tuple(slots)
         self.next_number = max([1, *(slot.next_number for slot in slots)])
-        self.update_sa(sa)
         self.limit = 0
         self._octets_threshold = sa.lifetime.soft or sa.lifetime.hard
         self._low_water = 0
         self._exhausted = False
-        self.packets = 0
-        self.octets = 0
+        self.update_sa(sa)
         self.drops: dict[IpsecDropCause, int] = {}
         self._selectors = Classifier([(rule, _ALLOWED) for rule in sa.selectors], 1 - _ALLOWED, caches)
         self._entry_rules: tuple[Rule, ...] | None = ()
         self._covers = not sa.selectors
         self.renew_lease(lease)
+
+    def __del__(self) -> None:
+        self._table.free(self._row)
+
+    @property
+    def next_number(self) -> int:
+        """The next sequence number."""
+        return self._table.get(self._row, USED) + 1
+
+    @next_number.setter
+    def next_number(self, number: int) -> None:
+        self._table.set(self._row, USED, number - 1)
+
+    @property
+    def packets(self) -> int:
+        """Outer packets sent."""
+        return self._table.get(self._row, PACKETS)
+
+    @property
+    def octets(self) -> int:
+        """Octets of the outer packets sent."""
+        return self._table.get(self._row, OCTETS)
+
+    def _count(self, packets: int, octets: int) -> None:
+        """Count outer packets."""
+        table, row = self._table, self._row
+        table.set(row, PACKETS, table.get(row, PACKETS) + packets)
+        table.set(row, OCTETS, table.get(row, OCTETS) + octets)
+
+    def _set_ceilings(self) -> None:
+        """Set up to where packets need nothing but ESP and no notice. Call it after a change of what decides."""
+        table, row = self._table, self._row
+        ceiling = min(self._low_water - 1, self.limit, NO_CEILING) if self._joins else 0
+        table.set(row, CEILING, max(ceiling, 0))
+        table.set(row, OCTETS_CEILING, self._octets_threshold or NO_CEILING)
 
     def update_sa(self, sa: OutboundSa) -> None:
         """Use another peer address or DF policy. SPIs, keys and sequence numbers must be the same."""
@@ -132,14 +181,30 @@ class Encapsulator:
         self._max_inner = sa.max_inner(MAX_BATCHED_IPV4_LENGTH)
         self._joins = esp is not None and ah is None and not sa.ip_comp
         """Whether ESP is all that is done with packets."""
+        self._set_ceilings()
 
     def _make_esp(self) -> EspSender:
         sa = self.sa
         esp = sa.esp
         assert esp is not None
         ah_octets = sa.ah.header_octets if sa.ah else 0
-        self._esp = EspSender(esp, sa.source, sa.destination, ah_octets, sa.esn, sa.udp, self.engine)
-        return self._esp
+        sender = self._esp = EspSender(esp, sa.source, sa.destination, ah_octets, sa.esn, sa.udp, self.engine)
+        if self._joins:
+            table, row = self._table, self._row
+            table.set_sender(row, sender)
+            table.set(row, STATE_WORD, self._slots[0].next_word if self._slots else 0)
+            table.set(row, IDENTIFICATIONS, self._ipv4_ids.row)
+            table.set(row, DF_MASK, self._df_mask)
+            table.set(row, DF_BITS, self._df_bits)
+        return sender
+
+    def joint_row(self, most: int) -> tuple[int, EspSender, int] | None:
+        """Return the row in the table, the sender, and the octets of the longest inner packet that needs nothing
+        but ESP, if an outer packet may have `most` octets. None: packets need more than ESP."""
+        if not self._joins:
+            return None
+        sender = self._esp or self._make_esp()
+        return self._row, sender, min(self._max_inner, sender.longest_inner(most))
 
     def renew_lease(self, lease: SequenceLease) -> None:
         """Continue with a new lease of sequence numbers.
@@ -153,6 +218,7 @@ class Encapsulator:
         # Request the next lease at half of this one; rekey a negotiated SA at seven eighths.
         self._low_water = lease.limit - (lease.limit - lease.first) // (8 if self.sa.negotiated else 2)
         self._exhausted = False
+        self._set_ceilings()
 
     def covers(self, rules: tuple[Rule, ...] | None) -> bool:
         """Whether the SA's selectors match all packets of an SPD entry with these rules."""
@@ -184,8 +250,9 @@ class Encapsulator:
             for slot in self._slots:
                 slot.store_next(after)
         notices: list[Notice] = []
-        if self.next_number >= self._low_water:
+        if first + granted >= self._low_water:
             self._low_water = self._max_sequence + 2
+            self._set_ceilings()
             if self.limit <= self._max_sequence:
                 notices.append(self._notice(NoticeKind.LEASE_HALF_USED))
             elif self.sa.negotiated:
@@ -202,9 +269,10 @@ class Encapsulator:
         an outer packet of more than `most` octets. `encapsulate` does that.
         """
         packets = end - begin
-        first = self.next_number
+        cells, at = self._table.cells, self._table.width * self._row
+        first: int = cells[at + USED] + 1
         after = first + packets
-        if not self._joins or after >= self._low_water or after > self.limit or first >> 32 != after >> 32:
+        if after > cells[at + CEILING] or first >> 32 != after >> 32:
             return None
         sender = self._esp or self._make_esp()
         stride = inner.columns.stride
@@ -212,14 +280,15 @@ class Encapsulator:
         length = sender.outer_length(longest) - HEADROOM
         if longest > self._max_inner or length > most:
             return None
-        octets = self.octets + (length * packets if stride else inner.outer_octets(sender, begin, end))
-        if self._octets_threshold and octets >= self._octets_threshold:
+        octets: int = cells[at + OCTETS]
+        octets += length * packets if stride else inner.outer_octets(sender, begin, end)
+        if octets >= cells[at + OCTETS_CEILING]:
             return None
-        self.next_number = after
+        cells[at + USED] = after - 1
         for slot in self._slots:
             slot.store_next(after)
-        self.packets += packets
-        self.octets = octets
+        cells[at + PACKETS] += packets
+        cells[at + OCTETS] = octets
         identification = self._ipv4_ids.allocate_first(packets)
         return JointPart(sender, packets, first, identification, self._df_mask, self._df_bits)
 
@@ -286,8 +355,7 @@ class Encapsulator:
             self.engine.flush()
             out += others[0]
             lengths += others[1]
-        self.packets += granted
-        self.octets += len(out) - HEADROOM * granted
+        self._count(granted, len(out) - HEADROOM * granted)
         if self._octets_threshold and self.octets >= self._octets_threshold:
             notices += self._lifetime_notice()
         return out, lengths, origins, notices
@@ -321,8 +389,10 @@ class Encapsulator:
         hard = self.sa.lifetime.hard
         if hard and self.octets >= hard:
             self._octets_threshold = 0
+            self._set_ceilings()
             return (self._notice(NoticeKind.HARD_OCTETS),)
         self._octets_threshold = hard
+        self._set_ceilings()
         return (self._notice(NoticeKind.SOFT_OCTETS),)
 
 

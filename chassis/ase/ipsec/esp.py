@@ -34,6 +34,7 @@ from chassis.ase.ipsec.replay import (
 from chassis.ase.ipsec.sa import ESP_HEADER_LENGTH, ESP_TRAILER_LENGTH, MAX_EXTENDED_SEQUENCE, Esp, UdpPorts
 from chassis.ase.ipsec.state import WindowStore
 from chassis.net.columns import Numbers
+from chassis.net.ethernet import HEADROOM
 
 Span: TypeAlias = tuple[Item, int, int, int]
 """A received packet and its payload: (item, start, end, protocol of the payload)."""
@@ -176,6 +177,10 @@ class EspSender:
     def outer_length(self, octets: int) -> int:
         """Return the length, headroom included, of the outer packet of an IPv4 packet."""
         return (octets + ESP_TRAILER_LENGTH + self.block - 1 & -self.block) + self.fixed
+
+    def longest_inner(self, most: int) -> int:
+        """Return the octets of the longest IPv4 packet whose outer packet has `most` octets at most."""
+        return (most + HEADROOM - self.fixed & -self.block) - ESP_TRAILER_LENGTH
 
 
 class EspReceiver:

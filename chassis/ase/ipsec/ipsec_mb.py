@@ -235,6 +235,7 @@ class MultiBufferSealer:
         "_room",
         "iv_in_head",
         "random_octets",
+        "words",
     )  # fmt: skip
 
     def __init__(self, jobs: _Jobs, esp: Esp, esn: bool) -> None:
@@ -251,6 +252,7 @@ class MultiBufferSealer:
         self.random_octets = 0 if self._gcm else self._iv_octets
         if self._gcm is not None:
             self._keys.template[library.HASH_2] = self._gcm.octets
+        self.words = self._keys.template
         # Numbers of 64 bits: their high half lies behind the ciphertext until the ICV overwrites it (RFC 4303
         # 2.2.1).
         self._esn = esn and esp.integrity is not None
@@ -325,35 +327,40 @@ class MultiBufferSealer:
 
     def seal_all(self, packets: Unsealed) -> None:
         columns, at, runs, iv_octets = packets.columns, packets.at, packets.runs, self._iv_octets
-        used, count = self._jobs.library, columns.count
-        sealers = cast("list[MultiBufferSealer]", [run.sealer for run in runs])
-        counts = [run.packets for run in runs]
-        templates = np.frombuffer(b"".join([sealer._keys.template for sealer in sealers]), np.uint64)
-        words = np.repeat(templates.reshape(len(runs), JOB_WORDS), counts, axis=0)
+        used, count, counts = self._jobs.library, columns.count, runs.packets
+        words = runs.words
+        if counts is None:
+            words = words.repeat(count, axis=0)
+        elif len(words) == count:
+            words = words.copy()
+        else:
+            words = words.repeat(counts, axis=0)
         base, kept = used.address(columns.octets.data)
         sources = columns.starts + (base + at + iv_octets)
         words[:, library.SOURCE] = words[:, library.DESTINATION] = sources
         words[:, library.CIPHER_OCTETS] = packets.sizes
         words[:, library.TAG] = sources + packets.sizes
-        keep: list[object] = [kept, columns.octets, *[sealer._keys for sealer in sealers]]
+        sealers = cast("Sequence[MultiBufferSealer]", runs.sealers)
+        keep: list[object] = [kept, columns.octets, sealers]
         if self._gcm is None:
             if packets.drawn:
                 columns.write(at, np.frombuffer(packets.drawn, np.uint8).reshape(count, iv_octets))
             covered = self._lead
             if self._esn:
                 covered += 4
-                high = np.array([run.first >> 32 for run in runs], ">u4").view(np.uint8).reshape(-1, 4)
-                packets.write_icvs(np.repeat(_padded(high, self._icv_octets), counts, axis=0).tobytes())
+                highs = np.array([first >> 32 for _, _, first in runs.each(count)], ">u4")
+                padded = _padded(highs.view(np.uint8).reshape(-1, 4), self._icv_octets)
+                packets.write_icvs(padded.repeat(count if counts is None else counts, axis=0).tobytes())
             words[:, library.HASH_OCTETS] = packets.sizes + covered
             words[:, library.IV] = sources - iv_octets
         else:
-            ivs = [iv for run in runs for iv in gcm_ivs(run.first, run.packets)]
+            ivs = [iv for _, many, first in runs.each(count) for iv in gcm_ivs(first, many)]
             columns.write(at, np.frombuffer(b"".join(ivs), np.uint8).reshape(count, iv_octets))
             row = 0
-            for sealer, (_, many, first) in zip(sealers, runs, strict=True):
+            for sealer, many, first in runs.each(count):
                 stop = row + many
                 headers = (sources[row:stop] - self._lead).tolist()
-                gcm = cast(_GcmData, sealer._gcm)
+                gcm = cast(_GcmData, cast(MultiBufferSealer, sealer)._gcm)
                 more, data = gcm.columns(used, ivs[row:stop], headers, range(first, first + many))
                 for word, values in more:
                     words[row:stop, word] = np.frombuffer(values, np.uint64)
@@ -597,6 +604,8 @@ class MultiBufferEngine:
 
     `name` has the library's version. `failed` are the suites that gave a wrong known answer.
     """
+
+    job_words = JOB_WORDS
 
     def __init__(self, used: Library) -> None:
         self.name = f"ipsec-mb {used.version}"

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from chassis.ase.ipsec.cipher_engine import TRAILERS, SealedRun, Unsealed
+from chassis.ase.ipsec.cipher_engine import TRAILERS, SealedRuns, Unsealed
 from chassis.ase.ipsec.esp import EspSender
 from chassis.ase.ipsec.sa import ESP_TRAILER_LENGTH
 from chassis.ase.ipsec.spd import Classifier
@@ -66,6 +66,59 @@ class JointPart(NamedTuple):
     df_bits: int
 
 
+class JointParts:
+    """The packets of a batch in parts, each of one SA: what `seal_together` is given.
+
+    `sender` is that of the first part. `templates` are the heads of each part's packets without numbers. The other
+    fields are a number for each part; or one, of a batch that is one part.
+    """
+
+    __slots__ = ("base_sums", "df_bits", "df_masks", "identifications", "runs", "sender", "templates")
+
+    def __init__(
+        self,
+        sender: EspSender,
+        runs: SealedRuns,
+        identifications: Numbers | int,
+        base_sums: Numbers | int,
+        df_masks: Numbers | int,
+        df_bits: Numbers | int,
+        templates: Bytes,
+    ) -> None:
+        self.sender, self.runs, self.identifications = sender, runs, identifications
+        self.base_sums, self.df_masks, self.df_bits, self.templates = base_sums, df_masks, df_bits, templates
+
+    @classmethod
+    def one(cls, part: JointPart) -> JointParts:
+        """Return a batch that is one part."""
+        sender = part.sender
+        words = np.frombuffer(sender.sealer.words, np.uint64).reshape(1, -1)
+        runs = SealedRuns((sender.sealer,), None, (part.first,), words)
+        template = np.frombuffer(sender.heads.template, np.uint8)
+        heads = sender.heads
+        return cls(sender, runs, part.identification, heads.base_sum, part.df_mask, part.df_bits, template)
+
+    @classmethod
+    def of(cls, parts: Sequence[JointPart]) -> JointParts:
+        """Return a batch of these parts."""
+        if len(parts) == 1:
+            return cls.one(parts[0])
+        sender = parts[0].sender
+        sealers = [part.sender.sealer for part in parts]
+        rows = np.array(
+            [
+                (part.packets, part.identification, part.sender.heads.base_sum, part.df_mask, part.df_bits)
+                for part in parts
+            ]
+        )
+        firsts = [part.first for part in parts]
+        words = np.frombuffer(b"".join([sealer.words for sealer in sealers]), np.uint64).reshape(len(parts), -1)
+        templates = np.frombuffer(b"".join([part.sender.heads.template for part in parts]), np.uint8)
+        columns = rows.T
+        runs = SealedRuns(sealers, columns[0], firsts, words)
+        return cls(sender, runs, *columns[1:], templates.reshape(len(parts), -1))
+
+
 class InnerPackets:
     """The inner packets of a batch, and whether they are ordinary ones.
 
@@ -94,6 +147,31 @@ class InnerPackets:
         self._ordinary = True if ordinary.all() else ordinary
         self.service = octets[:, 1].astype(np.int64)
         self.flags = words[:, 3].astype(np.int64)
+
+    def ordinary_runs(self, begins: Numbers) -> NDArray[np.bool_] | bool:
+        """Whether the packets from each of `begins` to the next are IPv4 packets that fill their lengths."""
+        if isinstance(self._ordinary, bool):
+            return self._ordinary
+        found: NDArray[np.bool_] = np.logical_and.reduceat(self._ordinary, begins)
+        return found
+
+    def select(self, packets: Numbers) -> InnerPackets:
+        """Return a copy of some packets, which are ordinary ones."""
+        columns = self.columns
+        found = InnerPackets.__new__(InnerPackets)
+        if stride := columns.stride:
+            body = columns.octets.reshape(columns.count, stride)[packets].reshape(-1).data
+            lengths = array("H", [stride]) * len(packets)
+        else:
+            sizes, starts = columns.lengths[packets], columns.starts[packets]
+            view = columns.octets.data
+            spans = zip(starts.tolist(), (starts + sizes).tolist(), strict=True)
+            body = memoryview(bytearray().join([view[start:end] for start, end in spans]))
+            lengths = array("H", sizes.astype(np.uint16).tobytes())
+        found.columns, found._ordinary, found._changed = Columns(body, lengths), True, None
+        found.service = self.service if isinstance(self.service, int) else self.service[packets]
+        found.flags = self.flags if isinstance(self.flags, int) else self.flags[packets]
+        return found
 
     def are_ordinary(self, begin: int, end: int) -> bool:
         """Whether these are IPv4 packets that fill their lengths."""
@@ -139,15 +217,14 @@ def _sizes(lengths: Numbers, sender: EspSender) -> Numbers:
 
 
 def seal_together(
-    inner: InnerPackets, parts: Sequence[JointPart], drawn: bytes, flush: Callable[[], None]
+    inner: InnerPackets, parts: JointParts, drawn: bytes, flush: Callable[[], None]
 ) -> tuple[Writable, array[int]]:
     """Return the outer packets, and their lengths with headroom.
 
     The packets are ordinary ones. `drawn` are the octets of randomness of all packets, in order. `flush` is the
     engine's.
     """
-    sender, columns = parts[0].sender, inner.columns
-    runs = [SealedRun(part.sender.sealer, part.packets, part.first) for part in parts]
+    sender, columns, runs = parts.sender, inner.columns, parts.runs
     layout, head = sender.layout, len(sender.heads.template)
     start = head + layout.iv_octets
     if columns.stride:
@@ -161,7 +238,7 @@ def seal_together(
         size = length - sender.fixed
         table[:, start : start + octets] = columns.octets.reshape(columns.count, columns.stride)[:, HEADROOM:]
         table[:, start + octets : start + size] = _trailer(size - octets)
-        runs[0].sealer.seal_all(Unsealed(out, head, layout.iv_octets, size, (), runs, drawn))
+        sender.sealer.seal_all(Unsealed(out, head, layout.iv_octets, size, (), runs, drawn))
         flush()
         return body, outer
     sizes = _sizes(columns.lengths, sender)
@@ -184,7 +261,7 @@ def seal_together(
         out.put(places + octets, np.broadcast_to(_trailer(size - octets), (len(packets), size - octets)))
     by_size = by_value(sizes, columns.count)
     assert by_size is not None
-    runs[0].sealer.seal_all(Unsealed(out, head, layout.iv_octets, sizes, by_size, runs, drawn))
+    sender.sealer.seal_all(Unsealed(out, head, layout.iv_octets, sizes, by_size, runs, drawn))
     flush()
     return octets_out.data, outer
 
@@ -194,53 +271,44 @@ def _trailer(octets: int) -> Bytes:
     return np.frombuffer(TRAILERS[octets - ESP_TRAILER_LENGTH], np.uint8)
 
 
-def _write_heads(out: Columns, inner: InnerPackets, octets: Numbers | int, parts: Sequence[JointPart]) -> int:
-    """Write room for the link header, outer header, UDP header and ESP header of every packet; return the octets
-    of these. `octets` are those of the outer packet."""
-    sums: Numbers | int
-    masks: Numbers | int
-    bits: Numbers | int
-    places = np.arange(out.count)
-    templates = [part.sender.heads.template for part in parts]
-    if len(parts) == 1:
-        part = parts[0]
-        out.write(0, np.frombuffer(templates[0], np.uint8))
-        sums, masks, bits = part.sender.heads.base_sum, part.df_mask, part.df_bits
-        numbers = places + (part.first & 0xFFFFFFFF)
-        identifications = places + part.identification
+def _write_heads(out: Columns, inner: InnerPackets, octets: Numbers | int, parts: JointParts) -> None:
+    """Write room for the link header, outer header, UDP header and ESP header of every packet. `octets` are those
+    of the outer packet."""
+    runs, templates = parts.runs, parts.templates
+    sums, masks, bits, identifications = parts.base_sums, parts.df_masks, parts.df_bits, parts.identifications
+    numbers: Numbers | int
+    counts = runs.packets
+    if counts is None:
+        out.write(0, templates)
+        places = np.arange(out.count)
+        numbers = places + (int(runs.firsts[0]) & 0xFFFFFFFF)
+        identifications = places + identifications
     else:
-        counts = [part.packets for part in parts]
-        rows = np.array(
-            [
-                (
-                    part.sender.heads.base_sum,
-                    part.df_mask,
-                    part.df_bits,
-                    part.first & 0xFFFFFFFF,
-                    part.identification,
-                )
-                for part in parts
-            ]
-        )
-        which = np.repeat(np.arange(len(parts)), counts)
-        out.write(0, np.frombuffer(b"".join(templates), np.uint8).reshape(len(parts), -1)[which])
-        sums, masks, bits, firsts, identifications = rows[which].T
-        within = places - (np.cumsum(counts) - counts)[which]
-        numbers = within + firsts
-        identifications = within + identifications
+        firsts = runs.firsts
+        if not isinstance(firsts, np.ndarray):
+            firsts = np.array([first & 0xFFFFFFFF for first in firsts])
+        if len(counts) == out.count:
+            out.write(0, templates)
+            numbers = firsts
+        else:
+            which = np.repeat(np.arange(len(counts)), counts)
+            out.write(0, templates[which])
+            sums, masks, bits = sums[which], masks[which], bits[which]  # type: ignore[index]
+            within = np.arange(out.count) - (np.add.accumulate(counts) - counts)[which]
+            numbers = within + firsts[which]
+            identifications = within + identifications[which]  # type: ignore[index]
+        numbers &= 0xFFFFFFFF
     service, flags = inner.service, inner.flags & masks | bits
-    identifications &= _IDENTIFICATIONS
+    identifications = identifications & _IDENTIFICATIONS
     _write(out, _SERVICE_AT, 1, service)
     _write(out, _TOTAL_AT, 2, octets)
     _write(out, _FLAGS_AT, 2, flags)
     out.write_numbers(_IDENTIFICATION_AT, 2, identifications)
     # The complement of a sum in ones' complement arithmetic (RFC 1071) is its negative modulo 65535.
     out.write_numbers(_CHECKSUM_AT, 2, -(identifications + (service + octets + flags + sums)) % 0xFFFF)
-    if parts[0].sender.heads.udp:
+    if parts.sender.heads.udp:
         _write(out, _UDP_LENGTH_AT, 2, octets - IPV4_HEADER_LENGTH)
-    head = len(templates[0])
-    out.write_numbers(head - _NUMBER_OCTETS, _NUMBER_OCTETS, numbers)
-    return head
+    out.write_numbers(templates.shape[-1] - _NUMBER_OCTETS, _NUMBER_OCTETS, numbers)
 
 
 def _write(out: Columns, at: int, octets: int, values: Numbers | int) -> None:
@@ -252,7 +320,7 @@ def _write(out: Columns, at: int, octets: int, values: Numbers | int) -> None:
 
 
 def _pieces(
-    columns: Columns, heads: Columns, sizes: Numbers, sender: EspSender, runs: Sequence[SealedRun], drawn: bytes
+    columns: Columns, heads: Columns, sizes: Numbers, sender: EspSender, runs: SealedRuns, drawn: bytes
 ) -> list[bytes | bytearray]:
     """Seal packets of different lengths; what is returned is complete after the engine's `flush`."""
     view = columns.octets.data
@@ -263,7 +331,7 @@ def _pieces(
     whole = sizes.tolist()
     pieces: list[bytes | bytearray] = []
     row = at = 0
-    for sealer, packets, first in runs:
+    for sealer, packets, first in runs.each(columns.count):
         after = at + sealer.random_octets * packets
         own = drawn[at:after]
         at = after

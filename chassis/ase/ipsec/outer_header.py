@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Final, TypeAlias
 from weakref import WeakValueDictionary
 
+from chassis.ase.ipsec.outbound_table import CellTable
 from chassis.ase.ipsec.sa import UdpPorts
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_AH, PROTOCOL_ESP, PROTOCOL_UDP
@@ -145,7 +146,10 @@ class EspHeads:
 Ends: TypeAlias = tuple[int, int, int]
 """(source, destination, protocol) of outer headers."""
 
-_ID_COUNT: Final = 1 << 16
+ID_COUNT: Final = 1 << 16
+NEXT_ID, ID_IN_USE = range(2)
+"""Of a sequence: the next identification; whether one was allocated."""
+_ID_CELLS: Final = 2
 
 
 class Ipv4IdSequence:
@@ -153,49 +157,57 @@ class Ipv4IdSequence:
 
     The first value is derived from the SPIs and sequence numbers of the SAs. A restarted process that continues
     with the same SAs therefore continues here too, and a rekeyed SA does not repeat recent identifications.
+    `row` is its row in the table of all sequences.
     """
 
-    __slots__ = ("__weakref__", "_in_use", "_next")
+    __slots__ = ("__weakref__", "_table", "row")
 
-    def __init__(self) -> None:
-        self._next = 0
-        self._in_use = False
+    def __init__(self, table: CellTable | None = None) -> None:
+        """`table` has the `NEXT_ID` and `ID_IN_USE` of each sequence; None makes one of its own."""
+        self._table = CellTable(_ID_CELLS) if table is None else table
+        self.row = self._table.allocate()
+
+    def __del__(self) -> None:
+        self._table.free(self.row)
 
     def add_sa(self, spi: int, number: int) -> None:
         """Add an SA whose next sequence number is `number`. A sequence in use does not move."""
-        if not self._in_use:
-            self._next = (self._next + spi + number) % _ID_COUNT
+        cells, at = self._table.cells, _ID_CELLS * self.row
+        if not cells[at + ID_IN_USE]:
+            cells[at + NEXT_ID] = (cells[at + NEXT_ID] + spi + number) % ID_COUNT
 
     def allocate(self, count: int) -> Sequence[int]:
         """Return the next `count` identifications, 0 to 65535."""
-        first, after = self._next, self._next + count
-        self._next = after % _ID_COUNT
-        self._in_use = True
-        if after <= _ID_COUNT:
+        first = self.allocate_first(count)
+        after = first + count
+        if after <= ID_COUNT:
             return range(first, after)
-        return [number % _ID_COUNT for number in range(first, after)]
+        return [number % ID_COUNT for number in range(first, after)]
 
     def allocate_first(self, count: int) -> int:
         """Allocate `count` identifications; return the first. The others follow it, modulo 65536."""
-        first = self._next
-        self._next = (first + count) % _ID_COUNT
-        self._in_use = True
+        cells, at = self._table.cells, _ID_CELLS * self.row
+        first: int = cells[at + NEXT_ID]
+        cells[at + NEXT_ID] = (first + count) % ID_COUNT
+        cells[at + ID_IN_USE] = 1
         return first
 
 
 class Ipv4IdSequences:
     """The sequences in use. A sequence is removed with the last SA that uses it."""
 
-    __slots__ = ("_sequences",)
+    __slots__ = ("_sequences", "table")
 
     def __init__(self) -> None:
         self._sequences: WeakValueDictionary[Ends, Ipv4IdSequence] = WeakValueDictionary()
+        self.table = CellTable(_ID_CELLS)
+        """`NEXT_ID` and `ID_IN_USE` of each sequence."""
 
     def get_or_create(self, ends: Ends) -> Ipv4IdSequence:
         """Return the sequence for these ends. The SA must keep the reference."""
         sequence = self._sequences.get(ends)
         if sequence is None:
-            sequence = self._sequences[ends] = Ipv4IdSequence()
+            sequence = self._sequences[ends] = Ipv4IdSequence(self.table)
         return sequence
 
     def find(self, ends: Ends) -> Ipv4IdSequence | None:

@@ -23,7 +23,8 @@ from chassis.ase.ipsec.decapsulate import (
     decapsulate_batch,
 )
 from chassis.ase.ipsec.encapsulate import EncapsulationResult, Encapsulator, split_batch
-from chassis.ase.ipsec.joint_sealing import MIN_JOINT, InnerPackets, seal_together
+from chassis.ase.ipsec.joint_sealing import MIN_JOINT, InnerPackets, JointParts, seal_together
+from chassis.ase.ipsec.outbound_table import OutboundTable
 from chassis.ase.ipsec.outer_header import Ipv4IdSequences
 from chassis.ase.ipsec.replay import all_received
 from chassis.ase.ipsec.sa import InboundSa, OutboundSa, SaError, SequenceLease
@@ -93,6 +94,8 @@ class Sadb:
         self._caches = FlowCaches(on_evict)
         self.spd = Spd(self._caches)
         self.ipv4_ids = Ipv4IdSequences()
+        self.table = OutboundTable(engine.job_words)
+        """The rows of the outbound SAs."""
         self._outbound: dict[SaId, Encapsulator] = {}
         self._current_outbound: dict[tuple[int, int], Encapsulator] = {}
         self._parallel: dict[tuple[int, int], list[Encapsulator]] = {}
@@ -125,7 +128,7 @@ class Sadb:
                 raise SaError(f"tunnel {sa.tunnel} already has another outbound SA {sa.serial}")
             # Peers choose these SPIs, and two peers behind one NAT may choose the same one.
             slots = () if sa.negotiated else self._claim_slots(sa)
-            encapsulator = Encapsulator(sa, lease, slots, self.ipv4_ids, self._caches, self.engine)
+            encapsulator = Encapsulator(sa, lease, slots, self.table, self.ipv4_ids, self._caches, self.engine)
             self._outbound[name] = self._by_key[_outbound_key(sa)] = encapsulator
         else:
             encapsulator.renew_lease(lease)
@@ -136,6 +139,7 @@ class Sadb:
     def _make_current(self, encapsulator: Encapsulator) -> None:
         self.spd.version += 1
         sa = encapsulator.sa
+        self.table.forget(sa.tunnel)
         entry_key = (sa.tunnel, sa.entry)
         older = [*self._parallel.pop(entry_key, ())]
         if entry_key in self._current_outbound:
@@ -246,6 +250,7 @@ class Sadb:
         if encapsulator is None or not sa.negotiated or encapsulator.sa.protocols != sa.protocols:
             raise SaError(f"tunnel {sa.tunnel} has no such outbound SA {sa.serial}")
         self._remove_key(encapsulator)
+        self.table.forget(sa.tunnel)
         encapsulator.update_sa(sa)
         self._by_key[_outbound_key(sa)] = encapsulator
 
@@ -266,6 +271,7 @@ class Sadb:
         if encapsulator is None:
             return False
         self.spd.version += 1
+        self.table.forget(tunnel)
         entry_key = (tunnel, encapsulator.sa.entry)
         parallel = [other for other in self._parallel.pop(entry_key, ()) if other is not encapsulator]
         if self._current_outbound.get(entry_key) is encapsulator:
@@ -352,7 +358,7 @@ class Sadb:
             if encapsulator is not None and (part := encapsulator.take_joint(inner, 0, len(lengths))) is not None:
                 wanted = part.sender.sealer.random_octets * len(lengths)
                 drawn = random(wanted) if wanted else b""
-                out, sizes = seal_together(inner, (part,), drawn, self.engine.flush)
+                out, sizes = seal_together(inner, JointParts.one(part), drawn, self.engine.flush)
                 return EncapsulationResult(out, sizes, range(len(lengths)), drops)
         view, packets = split_batch(body, lengths, drops)
         by_entry = self._by_entry(tunnel, view, packets, drops)

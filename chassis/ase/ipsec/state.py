@@ -123,6 +123,11 @@ class SaSlot:
         self.is_new = is_new
 
     @property
+    def next_word(self) -> int:
+        """The word of the state with the next sequence number."""
+        return self._base + _NEXT
+
+    @property
     def next_number(self) -> int:
         """The next sequence number that may be sent; 0 in a new slot."""
         value: int = self._words[self._base + _NEXT]
@@ -276,6 +281,12 @@ class SaStateFile:
         self._left: dict[tuple[int, int], int] = {}
         self._free: list[int] = []
         self._scan()
+
+    def store_next_numbers(self, words: Iterable[int], numbers: Iterable[int]) -> None:
+        """Store next sequence numbers (`SaSlot.store_next`), each in the `next_word` of its slot."""
+        stored = self._words
+        for word, number in zip(words, numbers, strict=True):
+            stored[word] = number
 
     @property
     def was_in_service(self) -> bool:

@@ -448,7 +448,7 @@ def _count_tables(
     seal_all = kind.seal_all
 
     def counted(self: EspSealer, packets: Unsealed) -> None:
-        tables[kind, len(packets.runs) > 1, packets.columns.stride > 0] += 1
+        tables[kind, len(packets.runs.sealers) > 1, packets.columns.stride > 0] += 1
         seal_all(self, packets)
 
     monkeypatch.setattr(kind, "seal_all", counted)
