@@ -249,14 +249,19 @@ class AspCounters:
 
     def count_tunnel(self, number: int, which: int, packets: int, octets: int) -> None:
         """Count inner packets and octets of a tunnel. `which` is `ENCAPSULATED` or `DECAPSULATED`."""
+        slots = self._tunnels.get(number) or self.tunnel_slots(number)
+        self.values[slots[which]] += packets
+        self.values[slots[which + 1]] += octets
+
+    def tunnel_slots(self, number: int) -> tuple[int, ...]:
+        """Return the slots of a tunnel, packets and octets in each direction; its counters begin with that."""
         slots = self._tunnels.get(number)
         if slots is None:
             slot = self._counters.slot
             names = [self._name(number, what) for what in TUNNEL_COUNTERS]
             slots = self._tunnels[number] = tuple([slot(name, numbered=True) for name in names])
             self._previous[number] = tuple([self.values[slot] for slot in slots])
-        self.values[slots[which]] += packets
-        self.values[slots[which + 1]] += octets
+        return slots
 
     def add_instance(self, number: int) -> None:
         """Note, before its first packet, that a tunnel is an instance of an on-demand tunnel."""

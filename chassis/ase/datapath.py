@@ -21,6 +21,7 @@ from chassis.ase.nat_traversal import IkeDatagrams
 from chassis.ase.path_mtu import PathMtus, tunnel_mtu
 from chassis.ase.queues import Queues
 from chassis.ase.runs import JointRuns
+from chassis.ase.tunnel_columns import MAX_RUN, MIN_RUNS, TunnelColumns, stretches
 from chassis.ase.tunnels import AspTunnel, TunnelEgress, TunnelTable, Way
 from chassis.bus.batch import Batch, Step
 from chassis.bus.counters import Counters
@@ -70,6 +71,7 @@ class DataPath:
         self.datagrams = IkeDatagrams(counters, host.drop, random, sadb.ipv4_ids)
         self.path_mtus = PathMtus(host, sadb, tunnels.local, tables, counters)
         self.queues = Queues(sadb, counters)
+        self._columns = TunnelColumns(sadb, tunnels, tables, counters, self._find_egress)
         self.taps: dict[str, Tap] = {}
         """Taps by the side that they watch."""
         self._serving = False
@@ -105,6 +107,23 @@ class DataPath:
             for part in batch.split_runs():
                 out += self.encapsulate(part, now, nesting)
             return out
+        if len(batch.runs) >= MIN_RUNS and len(lengths) <= MAX_RUN * len(batch.runs):
+            plan = self._columns.plan(batch)
+            if not isinstance(plan, list):
+                return self._send(self._columns.take(plan, batch.ingress, self._random))
+            for part in stretches(batch, plan):
+                plan = self._columns.plan(part) if len(part.runs) >= MIN_RUNS else []
+                if isinstance(plan, list):
+                    out += self._encapsulate_joint(part, now, nesting)
+                else:
+                    out += self._send(self._columns.take(plan, batch.ingress, self._random))
+            return out
+        return self._encapsulate_joint(batch, now, nesting)
+
+    def _encapsulate_joint(self, batch: Batch, now: float, nesting: int) -> list[Output]:
+        """Encapsulate packets for several tunnels, one run after the other, and seal what can be together."""
+        out: list[Output] = []
+        lengths = batch.lengths
         view, descriptors = memoryview(batch.body), batch.descriptors
         joined = JointRuns(self._sadb, self._tables, self._counters, batch)
         begin = start = 0
@@ -133,7 +152,10 @@ class DataPath:
         return out + self._send_joined(joined)
 
     def _send_joined(self, joined: JointRuns) -> list[Output]:
-        return [self._to_card(card, batch) for card, batch in joined.take(self._random)]
+        return self._send(joined.take(self._random))
+
+    def _send(self, batches: Iterable[tuple[str, Batch]]) -> list[Output]:
+        return [self._to_card(card, batch) for card, batch in batches]
 
     def serve(self, now: float) -> list[Output]:
         """Encapsulate the packets in the queues whose turn has come."""

@@ -114,9 +114,9 @@ class JointParts:
         firsts = [part.first for part in parts]
         words = np.frombuffer(b"".join([sealer.words for sealer in sealers]), np.uint64).reshape(len(parts), -1)
         templates = np.frombuffer(b"".join([part.sender.heads.template for part in parts]), np.uint8)
-        columns = rows.T
-        runs = SealedRuns(sealers, columns[0], firsts, words)
-        return cls(sender, runs, *columns[1:], templates.reshape(len(parts), -1))
+        packets, identifications, sums, masks, bits = rows.T
+        runs = SealedRuns(sealers, packets, firsts, words)
+        return cls(sender, runs, identifications, sums, masks, bits, templates.reshape(len(parts), -1))
 
 
 class InnerPackets:
@@ -275,29 +275,28 @@ def _write_heads(out: Columns, inner: InnerPackets, octets: Numbers | int, parts
     """Write room for the link header, outer header, UDP header and ESP header of every packet. `octets` are those
     of the outer packet."""
     runs, templates = parts.runs, parts.templates
-    sums, masks, bits, identifications = parts.base_sums, parts.df_masks, parts.df_bits, parts.identifications
-    numbers: Numbers | int
-    counts = runs.packets
+    sums, masks, bits = parts.base_sums, parts.df_masks, parts.df_bits
+    counts, firsts = runs.packets, runs.firsts
+    numbers: Numbers
+    identifications: Numbers
     if counts is None:
         out.write(0, templates)
         places = np.arange(out.count)
-        numbers = places + (int(runs.firsts[0]) & 0xFFFFFFFF)
-        identifications = places + identifications
+        numbers = places + (int(firsts[0]) & 0xFFFFFFFF)
+        identifications = places + parts.identifications
     else:
-        firsts = runs.firsts
         if not isinstance(firsts, np.ndarray):
             firsts = np.array([first & 0xFFFFFFFF for first in firsts])
-        if len(counts) == out.count:
-            out.write(0, templates)
-            numbers = firsts
-        else:
+        numbers, identifications = firsts, np.asarray(parts.identifications)
+        if len(counts) < out.count:
             which = np.repeat(np.arange(len(counts)), counts)
-            out.write(0, templates[which])
-            sums, masks, bits = sums[which], masks[which], bits[which]  # type: ignore[index]
+            templates = templates[which]
+            sums, masks, bits = [np.asarray(each)[which] for each in (sums, masks, bits)]
             within = np.arange(out.count) - (np.add.accumulate(counts) - counts)[which]
-            numbers = within + firsts[which]
-            identifications = within + identifications[which]  # type: ignore[index]
-        numbers &= 0xFFFFFFFF
+            numbers = within + numbers[which]
+            identifications = within + identifications[which]
+        out.write(0, templates)
+        numbers = numbers & 0xFFFFFFFF
     service, flags = inner.service, inner.flags & masks | bits
     identifications = identifications & _IDENTIFICATIONS
     _write(out, _SERVICE_AT, 1, service)

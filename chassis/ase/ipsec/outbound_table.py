@@ -6,17 +6,14 @@ for each number. Rows have a place in the table as long as their owner lives.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from chassis.net.columns import Bytes, Numbers
-
-if TYPE_CHECKING:
-    from chassis.ase.ipsec.esp import EspSender
-
-_FIRST_ROWS: Final = 64
+from chassis.ase.ipsec.cell_table import CellTable, with_room
+from chassis.ase.ipsec.esp import EspSender
+from chassis.net.columns import Bytes
 
 USED, PACKETS, OCTETS = range(3)
 """Highest sequence number used, outer packets and outer octets sent. The number may have all 64 bits."""
@@ -46,54 +43,6 @@ _HEAD_OCTETS: Final = 64
 """Room for the head of a packet without IV: link, outer, UDP and ESP header."""
 
 
-class CellTable:
-    """Rows of 64-bit numbers.
-
-    `numbers` are all rows, `cells` the same memory as one sequence, without a sign. Both are others after
-    `allocate`.
-    """
-
-    def __init__(self, width: int) -> None:
-        self.width = width
-        self.numbers: Numbers = np.zeros((0, width), np.int64)
-        self.cells: memoryview
-        self._free: list[int] = []
-        self._grow(_FIRST_ROWS)
-
-    def _grow(self, rows: int) -> None:
-        before = len(self.numbers)
-        self.numbers = _grown(self.numbers, rows)
-        self.cells = self.numbers.reshape(-1).view(np.uint64).data
-        self._free += range(rows - 1, before - 1, -1)
-
-    def allocate(self) -> int:
-        """Return a row of zeros."""
-        if not self._free:
-            self._grow(2 * len(self.numbers))
-        return self._free.pop()
-
-    def get(self, row: int, column: int) -> int:
-        """Return a number."""
-        number: int = self.cells[row * self.width + column]
-        return number
-
-    def set(self, row: int, column: int, number: int) -> None:
-        """Change a number."""
-        self.cells[row * self.width + column] = number
-
-    def free(self, row: int) -> None:
-        """Give a row back: its owner is no more."""
-        self.numbers[row] = 0
-        self._free.append(row)
-
-
-def _grown(rows: NDArray[Any], count: int) -> NDArray[Any]:
-    """Return the rows with empty ones after them."""
-    grown = np.zeros((count, *rows.shape[1:]), rows.dtype)
-    grown[: len(rows)] = rows
-    return grown
-
-
 class OutboundTable(CellTable):
     """A row of `_WIDTH` numbers for each outbound SA, and what its packets begin with and are sealed by.
 
@@ -113,8 +62,8 @@ class OutboundTable(CellTable):
 
     def _grow(self, rows: int) -> None:
         super()._grow(rows)
-        self.heads, self.words = _grown(self.heads, rows), _grown(self.words, rows)
-        self.senders, self.sealers = _grown(self.senders, rows), _grown(self.sealers, rows)
+        self.heads, self.words = with_room(self.heads, rows), with_room(self.words, rows)
+        self.senders, self.sealers = with_room(self.senders, rows), with_room(self.sealers, rows)
 
     def free(self, row: int) -> None:
         super().free(row)

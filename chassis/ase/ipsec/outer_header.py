@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Final, TypeAlias
 from weakref import WeakValueDictionary
 
-from chassis.ase.ipsec.outbound_table import CellTable
+from chassis.ase.ipsec.cell_table import CellTable
 from chassis.ase.ipsec.sa import UdpPorts
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_AH, PROTOCOL_ESP, PROTOCOL_UDP

@@ -1,0 +1,386 @@
+"""Packets of many tunnels in one batch, handled by columns: one operation does for all what a loop does for each.
+
+In: a batch of runs, each of one tunnel. Out: outer packets in the order of the packets, in a batch for each card,
+context and layout. That is for tunnels whose packets all use one SA and need nothing but ESP; `JointRuns` and
+`DataPath.encapsulate` do the others. The numbers of all packets are stored before the first is sealed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import groupby, pairwise
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chassis.ase.counters import ENCAPSULATED, AspCounters
+from chassis.ase.ipsec.cipher_engine import SealedRuns
+from chassis.ase.ipsec.esp import EspLayout, EspSender
+from chassis.ase.ipsec.joint_sealing import InnerPackets, JointParts, seal_together
+from chassis.ase.ipsec.outbound_table import (
+    BASE_SUM,
+    BLOCK,
+    CEILING,
+    CIRCUIT,
+    DF_BITS,
+    DF_MASK,
+    FIXED,
+    GROUP,
+    IDENTIFICATIONS,
+    LONGEST,
+    OCTETS,
+    OCTETS_CEILING,
+    OCTETS_SLOT,
+    PACKETS,
+    PACKETS_SLOT,
+    RANDOM,
+    STATE_WORD,
+    USED,
+    WAY,
+)
+from chassis.ase.ipsec.outer_header import ID_COUNT, ID_IN_USE, NEXT_ID
+from chassis.ase.ipsec.sa import ESP_TRAILER_LENGTH
+from chassis.ase.ipsec.sadb import Sadb
+from chassis.ase.tunnels import AspTunnel, TunnelEgress, TunnelTable, Way
+from chassis.bus.batch import Batch, Step
+from chassis.bus.coalesce import joined_runs
+from chassis.fwd.mtu import UNLIMITED
+from chassis.fwd.tables import ForwardingTables
+from chassis.net.columns import Numbers
+from chassis.net.ethernet import HEADROOM
+
+MIN_RUNS: Final = 24
+"""Runs (count) of a batch from which on columns are faster than a loop over the runs."""
+
+MAX_RUN: Final = 4
+"""Packets of a run, on average, up to which they are."""
+
+_Outer = tuple[int, str, bool]
+"""Context and card of outer packets, and whether these have a next hop."""
+_Group = tuple[_Outer, EspLayout]
+
+_Runs = NDArray[Any] | slice
+"""Indices of runs, or a slice of all."""
+
+_HALF: Final = 32
+"""Bits of a sequence number that are sent."""
+
+
+class _Plan:
+    """A batch that can be sealed by columns: its runs and their rows of the table.
+
+    `first_runs` is a run of each SA, with all `packets` and `octets` of that SA; `offsets` are the packets of the
+    SA in earlier runs.
+    """
+
+    __slots__ = (
+        "begins",
+        "cells",
+        "counts",
+        "first_runs",
+        "inner",
+        "octets",
+        "offsets",
+        "packets",
+        "rows",
+        "tunnels",
+    )
+
+    inner: InnerPackets
+    rows: Numbers
+    cells: Numbers
+    counts: Numbers
+    begins: Numbers
+    tunnels: list[int]
+    first_runs: Numbers
+    packets: Numbers
+    octets: Numbers
+    offsets: Numbers
+
+
+class TunnelColumns:
+    """Seals the runs of plain tunnels; remembers which tunnels are plain."""
+
+    def __init__(
+        self,
+        sadb: Sadb,
+        tunnels: TunnelTable,
+        tables: ForwardingTables,
+        counters: AspCounters,
+        find_egress: Callable[[AspTunnel], TunnelEgress],
+    ) -> None:
+        """`find_egress` decides where the outer packets of a tunnel go."""
+        self._sadb = sadb
+        self._table = sadb.table
+        self._tunnels = tunnels
+        self._tables = tables
+        self._counters = counters
+        self._find_egress = find_egress
+        self._values = np.frombuffer(counters.values, np.int64)
+        self._generation = -1
+        """Of the forwarding decisions that `_table.places` was made with."""
+        self._groups: dict[_Group, int] = {}
+        self._outers: list[_Outer] = []
+        """Of each group."""
+        self._ways: dict[Way, int] = {}
+
+    def plan(self, batch: Batch) -> _Plan | list[bool]:
+        """Return a batch of ordinary lengths as one that can be sealed; or of each of its runs whether it could be
+        without the others."""
+        generation = self._tables.decider.generation
+        places = self._table.places
+        if generation != self._generation:
+            self._generation = generation
+            places.clear()
+            self._groups.clear()
+            self._outers.clear()
+            self._ways.clear()
+        runs = batch.runs
+        plan = _Plan()
+        plan.tunnels = tunnels = [run[1] for run in runs]
+        try:
+            rows = [places[number] for number in tunnels]
+        except KeyError:
+            rows = [places[number] if number in places else self._find_row(number) for number in tunnels]
+        plan.counts = counts = np.array([run[0] for run in runs])
+        plan.rows = np.array(rows)
+        plan.cells = cells = self._table.numbers[plan.rows]
+        plan.begins = begins = np.add.accumulate(counts) - counts
+        inner = plan.inner = InnerPackets(batch.body, batch.lengths)
+        columns = inner.columns
+        block, fixed = cells[:, BLOCK], cells[:, FIXED] - HEADROOM
+        if stride := columns.stride:
+            longest: Numbers | int = stride - HEADROOM
+            octets = ((longest + (ESP_TRAILER_LENGTH - 1) + block & -block) + fixed) * counts
+        else:
+            lengths = columns.lengths - HEADROOM
+            longest = np.maximum.reduceat(lengths, begins)
+            blocks = block.repeat(counts)
+            sizes = lengths + (ESP_TRAILER_LENGTH - 1) + blocks & -blocks
+            octets = np.add.reduceat(sizes, begins) + fixed * counts
+        if len(set(rows)) == len(rows):
+            plan.first_runs, plan.packets, plan.octets = np.arange(len(rows)), counts, octets
+            plan.offsets = np.zeros(len(rows), np.int64)
+            which = plan.first_runs
+        else:
+            plan.first_runs, which, plan.packets, plan.offsets = _shared(plan.rows, counts)
+            plan.octets = np.bincount(which, octets).astype(np.int64)
+        own = cells if plan.packets is counts else cells[plan.first_runs]
+        first = own[:, USED] + 1
+        after = first + plan.packets
+        plan.octets += own[:, OCTETS]
+        fits = (after <= own[:, CEILING]) & (first > 0) & ((first ^ after) >> _HALF == 0)
+        fits &= plan.octets < own[:, OCTETS_CEILING]
+        plain = fits[which] & (longest <= cells[:, LONGEST]) & inner.ordinary_runs(begins)
+        if plain.all():
+            return plan
+        found: list[bool] = plain.tolist()
+        return found
+
+    def _find_row(self, number: int) -> int:
+        """Return the row of a tunnel's SA, 0 if its packets are not all plain; remember it."""
+        places = self._table.places
+        state = self._tunnels.local.get(number)
+        row = 0
+        if state is not None and state.pairs and state.record.up:
+            egress = state.egress
+            if egress is None or egress.generation != self._generation:
+                egress = self._find_egress(state)
+            encapsulator = self._sadb.only_outbound(number)
+            if egress.way is not None and encapsulator is not None:
+                context, card, port, _ = egress.way
+                joint = encapsulator.joint_row(self._tables.mtu(port) if port else UNLIMITED)
+                if joint is not None:
+                    row, sender, longest = joint
+                    numbers = self._table.numbers[row]
+                    numbers[LONGEST] = min(longest, egress.smallest)
+                    outer = (context, card, bool(port))
+                    group = self._groups.setdefault((outer, sender.layout), len(self._groups))
+                    if group == len(self._outers):
+                        self._outers.append(outer)
+                    numbers[GROUP] = group
+                    numbers[WAY] = self._ways.setdefault(egress.way, len(self._ways))
+                    numbers[CIRCUIT] = state.record.circuit
+                    # Its counters begin with the first packet that is encapsulated.
+                    numbers[PACKETS_SLOT] = 0
+        places[number] = row
+        return row
+
+    def take(self, plan: _Plan, ingress: str, random: Callable[[int], bytes]) -> list[tuple[str, Batch]]:
+        """Seal the packets; return each batch with the card that it is for."""
+        cells, counts = plan.cells, plan.counts
+        firsts = cells[:, USED] + (plan.offsets + 1)
+        self._store(plan)
+        identifications = self._identifications(cells[:, IDENTIFICATIONS], counts)
+        self._count(plan)
+        columns, randoms = plan.inner.columns, cells[:, RANDOM]
+        wanted = counts * randoms
+        total = int(np.add.reduce(wanted))
+        drawn = random(total) if total else b""
+        groups = cells[:, GROUP]
+        batches: list[tuple[str, Batch]] = []
+        for group, runs in self._by_group(groups):
+            inner, own = plan.inner, drawn
+            if isinstance(runs, np.ndarray):
+                which = np.repeat(groups == group, counts)
+                inner = inner.select(np.flatnonzero(which))
+                octets = int(randoms[runs[0]])
+                if octets and octets * columns.count == total:
+                    own = np.frombuffer(drawn, np.uint8).reshape(-1, octets)[which].tobytes()
+                elif not octets:
+                    own = b""
+                else:
+                    ends = np.add.accumulate(wanted)[runs].tolist()
+                    sizes = wanted[runs].tolist()
+                    own = b"".join([drawn[end - size : end] for end, size in zip(ends, sizes, strict=True)])
+            batch = self._seal(plan, runs, inner, own, firsts, identifications)
+            self._address(batch, plan, runs, self._outers[group])
+            batch.ingress = ingress
+            batches.append((self._outers[group][1], batch))
+        return batches
+
+    def _store(self, plan: _Plan) -> None:
+        """Store the numbers of all packets as used."""
+        own = plan.cells[plan.first_runs]
+        used = own[:, USED] + plan.packets
+        words = own[:, STATE_WORD]
+        if words.any():
+            stored = np.flatnonzero(words)
+            self._sadb.state.store_next_numbers(words[stored].tolist(), (used[stored] + 1).tolist())
+        numbers, rows = self._table.numbers, plan.rows[plan.first_runs]
+        numbers[rows, USED] = used
+        numbers[rows, PACKETS] = own[:, PACKETS] + plan.packets
+        numbers[rows, OCTETS] = plan.octets
+
+    def _identifications(self, sequences: Numbers, counts: Numbers) -> Numbers:
+        """Allocate identifications for all packets; return the first of each run."""
+        numbers = self._sadb.ipv4_ids.table.numbers
+        rows, which, packets, offsets = _shared(sequences, counts)
+        rows = sequences[rows]
+        before = numbers[rows, NEXT_ID]
+        numbers[rows, NEXT_ID] = (before + packets) % ID_COUNT
+        numbers[rows, ID_IN_USE] = 1
+        found: Numbers = before[which] + offsets
+        return found
+
+    def _count(self, plan: _Plan) -> None:
+        """Count the inner packets of all tunnels."""
+        columns, cells, counts = plan.inner.columns, plan.cells, plan.counts
+        if columns.stride:
+            octets = counts * (columns.stride - HEADROOM)
+        else:
+            octets = np.add.reduceat(columns.lengths, plan.begins) - HEADROOM * counts
+        if not cells[:, PACKETS_SLOT].all():
+            slots = [self._counters.tunnel_slots(number) for number in plan.tunnels]
+            cells[:, PACKETS_SLOT : OCTETS_SLOT + 1] = [each[ENCAPSULATED : ENCAPSULATED + 2] for each in slots]
+            self._table.numbers[plan.rows, PACKETS_SLOT : OCTETS_SLOT + 1] = cells[
+                :, PACKETS_SLOT : OCTETS_SLOT + 1
+            ]
+        # Tunnels may share the slot of what found no other.
+        np.add.at(self._values, cells[:, PACKETS_SLOT], counts)
+        np.add.at(self._values, cells[:, OCTETS_SLOT], octets)
+
+    def _by_group(self, groups: Numbers) -> list[tuple[int, _Runs]]:
+        """Return each group with its runs; in the order of their first runs, those of one card and
+        context together."""
+        first = int(groups[0])
+        if (groups == first).all():
+            return [(first, slice(None))]
+        found, begins = np.unique(groups, return_index=True)
+        begin_of = dict(zip(found.tolist(), begins.tolist(), strict=True))
+        outer_begin: dict[_Outer, int] = {}
+        for group, begin in begin_of.items():
+            outer = self._outers[group]
+            outer_begin[outer] = min(begin, outer_begin.get(outer, begin))
+        order = sorted(begin_of, key=lambda group: (outer_begin[self._outers[group]], begin_of[group]))
+        return [(group, np.flatnonzero(groups == group)) for group in order]
+
+    def _seal(
+        self,
+        plan: _Plan,
+        runs: _Runs,
+        inner: InnerPackets,
+        drawn: bytes,
+        firsts: Numbers,
+        identifications: Numbers,
+    ) -> Batch:
+        table, rows, cells = self._table, plan.rows[runs], plan.cells[runs]
+        sender: EspSender = table.senders[rows[0]]
+        sealed = SealedRuns(table.sealers[rows].tolist(), plan.counts[runs], firsts[runs], table.words[rows])
+        parts = JointParts(
+            sender,
+            sealed,
+            identifications[runs],
+            cells[:, BASE_SUM],
+            cells[:, DF_MASK],
+            cells[:, DF_BITS],
+            table.heads[rows, : len(sender.heads.template)],
+        )
+        return Batch(Step.CIRCUIT_OUT, *seal_together(inner, parts, drawn, self._sadb.engine.flush))
+
+    def _address(self, batch: Batch, plan: _Plan, runs: _Runs, outer: _Outer) -> None:
+        """Set where the packets of a batch go."""
+        context, _, by_port = outer
+        batch.context = context
+        cells, counts = plan.cells[runs], plan.counts[runs]
+        if by_port:
+            batch.step = Step.EGRESS
+            ways, numbers = list(self._ways), cells[:, WAY]
+            edges = np.flatnonzero(numbers[1:] != numbers[:-1]) + 1
+            begins = np.concatenate(([0], edges))
+            hops = zip(np.add.reduceat(counts, begins).tolist(), numbers[begins].tolist(), strict=True)
+            batch.hops = joined_runs([(packets, *ways[way][2:]) for packets, way in hops])
+            if len(batch.hops) == 1:
+                _, batch.port, batch.address = batch.hops[0]
+                batch.hops = ()
+            return
+        tunnels = plan.tunnels if isinstance(runs, slice) else [plan.tunnels[run] for run in runs.tolist()]
+        found = tuple(zip(counts.tolist(), tunnels, cells[:, CIRCUIT].tolist(), strict=True))
+        if len(found) == 1:
+            _, batch.tunnel, batch.circuit = found[0]
+        else:
+            batch.runs = found
+
+
+def _shared(keys: Numbers, counts: Numbers) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+    """Return, of runs of packets by a key that several may have: a run of each key, which key each run has (its
+    place in the first), the packets of each key, and the packets of its key before each run."""
+    if (keys == keys[0]).all():
+        offsets = np.add.accumulate(counts)
+        return np.zeros(1, np.int64), np.zeros(len(keys), np.int64), offsets[-1:].copy(), offsets - counts
+    order = np.argsort(keys, kind="stable")
+    ordered, packets = keys[order], counts[order]
+    begins = np.concatenate(([0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1))
+    sizes = np.diff(begins, append=len(keys))
+    before = np.add.accumulate(packets) - packets
+    place = np.arange(len(begins)).repeat(sizes)
+    which, offsets = np.empty_like(keys), np.empty_like(keys)
+    which[order] = place
+    offsets[order] = before - before[begins][place]
+    return order[begins], which, np.add.reduceat(packets, begins), offsets
+
+
+def stretches(batch: Batch, plain: Sequence[bool]) -> list[Batch]:
+    """Return a batch of runs in parts: those of `MIN_RUNS` plain runs or more, and those between."""
+    edges: list[int] = []
+    begin = 0
+    for is_plain, members in groupby(plain):
+        end = begin + len(list(members))
+        if is_plain and end - begin >= MIN_RUNS:
+            edges += (begin, end)
+        begin = end
+    parts: list[Batch] = []
+    view, packet, start = memoryview(batch.body), 0, 0
+    for first, last in pairwise(sorted({0, *edges, begin})):
+        runs = batch.runs[first:last]
+        count = sum([run[0] for run in runs])
+        own = slice(packet, packet + count)
+        lengths = batch.lengths[own]
+        end = start + sum(lengths)
+        parts.append(
+            replace(batch, body=view[start:end], lengths=lengths, descriptors=batch.descriptors[own], runs=runs)
+        )
+        packet, start = packet + count, end
+    return parts
