@@ -192,7 +192,8 @@ class Folders:
         return ends
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
-        write_private(self.run / LAB_FILE, json.dumps(facts, indent=1))
+        """Write what others read of the running lab. It is not needed after a crash of the machine."""
+        storage.write_unsynced(self.run / LAB_FILE, json.dumps(facts, indent=1).encode(), whole=True)
 
     def keep_log(self, text: str) -> Path | None:
         """Keep the launcher's log and this text outside the run folder. Return the file, or None."""
