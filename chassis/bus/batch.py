@@ -15,11 +15,14 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from operator import itemgetter
+from itertools import chain
 
 import msgpack
 import numpy as np
 
+from chassis.bus.runs import MIN_ROWS, ROW, Hops, Runs
+from chassis.bus.runs import HopRun as HopRun
+from chassis.bus.runs import Run as Run
 from chassis.net.columns import common_length
 from chassis.net.errors import DecodeError
 from chassis.net.ethernet import HEADROOM
@@ -29,12 +32,6 @@ MAX_PACKETS = 256
 
 MIN_COLUMN = 64
 """Packets (count) from which on numpy adds different lengths faster than a loop: 3 us, not 12, for 256."""
-
-Run = tuple[int, int, int]
-"""(packets, tunnel, circuit): so many packets in a row are of this tunnel and circuit."""
-
-HopRun = tuple[int, str, int]
-"""(packets, port, address): so many packets in a row are for this next hop."""
 
 TraceMark = tuple[int, int]
 """(index of the packet in its batch, trace number)"""
@@ -62,8 +59,8 @@ class Batch:
     descriptors (PD) that the ingress line card gave the packets, one octet each; they override the packets' DSCP.
     Empty: the DSCP decides. `runs`, if not empty, are the packets by tunnel and circuit; `tunnel` and `circuit`
     are 0 then, and no packet is traced. `hops` are the same for next hops, of `EGRESS` alone; `port` and
-    `address` are empty and 0 then. `body` is writable. `stamp` is the monotonic time (us) at which the sender
-    sent a sampled batch, 0 for others.
+    `address` are empty and 0 then. Both may be tables (`chassis.bus.runs`). `body` is writable. `stamp` is the
+    monotonic time (us) at which the sender sent a sampled batch, 0 for others.
     """
 
     step: Step
@@ -80,8 +77,8 @@ class Batch:
     descriptors: bytes = b""
     marks: tuple[TraceMark, ...] = field(default=())
     stamp: int = 0
-    runs: tuple[Run, ...] = ()
-    hops: tuple[HopRun, ...] = ()
+    runs: Sequence[Run] = ()
+    hops: Sequence[HopRun] = ()
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -185,7 +182,7 @@ def _swapped(lengths: array[int]) -> array[int]:
 _FIXED = struct.Struct("<HHHHHQ")
 """Octets of the way, packets, trace marks, octets of descriptors, runs, stamp (us)."""
 _MARK = struct.Struct("<HQ")
-_RUN = struct.Struct("<HII")
+_RUN = "HII"
 _pack_way = msgpack.Packer(autoreset=True).pack
 
 _Way = tuple[str, int, Step, str, int, int, int, str | tuple[str, ...], int]
@@ -208,9 +205,11 @@ def encode_header(batch: Batch, stamp: int = 0) -> bytes:
     """
     lengths, marks, descriptors, runs = batch.lengths, batch.marks, batch.descriptors, batch.runs
     port: str | tuple[str, ...] = batch.port
-    if batch.hops:
+    if isinstance(batch.hops, Hops):
+        runs, port = Runs(batch.hops.rows), batch.hops.ports
+    elif batch.hops:
         places: dict[str, int] = {}
-        runs = tuple([(packets, places.setdefault(name, len(places)), hop) for packets, name, hop in batch.hops])
+        runs = [(packets, places.setdefault(name, len(places)), hop) for packets, name, hop in batch.hops]
         port = tuple(places)
     way = _pack_way(
         (
@@ -227,8 +226,12 @@ def encode_header(batch: Batch, stamp: int = 0) -> bytes:
     )
     fixed = _FIXED.pack(len(way), len(lengths), len(marks), len(descriptors), len(runs), stamp)
     header: bytes = b"".join((fixed, way, _swapped(lengths).tobytes(), descriptors))
-    if marks or runs:
-        header += b"".join([_MARK.pack(*mark) for mark in marks] + [_RUN.pack(*run) for run in runs])
+    if isinstance(runs, Runs):
+        header += runs.rows.tobytes()
+    elif runs:
+        header += struct.pack("<" + _RUN * len(runs), *chain.from_iterable(runs))
+    elif marks:
+        header += b"".join([_MARK.pack(*mark) for mark in marks])
     return header
 
 
@@ -246,7 +249,7 @@ def decode(header: bytes | memoryview, body: bytearray | memoryview | None = Non
     descriptors_at = lengths_at + 2 * count
     marks_at = descriptors_at + described
     runs_at = marks_at + _MARK.size * marked
-    end = runs_at + _RUN.size * run_count
+    end = runs_at + ROW.itemsize * run_count
     if not count or end > size or (body is not None and end != size):
         raise DecodeError("batch header", f"{size} octets hold no {count} lengths and {marked} trace marks")
     if body is None:
@@ -274,18 +277,20 @@ def decode(header: bytes | memoryview, body: bytearray | memoryview | None = Non
         if max(marks)[0] >= count:
             raise DecodeError("batch header", f"a trace mark of a packet beyond the {count} there are")
     card, epoch, step, ingress, context, tunnel, circuit, port, address = way
-    runs: tuple[Run, ...] = ()
-    hops: tuple[HopRun, ...] = ()
+    runs: Sequence[Run] = ()
+    hops: Sequence[HopRun] = ()
     if run_count:
-        runs = tuple(_RUN.iter_unpack(header[runs_at:end]))
-        packets = [run[0] for run in runs]
-        if marked or 0 in packets or sum(packets) != count:
-            raise DecodeError("batch header", f"runs of {sum(packets)} packets, and there are {count}")
-    if type(port) is not str:
-        if not runs or max(runs, key=_second)[1] >= len(port):
-            raise DecodeError("batch header", f"no runs of next hops by {len(port)} ports")
-        hops = tuple([(packets, port[place], hop) for packets, place, hop in runs])
-        port, runs = "", ()
+        runs, most = _decode_runs(header[runs_at:end], run_count, 0 if marked else count)
+        if not isinstance(port, str):
+            if most >= len(port):
+                raise DecodeError("batch header", f"no runs of next hops by {len(port)} ports")
+            if isinstance(runs, Runs):
+                hops, runs = Hops(runs.rows, port), ()
+            else:
+                hops, runs = tuple([(packets, port[place], hop) for packets, place, hop in runs]), ()
+            port = ""
+    elif type(port) is not str:
+        raise DecodeError("batch header", f"no runs of next hops by {len(port)} ports")
     return Batch(
         step,
         body,
@@ -306,7 +311,26 @@ def decode(header: bytes | memoryview, body: bytearray | memoryview | None = Non
     )
 
 
-_second = itemgetter(1)
+def _decode_runs(octets: bytes | memoryview, number: int, wanted: int) -> tuple[Sequence[Run], int]:
+    """Return so many runs, of `wanted` packets in all, and the largest number of a tunnel or place in them.
+
+    Raises:
+        DecodeError: a run has no packets, or all of them another number.
+    """
+    runs: Sequence[Run]
+    if number < MIN_ROWS:
+        runs = tuple(struct.iter_unpack("<" + _RUN, octets))
+        packets = [run[0] for run in runs]
+        least, total, most = min(packets), sum(packets), max([run[1] for run in runs])
+    else:
+        runs = Runs(np.frombuffer(octets, ROW))
+        column = runs.packets
+        least, total, most = int(column.min()), int(column.sum()), int(runs.tunnels.max())
+    if not least or total != wanted:
+        raise DecodeError("batch header", f"runs of {total} packets, and there are {wanted}")
+    return runs, most
+
+
 _TEXT = (0, 3)
 _NUMBERS = (1, 2, 4, 5, 6, 8)
 

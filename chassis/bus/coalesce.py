@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import Any, Final, TypeVar
 
 from chassis.bus.batch import MAX_PACKETS, Batch, HopRun, Run, Step
+from chassis.bus.runs import MIN_ROWS, joined_hop_table, joined_run_table
 
 COALESCE_KEYS = ("step", "card", "epoch", "ingress", "context", "tunnel", "circuit", "port", "address")
 """Fields that two batches must have in common to be coalesced."""
@@ -107,10 +108,18 @@ def _whole(group: list[Batch]) -> Batch:
     if not all(_is_one_way(first, batch) for batch in others):
         if first.step is Step.EGRESS:
             hops = [batch.hops or ((len(batch.lengths), batch.port, batch.address),) for batch in group]
-            first.hops, first.port, first.address = joined_runs(chain.from_iterable(hops)), "", 0
+            if sum(map(len, hops)) < MIN_ROWS:
+                first.hops = joined_runs(chain.from_iterable(hops))
+            else:
+                first.hops = joined_hop_table(hops)
+            first.port, first.address = "", 0
         else:
             runs = [batch.runs or ((len(batch.lengths), batch.tunnel, batch.circuit),) for batch in group]
-            first.runs, first.tunnel, first.circuit = joined_runs(chain.from_iterable(runs)), 0, 0
+            if sum(map(len, runs)) < MIN_ROWS:
+                first.runs = joined_runs(chain.from_iterable(runs))
+            else:
+                first.runs = joined_run_table(runs)
+            first.tunnel, first.circuit = 0, 0
     first.body = bytearray().join([batch.body for batch in group])
     first.descriptors = b"".join([batch.descriptors for batch in group])
     lengths = first.lengths[:]

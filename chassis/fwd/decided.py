@@ -58,13 +58,7 @@ class DecidedPackets:
             new[self._leaders[order]] = _PLACES[: len(order)]
             ranks = new[ranks]
         packets = ranks.argsort(kind="stable")
-        whole, lengths = self._whole, self.lengths
-        if whole.stride:
-            return whole.cells(0, whole.stride)[packets].view(np.uint8).data, lengths
-        view, starts = memoryview(self.body), whole.starts.tolist()
-        chosen = packets.tolist()
-        body = bytearray().join([view[starts[at] : starts[at] + lengths[at]] for at in chosen])
-        return body, array("H", [lengths[at] for at in chosen])
+        return self._whole.copied(packets)
 
     def groups(self, decisions: Sequence[Decision]) -> list[Group]:
         """Return the packets of each decision, whose number is its place among these."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import chain, repeat
+from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +19,7 @@ import numpy as np
 from chassis.bus.batch import Batch, Step, TraceMark
 from chassis.bus.counters import Counters
 from chassis.bus.engine import Output
+from chassis.bus.runs import Hops, Runs
 from chassis.fwd.classify import look_up
 from chassis.fwd.classify_loop import Group
 from chassis.fwd.decided import DecidedPackets, Numbers
@@ -226,9 +227,9 @@ class Forwarder:
             decrement_ttls(part.body, part.lengths)
         targets = self._joint.targets(numbers)
         if kind is _PORT:
-            part.hops = tuple(zip(counts.tolist(), self._joint.port_names(numbers), targets, strict=True))
+            part.hops = Hops.of(counts, self._joint.port_names(numbers), targets)
             return self._delivery.to_port(card, part, origin, now)
-        part.step, part.runs = _STEP_ENCAPSULATE, tuple(zip(counts.tolist(), targets, repeat(0)))
+        part.step, part.runs = _STEP_ENCAPSULATE, Runs.of(counts, targets, 0)
         return self._delivery.to_tunnel(card, part, origin, now)
 
     def _execute_group(self, group: Group, batch: Batch, origin: Origin, now: float) -> list[Output]:

@@ -56,16 +56,19 @@ class JointWays:
         """Return the largest packet (octets) that leaves whole by each of these decisions."""
         return int(self._columns[_LARGEST][numbers].min())
 
-    def targets(self, numbers: DecisionNumbers) -> list[int]:
+    def targets(self, numbers: DecisionNumbers) -> NDArray[np.int64]:
         """Return tunnels, or addresses of next hops."""
-        found: list[int] = self._columns[_TARGET][numbers].tolist()
+        found: NDArray[np.int64] = self._columns[_TARGET][numbers]
         return found
 
     def port_names(self, numbers: DecisionNumbers) -> list[str]:
-        """Return the ports of next hops."""
+        """Return the ports of next hops; one if all have the same."""
         if len(self._ports) == 1:
-            return self._ports * len(numbers)
-        return [self._ports[place] for place in self._columns[_PORT_PLACE][numbers].tolist()]
+            return self._ports
+        places = self._columns[_PORT_PLACE][numbers]
+        if np.count_nonzero(places == places[0]) == len(places):
+            return [self._ports[int(places[0])]]
+        return [self._ports[place] for place in places.tolist()]
 
     # inside
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Sequence
+from typing import Any
 
-from chassis.net.columns import Columns, common_length
+import numpy as np
+from numpy.typing import NDArray
+
+from chassis.net.columns import Columns, cell, common_length
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import decrement_ttl
 from chassis.net.types import Writable
@@ -85,15 +89,21 @@ def write_link_headers(body: Writable, lengths: array[int], header: bytes) -> No
         at += length
 
 
-def write_link_headers_of_runs(body: Writable, lengths: array[int], runs: Sequence[tuple[int, bytes]]) -> None:
-    """Write Ethernet headers (14 octets) before the packets of a batch: `runs` are (packets, their header)."""
+def write_link_headers_of_runs(
+    body: Writable, lengths: array[int], packets: NDArray[Any], headers: Sequence[bytes]
+) -> None:
+    """Write Ethernet headers (14 octets) before the packets of a batch: `packets` says how many packets in a row
+    have each of the headers."""
     if _by_columns(lengths):
-        Columns(body, lengths).overlay(0, HEADROOM, b"".join([header * packets for packets, header in runs]))
+        links = np.frombuffer(b"".join(headers), cell(HEADROOM))
+        if len(links) < len(lengths):
+            links = links.repeat(packets)
+        Columns(body, lengths).overlay(0, HEADROOM, links.data)
         return
     pack = _pack_link
     at = index = 0
-    for packets, header in runs:
-        for length in lengths[index : index + packets]:
+    for count, header in zip(packets.tolist(), headers, strict=True):
+        for length in lengths[index : index + count]:
             pack(body, at, header)
             at += length
-        index += packets
+        index += count

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import heapq
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from math import inf
 from typing import NamedTuple
@@ -293,6 +293,20 @@ class ArpTable:
             return b""
         neighbour.used = now
         return neighbour.link
+
+    def links(self, port: LineCardPort, addresses: Sequence[int], now: float) -> list[bytes] | None:
+        """Return the link headers for packets to these neighbours, which are sent now; None, with nothing done, if
+        one of them is unresolved."""
+        held = self._ports.get(port)
+        if held is None:
+            return None
+        neighbours = [neighbour for neighbour in map(held.by_address.get, addresses) if neighbour is not None]
+        links = [neighbour.link for neighbour in neighbours]
+        if len(links) < len(addresses) or b"" in links:
+            return None
+        for neighbour in neighbours:
+            neighbour.used = now
+        return links
 
     def enqueue(self, port: LineCardPort, address: int, packets: list[WaitingPacket], now: float) -> list[Output]:
         """Have packets wait for a neighbour that is not resolved, or send them if it is."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from chassis.bus import records
 from chassis.bus.batch import Batch, Step
 from chassis.bus.counters import Counters
 from chassis.bus.replication import RecordChange
+from chassis.bus.runs import Runs
 from chassis.fwd.forwarder import Origin
 from chassis.net.columns import common_length
 from chassis.net.ethernet import HEADROOM
@@ -37,15 +42,21 @@ class Circuit:
 
     def count_in(self, packets: int, octets: int) -> None:
         """Count packets, and their octets without headroom, that came out of the tunnel."""
-        if self._in is None:
-            self._in = self._slots("in")
-        self._count(self._in, packets, octets)
+        self._count(self.slots(inward=True), packets, octets)
 
     def count_out(self, packets: int, octets: int) -> None:
         """Count outer packets of the tunnel, and their octets without headroom, that leave."""
+        self._count(self.slots(inward=False), packets, octets)
+
+    def slots(self, *, inward: bool) -> tuple[int, int]:
+        """Return the slots of packets and octets of a direction."""
+        if inward:
+            if self._in is None:
+                self._in = self._new_slots("in")
+            return self._in
         if self._out is None:
-            self._out = self._slots("out")
-        self._count(self._out, packets, octets)
+            self._out = self._new_slots("out")
+        return self._out
 
     @property
     def _name(self) -> str:
@@ -67,7 +78,7 @@ class Circuit:
             for what in ("packets", "bytes"):
                 self._counters.release(f"{self._name} {what} {direction}")
 
-    def _slots(self, direction: str) -> tuple[int, int]:
+    def _new_slots(self, direction: str) -> tuple[int, int]:
         name = self._name
         return (
             self._counters.slot(f"{name} packets {direction}", numbered=True),
@@ -92,6 +103,11 @@ class Circuits:
         self._card = card
         self._counters = counters
         self._first = True
+        self._rows: dict[int, int] = {}
+        """The row in `_slots` of each circuit of which runs were counted."""
+        self._free: list[int] = []
+        self._slots: NDArray[np.int64] = np.zeros((64, 2, 2), np.int64)
+        """Slots by row, direction (out, in) and what is counted (packets, octets); 0 for those not taken yet."""
 
     def apply(self, change: RecordChange) -> None:
         """Apply changed records; the first change, of several slices or one, is a snapshot."""
@@ -112,18 +128,52 @@ class Circuits:
             self._first = False
             self._counters.release_numbered(INSTANCE, self.own)
 
-    def count_runs(self, batch: Batch) -> None:
-        """Count the packets of a batch with runs, whose circuits are all on this card."""
-        inward, lengths = batch.step is Step.CIRCUIT_IN, batch.lengths
-        common = common_length(lengths)
-        first = 0
-        for packets, _, number in batch.runs:
-            octets = common * packets if common else sum(lengths[first : first + packets])
-            circuit = self.own[number]
-            (circuit.count_in if inward else circuit.count_out)(packets, octets - HEADROOM * packets)
-            first += packets
+    def rows(self, circuits: Sequence[int]) -> NDArray[np.int64] | None:
+        """Return the rows of circuits for `count_runs`; None: one of them is not here."""
+        rows = list(map(self._rows.get, circuits))
+        if None in rows:
+            if not all(number in self.own for number in circuits):
+                return None
+            rows = [self._row(number) for number in circuits]
+        return np.array(rows)
+
+    def count_runs(self, batch: Batch, runs: Runs, rows: NDArray[np.int64]) -> None:
+        """Count the packets of a batch with these runs, whose circuits have these rows."""
+        inward = batch.step is Step.CIRCUIT_IN
+        slots = self._slots[rows, int(inward)]
+        if not slots.all():
+            for place in (slots[:, 0] == 0).nonzero()[0].tolist():
+                circuit = self.own[int(runs.circuits[place])]
+                self._slots[rows[place], int(inward)] = circuit.slots(inward=inward)
+            slots = self._slots[rows, int(inward)]
+        packets = runs.packets.astype(np.uint64)
+        common = common_length(batch.lengths)
+        if common:
+            octets = packets * np.uint64(common - HEADROOM)
+        else:
+            begins = np.add.accumulate(packets) - packets
+            lengths = np.frombuffer(batch.lengths, np.uint16).astype(np.uint64) - np.uint64(HEADROOM)
+            octets = np.add.reduceat(lengths, begins.astype(np.intp))
+        values = np.frombuffer(self._counters.values, np.uint64)
+        # A circuit may have several runs.
+        np.add.at(values, slots[:, 0], packets)
+        np.add.at(values, slots[:, 1], octets)
+
+    def _row(self, number: int) -> int:
+        row = self._rows.get(number)
+        if row is None:
+            row = self._free.pop() if self._free else len(self._rows)
+            if row == len(self._slots):
+                self._slots = np.concatenate((self._slots, np.zeros_like(self._slots)))
+            self._rows[number] = row
+        return row
 
     def _remove(self, number: int) -> None:
+        row = self._rows.pop(number, None)
+        if row is not None:
+            # Another circuit that gets it has other slots.
+            self._slots[row] = 0
+            self._free.append(row)
         gone = self.own.pop(number, None)
         if gone is not None and gone.record.temporary:
             gone.release()

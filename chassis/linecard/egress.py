@@ -9,9 +9,12 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping
 
+import numpy as np
+
 from chassis.bus.batch import Batch, Step, TraceMark, pack
 from chassis.bus.card import CardBase
 from chassis.bus.engine import Output, ToWire
+from chassis.bus.runs import Hops, hop_table
 from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.forwarder import Forwarder, Origin
 from chassis.fwd.mtu import MtuLimits, fit_to_mtu
@@ -19,7 +22,7 @@ from chassis.fwd.rewrite import write_link_headers, write_link_headers_of_runs
 from chassis.linecard.arp import ArpTable, Neighbour, WaitingPacket
 from chassis.linecard.counters import PacketCounters
 from chassis.linecard.ports import LineCardPort
-from chassis.net.columns import longest
+from chassis.net.columns import Columns, longest
 from chassis.net.ethernet import HEADROOM
 from chassis.net.types import Writable
 
@@ -42,16 +45,19 @@ class Egress:
         self, ports: Mapping[str, LineCardPort], batch: Batch, origin: Origin, now: float
     ) -> list[Output]:
         """Send packets to the neighbours of `batch.hops`; those that leave at once are a batch for each port."""
+        table = hop_table(batch.hops)
+        links = self._links(ports, table, longest(batch.lengths), now)
+        if links is not None:
+            return self._frames_by_port(batch, table, links)
         out: list[Output] = []
         ready: dict[str, list[tuple[bytes, memoryview, array[int]]]] = {}
         view, lengths = memoryview(batch.body), batch.lengths
-        most = longest(lengths)
         first = at = 0
-        for packets, name, address in batch.hops:
+        for packets, name, address in table:
             own = lengths[first : first + packets]
             end = at + sum(own)
             port = ports.get(name)
-            fits = port is None or most <= port.limit or max(own) <= port.limit
+            fits = port is None or max(own) <= port.limit
             link = self.arp.link(port, address, now) if port is not None and port.up and fits else b""
             if link:
                 ready.setdefault(name, []).append((link, view[at:end], own))
@@ -63,12 +69,42 @@ class Egress:
                 part = Batch(Step.EGRESS, view[at:end], own, context=batch.context, port=name, address=address)
                 out += self.transmit(port, part, origin, now)
             first, at = first + packets, end
-        if len(ready) == 1 and not out:
-            ((name, runs),) = ready.items()
-            if len(runs) == len(batch.hops):
-                write_link_headers_of_runs(batch.body, lengths, [(len(own), link) for link, _, own in runs])
-                return [ToWire(name, Batch(Step.EGRESS, batch.body, lengths, port=name))]
         return out + self._frames_of_runs(ready)
+
+    def _links(self, ports: Mapping[str, LineCardPort], hops: Hops, most: int, now: float) -> list[bytes] | None:
+        """Return the link header of each run; None if not all packets, whose longest has `most` octets, leave at
+        once as they are."""
+        addresses = hops.addresses.tolist()
+        links = [b""] * len(addresses)
+        for place, name in enumerate(hops.ports):
+            port = ports.get(name)
+            if port is None or not port.up or most > port.limit:
+                return None
+            if len(hops.ports) == 1:
+                return self.arp.links(port, addresses, now)
+            runs = (hops.places == place).nonzero()[0].tolist()
+            found = self.arp.links(port, [addresses[run] for run in runs], now)
+            if found is None:
+                return None
+            for run, link in zip(runs, found, strict=True):
+                links[run] = link
+        return links
+
+    def _frames_by_port(self, batch: Batch, hops: Hops, links: list[bytes]) -> list[Output]:
+        """Return the frames of each port; the packets of a batch have the link headers of their runs."""
+        body, lengths, packets = batch.body, batch.lengths, hops.packets
+        write_link_headers_of_runs(body, lengths, packets, links)
+        if len(hops.ports) == 1:
+            name = hops.ports[0]
+            return [ToWire(name, Batch(Step.EGRESS, body, lengths, port=name))]
+        places = np.repeat(hops.places, packets)
+        out: list[Output] = []
+        columns = Columns(body, lengths)
+        for place in dict.fromkeys(hops.places.tolist()):
+            own = columns.copied((places == place).nonzero()[0])
+            name = hops.ports[place]
+            out.append(ToWire(name, Batch(Step.EGRESS, *own, port=name)))
+        return out
 
     def _frames_of_runs(self, ready: dict[str, list[tuple[bytes, memoryview, array[int]]]]) -> list[Output]:
         """Return the frames of each port, of runs (link header, packets, their lengths)."""
@@ -77,7 +113,9 @@ class Egress:
             body, lengths = bytearray().join([packets for _, packets, _ in runs]), array("H")
             for _, _, own in runs:
                 lengths += own
-            write_link_headers_of_runs(body, lengths, [(len(own), link) for link, _, own in runs])
+            write_link_headers_of_runs(
+                body, lengths, np.array([len(own) for _, _, own in runs]), [link for link, _, _ in runs]
+            )
             out.append(ToWire(name, Batch(Step.EGRESS, body, lengths, port=name)))
         return out
 

@@ -13,6 +13,7 @@ from chassis.bus.engine import Output, ToController, ToFabric, ToWire
 from chassis.bus.messages import Datagrams, Hello, Reply, Request, ToCardMessage, Value, Welcome
 from chassis.bus.records import ContextRecord
 from chassis.bus.replication import RecordChange
+from chassis.bus.runs import run_table
 from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.forwarder import Origin
 from chassis.linecard.arp import NeighbourState
@@ -202,16 +203,18 @@ class LineCardEngine(CardBase):
 
         It makes none to what came out of tunnels: only a tunnel's own outer packets may not go into it again.
         """
-        forwarder, own = self.delivery.forwarder, self.circuits.own
+        forwarder = self.delivery.forwarder
         sent: list[Output] | None = None
-        if all(circuit in own for _, _, circuit in batch.runs):
+        runs = run_table(batch.runs)
+        rows = self.circuits.rows(runs.circuits.tolist())
+        if rows is not None:
             if batch.step is _CIRCUIT_IN:
                 sent = forwarder.forward(batch, _INWARD, now)
             else:
                 sent = forwarder.forward_together(batch, _OUTWARD, now)
-        if sent is None:
+        if sent is None or rows is None:
             return [output for part in batch.split_runs() for output in self._step(part, now)]
-        self.circuits.count_runs(batch)
+        self.circuits.count_runs(batch, runs, rows)
         return sent
 
     def _report_port(self, port: LineCardPort) -> list[Output]:

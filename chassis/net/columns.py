@@ -22,6 +22,7 @@ MIN_PACKETS = 12
 Bytes: TypeAlias = NDArray[np.uint8]
 Words: TypeAlias = NDArray[np.uint16]
 Numbers: TypeAlias = NDArray[np.int64]
+Indices: TypeAlias = NDArray[np.integer[Any]]
 Cells: TypeAlias = NDArray[np.void]
 
 _OCTET, _WORD = np.dtype(np.uint8), np.dtype(np.uint16)
@@ -99,6 +100,16 @@ class Columns:
         if self.stride:
             return np.ndarray((self.count,), cell(octets), self._body, at, (self.stride,))
         return self._any_cell(octets, at)[self.starts]
+
+    def copied(self, packets: Indices) -> tuple[Writable, array[int]]:
+        """Return body and lengths of a copy of these packets, by their indices, in this order."""
+        stride = self.stride
+        if stride:
+            return self.cells(0, stride)[packets].view(_OCTET).data, self._sizes[: len(packets)]
+        view, starts, sizes = memoryview(self._body), self.starts.tolist(), self._sizes
+        chosen = packets.tolist()
+        body = bytearray().join([view[starts[at] : starts[at] + sizes[at]] for at in chosen])
+        return body, array("H", [sizes[at] for at in chosen])
 
     def beginnings(self, octets: int) -> Columns:
         """Return a table of copies of the first octets of every packet; no packet may be shorter."""

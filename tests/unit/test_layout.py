@@ -57,7 +57,7 @@ IMPURE = {"zmq", "asyncio", "socket", "time", "secrets", "subprocess", "threadin
 OUTSIDE_CALLS = {"os.urandom", "os.getrandom", "random.random", "random.randrange", "uuid.uuid4"}
 BUS_ENGINE_SIDE = {
     "arguments", "backlog", "batch", "card", "codec", "counters", "engine", "coalesce", "log_lines", "messages",
-    "priority", "records", "replication", "requests",
+    "priority", "records", "replication", "requests", "runs",
 }  # fmt: skip
 """Modules of the bus that engines import; the others are the shells' side."""
 PURE_PACKAGES = {"net", "model", "aaa", "config", "cli", "fwd", "xcrp", "linecard", "ase", "tester", "peers",

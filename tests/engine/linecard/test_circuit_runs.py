@@ -76,3 +76,47 @@ def test_runs_together_do_what_each_does_alone(monkeypatch: pytest.MonkeyPatch, 
         alone = _runs(Random(seed), step).split_runs()
         wanted = _seen(_rig(), [*alone])
         assert _seen(_rig(), [together]) == wanted, seed
+
+
+def test_circuits_that_come_and_go_are_counted_apart() -> None:
+    """The row of a circuit that is gone is another's later; that of an instance gives its counters back."""
+    random, rig, counted = Random(1), _rig(), dict[int, list[int]]()
+
+    def circuit(number: int) -> CircuitRecord:
+        temporary = number % 2 == 0
+        return CircuitRecord(
+            number=number,
+            kind="tunnel",
+            card="lc 3",
+            context=INNER,
+            interface="if",
+            tunnel=number,
+            temporary=temporary,
+        )
+
+    here: set[int] = set()
+    for _ in range(60):
+        gone = {number for number in here if random.random() < 0.2}
+        new = {number for number in range(100, 200) if number not in here and random.random() < 0.2}
+        rig.delta(*map(circuit, new), delete=[circuit(number).key for number in gone])
+        here = (here | new) - gone
+        for number in gone:
+            if number % 2 == 0:
+                counted.pop(number, None)
+        runs = tuple((random.randrange(1, 4), 0, random.choice(sorted(here))) for _ in range(20))
+        packets = [
+            Ipv4(ip("30.0.0.9"), ip("10.0.0.5"), 17, bytes(random.choice((8, 8, 40)))).emit()
+            for _ in range(sum(packets for packets, _, _ in runs))
+        ]
+        body, lengths = pack(packets, HEADROOM)
+        batch = Batch(Step.CIRCUIT_IN, body, lengths, "asp 1/1", 6, context=INNER, runs=runs)
+        rig.do(rig.card.receive_batch(batch, rig.now))
+        at = 0
+        for count, _, number in runs:
+            row = counted.setdefault(number, [0, 0])
+            row[0] += count
+            row[1] += sum(map(len, packets[at : at + count]))
+            at += count
+        for number in here:
+            totals = rig.card.circuits.own[number].totals()
+            assert [totals["packets_in"], totals["octets_in"]] == counted.get(number, [0, 0])
