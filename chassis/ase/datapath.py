@@ -21,7 +21,7 @@ from chassis.ase.nat_traversal import IkeDatagrams
 from chassis.ase.path_mtu import PathMtus, tunnel_mtu
 from chassis.ase.queues import Queues
 from chassis.ase.runs import JointRuns
-from chassis.ase.tunnel_columns import MAX_RUN, MIN_RUNS, TunnelColumns, stretches
+from chassis.ase.tunnel_columns import MIN_RUNS, TunnelColumns, stretches
 from chassis.ase.tunnels import AspTunnel, TunnelEgress, TunnelTable, Way
 from chassis.bus.batch import Batch, Step
 from chassis.bus.counters import Counters
@@ -107,7 +107,7 @@ class DataPath:
             for part in batch.split_runs():
                 out += self.encapsulate(part, now, nesting)
             return out
-        if len(batch.runs) >= MIN_RUNS and len(lengths) <= MAX_RUN * len(batch.runs):
+        if len(batch.runs) >= MIN_RUNS:
             plan = self._columns.plan(batch)
             if not isinstance(plan, list):
                 return self._send(self._columns.take(plan, batch.ingress, self._random))

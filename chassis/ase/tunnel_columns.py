@@ -51,11 +51,8 @@ from chassis.fwd.tables import ForwardingTables
 from chassis.net.columns import Numbers
 from chassis.net.ethernet import HEADROOM
 
-MIN_RUNS: Final = 24
+MIN_RUNS: Final = 16
 """Runs (count) of a batch from which on columns are faster than a loop over the runs."""
-
-MAX_RUN: Final = 4
-"""Packets of a run, on average, up to which they are."""
 
 _Outer = tuple[int, str, bool]
 """Context and card of outer packets, and whether these have a next hop."""

@@ -166,7 +166,7 @@ class CbcSealer:
             high = _HIGH(int(runs.firsts[0]) >> 32) if self._esn else b""
             icvs = self._integrity.icvs(view, starts, ends, high)
         else:
-            keyed: Sequence[Integrity] = [cast(Integrity, sealer._integrity) for sealer in sealers]
+            keyed = cast("list[Integrity]", [sealer._integrity for sealer in sealers])
             highs: Sequence[bytes] = ()
             if self._esn:
                 highs = [_HIGH(first >> 32) for _, _, first in runs.each(columns.count)]

@@ -280,7 +280,7 @@ def test_short_runs_of_many_tunnels_are_their_packets_one_at_a_time(engine: str)
         for packet, tunnel in zip(packets, tunnels, strict=True):
             places(left_twin.give(batch_of([packet], Step.ENCAPSULATE, tunnel=tunnel, **fields)), apart)
         assert by_sa(together) == by_sa(apart)
-        _same_accounts(left, left_twin)
+        same_accounts(left, left_twin)
         outer = [packet for place, some in together.items() if place[2] == OUTER for packet in some]
         chance.shuffle(outer)
         wire = wire_packets(chance, outer)
@@ -305,11 +305,11 @@ def opened_alike(whole: Side, single: Side, wire: Sequence[bytes]) -> int:
     assert [some for place, some in together.items() if place[6]] == [
         apart[place] for place in together if place[6]
     ]
-    _same_accounts(whole, single)
+    same_accounts(whole, single)
     return sum(len(some) for place, some in together.items() if place[2] == INNER)
 
 
-def _same_accounts(whole: Side, single: Side) -> None:
+def same_accounts(whole: Side, single: Side) -> None:
     """Both ASPs counted the same, for each tunnel and SA, and told IKE the same."""
     assert dict(whole.asp.counters.items()) == dict(single.asp.counters.items())
     tunnels, others = (side.asp.sa_statistics.statistics()["tunnels"] for side in (whole, single))
@@ -360,7 +360,7 @@ def test_many_ordinary_packets_are_sealed_as_one_at_a_time(engine: str, monkeypa
             for packet, tunnel in zip(packets, each, strict=True):
                 places(left_twin.give(batch_of([packet], Step.ENCAPSULATE, tunnel=tunnel, **fields)), apart)
             assert by_sa(together) == by_sa(apart)
-            _same_accounts(left, left_twin)
+            same_accounts(left, left_twin)
             outer = [packet for place, some in together.items() if place[2] == OUTER for packet in some]
             wire = outer if chance.random() < 0.5 else wire_packets(chance, outer)
             opened_alike(right, right_twin, wire)
@@ -596,7 +596,7 @@ def test_outer_packets_for_many_next_hops_are_their_packets_one_at_a_time(engine
         for packet, tunnel in zip(packets, tunnels, strict=True):
             places(single.give(batch_of([packet], Step.ENCAPSULATE, tunnel=tunnel, **fields)), apart)
         assert together == apart
-        _same_accounts(whole, single)
+        same_accounts(whole, single)
         if not odd:
             assert sorted(card for card, _ in sent) == [LC3, LC4], "one batch for each card"
             assert {hop[1] for _, batch in sent for hop in batch.hops} == {"3/11", "4/11"}
@@ -636,4 +636,4 @@ def test_packets_from_tunnels_into_tunnels_are_their_packets_one_at_a_time(engin
             assert sorted((card, batch.step) for card, batch in sent) == [
                 (SPARE, Step.ENCAPSULATE), (LC3, Step.EGRESS), (LC3, Step.EGRESS), (LC4, Step.EGRESS),
             ]  # fmt: skip
-        _same_accounts(whole, single)
+        same_accounts(whole, single)
