@@ -10,12 +10,13 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import cast
 
 from chassis.ase.counters import DECAPSULATED, ENCAPSULATED, AnyCause, AspCounters, AspDropCause
 from chassis.ase.host import DataPathHost
 from chassis.ase.ike_messages import IkePacket
 from chassis.ase.ipsec.causes import Drops, IpsecDropCause
-from chassis.ase.ipsec.decapsulate import DecapsulatedGroup, joined_groups
+from chassis.ase.ipsec.decapsulated import DecapsulatedGroup, DecapsulatedRuns, joined_groups
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.nat_traversal import IkeDatagrams
 from chassis.ase.path_mtu import PathMtus, tunnel_mtu
@@ -268,7 +269,9 @@ class DataPath:
             out += host.count_drops(result.drops, now)
             if result.drops.unknown is not None:
                 out += host.on_unknown_sa(batch.context, result.drops.unknown, now)
-        if len(result.groups) > 1 and not self.taps:
+        if result.together is not None and not self.taps:
+            out += self._deliver_runs(result.together, batch.ingress, now, nesting)
+        elif len(result.groups) > 1 and not self.taps:
             out += self._deliver_together(result.groups, batch.ingress, now, nesting)
         else:
             for group in result.groups:
@@ -306,6 +309,48 @@ class DataPath:
             self.dropped(egress.cause, len(lengths), Origin(transit=True, tunnel=number))
             return []
         return [self._to_card(record.home, inner)]
+
+    def _deliver_runs(self, opened: DecapsulatedRuns, ingress: str, now: float, nesting: int) -> list[Output]:
+        """Send the inner packets of many tunnels on, as `_deliver_together` does."""
+        local, generation = self._tunnels.local, self._decider.generation
+        self._counters.count_tunnels(opened.tunnels, DECAPSULATED, opened.counts, opened.octets)
+        ways: dict[tuple[str, int], list[int]] = {}
+        circuits: list[int] = []
+        for index, number in enumerate(opened.tunnels):
+            state = local[number]
+            egress = state.egress
+            if egress is None or egress.generation != generation:
+                egress = self._find_egress(state)
+            circuits.append(state.record.circuit)
+            way = egress.inward
+            if way is None:
+                cause = cast(AnyCause, egress.cause)
+                self.dropped(cause, opened.counts[index], Origin(transit=True, tunnel=number))
+            elif way in ways:
+                ways[way].append(index)
+            else:
+                ways[way] = [index]
+        out: list[Output] = []
+        for (home, context), members in ways.items():
+            inner = Batch(Step.CIRCUIT_IN, *opened.batch(members), ingress=ingress, context=context)
+            if home:
+                runs = [(opened.counts[index], opened.tunnels[index], circuits[index]) for index in members]
+                if len(runs) == 1:
+                    _, inner.tunnel, inner.circuit = runs[0]
+                else:
+                    inner.runs = tuple(runs)
+                out.append(self._to_card(home, inner))
+                continue
+            sent = self._forwarder.forward_together(inner, Origin(transit=True, nesting=nesting), now)
+            if sent is not None:
+                out += sent
+                continue
+            # A drop is counted for its tunnel.
+            for index in members:
+                inner = Batch(Step.CIRCUIT_IN, *opened.batch([index]), ingress=ingress, context=context)
+                origin = Origin(transit=True, tunnel=opened.tunnels[index], nesting=nesting)
+                out += self._forwarder.forward(inner, origin, now)
+        return out
 
     def _deliver_together(
         self, groups: Sequence[DecapsulatedGroup], ingress: str, now: float, nesting: int
@@ -446,7 +491,12 @@ class DataPath:
             way = (record.outer_context, record.home, "", 0)
         elif decision.kind is DecisionKind.PORT:
             way = (record.outer_context, decision.card, decision.port, decision.address)
-        state.egress = egress = TunnelEgress(decider.generation, limits, cause, decision, way, limits.smallest)
+        inward: tuple[str, int] | None = None
+        if record.config.economical or cause is None:
+            inward = "" if record.config.economical else record.home, record.context
+        state.egress = egress = TunnelEgress(
+            decider.generation, limits, cause, decision, way, limits.smallest, inward
+        )
         return egress
 
     # Delivery

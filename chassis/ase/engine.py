@@ -30,7 +30,7 @@ from chassis.ase.ike_messages import (
 from chassis.ase.ipsec.causes import Drops, Notice, NoticeKind, UnknownSa
 from chassis.ase.ipsec.cipher_engine import CipherEngine
 from chassis.ase.ipsec.cryptography_engine import CRYPTOGRAPHY
-from chassis.ase.ipsec.decapsulate import Decapsulator
+from chassis.ase.ipsec.decapsulator import Decapsulator
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.state import OtherStateFiles, SaStateFile, StateError, octets_for
 from chassis.ase.negotiated_sas import NegotiatedSas

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from chassis.ase.ipsec.causes import Drops, Notice, UnknownSa
-from chassis.ase.ipsec.decapsulate import Decapsulator
+from chassis.ase.ipsec.decapsulator import Decapsulator
 from chassis.bus.batch import Batch
 from chassis.bus.engine import Output
 

@@ -7,7 +7,7 @@ a batch, never once a packet.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -27,7 +27,7 @@ from chassis.ase.ike_messages import (
     UdpEncapsulation,
 )
 from chassis.ase.ipsec.causes import Notice, NoticeKind
-from chassis.ase.ipsec.decapsulate import Decapsulator
+from chassis.ase.ipsec.decapsulator import Decapsulator
 from chassis.ase.ipsec.sa import SaError, UdpPorts
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.sa_builder import Incomplete, SaPair, negotiated_pair, sa_reports
@@ -106,7 +106,7 @@ class NegotiatedSas:
         name = (message.tunnel, message.serial)
         try:
             pair = negotiated_pair(state.record, message)
-            self._sadb.install_inbound(pair.inbound)
+            self._sadb.install_inbound(pair.inbound).quiet_until = 0
             try:
                 self._sadb.install_outbound(pair.outbound, pair.lease, message.send)
             except SaError:
@@ -184,12 +184,12 @@ class NegotiatedSas:
 
     # events of the data path
 
-    def on_inbound_traffic(self, decapsulators: Iterable[Decapsulator]) -> list[Output]:
+    def on_inbound_traffic(self, decapsulators: Sequence[Decapsulator]) -> list[Output]:
         """Authentic packets arrived with these SAs."""
         outputs: list[Output] = []
-        for decapsulator in decapsulators:
+        self._peers.update([decapsulator.tunnel for decapsulator in decapsulators])
+        for decapsulator in [one for one in decapsulators if one.octets >= one.quiet_until]:
             sa = decapsulator.sa
-            self._peers.add(sa.tunnel)
             usage = self._usage(sa.tunnel, sa.serial)
             if usage is None:
                 continue
@@ -205,6 +205,10 @@ class NegotiatedSas:
                 outputs += self._hard_expire(sa.tunnel, sa.serial, NoticeKind.HARD_OCTETS)
             elif limits.soft and decapsulator.octets >= limits.soft:
                 outputs += self._soft_expire(sa.tunnel, sa.serial, NoticeKind.SOFT_OCTETS)
+            if not sa.udp:
+                # The next thing that octets lead to. IKE may have reported the first limit before.
+                left = [limit for limit in (limits.hard, 0 if usage.soft else limits.soft) if limit]
+                decapsulator.quiet_until = min(left, default=inf)
         return outputs
 
     def on_sa_notice(self, notice: Notice) -> list[Output]:

@@ -26,7 +26,7 @@ from typing import Any
 from chassis.ase.counters import DECAPSULATED, ENCAPSULATED, AspCounters
 from chassis.ase.entry_numbers import describe_entry
 from chassis.ase.ipsec.causes import add_count
-from chassis.ase.ipsec.decapsulate import Decapsulator
+from chassis.ase.ipsec.decapsulator import Decapsulator
 from chassis.ase.ipsec.encapsulate import Encapsulator
 from chassis.ase.ipsec.sadb import RetiredTotals, Sadb
 from chassis.ase.tunnels import AspTunnel, TunnelTable

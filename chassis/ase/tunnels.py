@@ -79,6 +79,9 @@ class TunnelEgress:
     """Outer packets of tunnels that have this in common go together; None: each tunnel's go alone, or nowhere."""
     smallest: int = 0
     """Octets of inner packets that are sent as they are (`MtuLimits.smallest`)."""
+    inward: tuple[str, int] | None = None
+    """Card and context of the inner packets that come out; no card: they are looked up here. None: nowhere, for
+    `cause`."""
 
 
 @dataclass(slots=True, eq=False)

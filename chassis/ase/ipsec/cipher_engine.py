@@ -190,8 +190,18 @@ class EspOpener(Protocol):
     def begin_columns(self, packets: PacketColumns, numbers: Numbers) -> Pending:
         """Begin with many packets, as `begin` does. Their extended numbers have the same high half."""
 
+    def begin_all(
+        self, packets: PacketColumns, numbers: Numbers, openers: Sequence[EspOpener], counts: Sequence[int]
+    ) -> Pending:
+        """Begin with packets of many SAs: so many in a row for each opener. All are of one kind, with IVs and ICVs
+        of one length. `numbers` are extended ones."""
+
     def finish(self, pending: Pending) -> Opened:
         """Return the result."""
+
+    def finish_all(self, pending: Pending) -> Opened:
+        """Return the result of `begin_all`. The octets of all packets are there. If one of a run is not authentic,
+        those of the run have no meaning."""
 
 
 class CipherEngine(Protocol):

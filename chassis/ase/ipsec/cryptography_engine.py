@@ -16,6 +16,7 @@ from array import array
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from hmac import compare_digest
+from itertools import chain
 from typing import Final, cast
 
 import numpy as np
@@ -30,6 +31,7 @@ from chassis.net.columns import Numbers
 
 GCM_SALT: Final = 4
 GCM_IV: Final = 8
+GCM_ICV: Final = 16
 
 _NO_WORDS: Final = array("Q")
 
@@ -44,16 +46,17 @@ def gcm_ivs(first: int, count: int) -> list[bytes]:
     return [_GCM_IV(number) for number in range(first, first + count)]
 
 
-def gcm_nonces(salt: bytes, packets: PacketColumns) -> bytes:
-    """Return the nonces of received packets, end to end (RFC 4106 section 4)."""
+def gcm_nonces(salts: Sequence[bytes], packets: PacketColumns, counts: Sequence[int]) -> bytes:
+    """Return the nonces of received packets, end to end (RFC 4106 section 4): so many with each salt."""
     rows = np.empty((packets.count, GCM_SALT + GCM_IV), np.uint8)
-    rows[:, :GCM_SALT] = np.frombuffer(salt, np.uint8)
+    each = np.frombuffer(b"".join(salts), np.uint8).reshape(len(salts), GCM_SALT)
+    rows[:, :GCM_SALT] = each if len(salts) == 1 else np.repeat(each, counts, axis=0)
     ivs = packets.fields(ESP_HEADER_LENGTH, GCM_IV)
     rows[:, GCM_SALT:] = np.frombuffer(ivs, np.uint8).reshape(packets.count, GCM_IV)
     return rows.tobytes()
 
 
-def extended_headers(spi: int, numbers: Numbers) -> bytes:
+def extended_headers(spi: int | Numbers, numbers: Numbers) -> bytes:
     """Return what is authenticated of packets with these extended numbers, beside their payloads, end to end."""
     rows = np.empty((len(numbers), 3), ">u4")
     rows[:, 0], rows[:, 1], rows[:, 2] = spi, numbers >> 32, numbers & 0xFFFFFFFF
@@ -66,6 +69,14 @@ def random_ivs(octets: int, count: int, random: Callable[[int], bytes]) -> list[
         return [b""] * count
     blocks = random(octets * count)
     return [blocks[at : at + octets] for at in range(0, octets * count, octets)]
+
+
+def authentic_ones(icvs: bytes, sent: bytes, octets: int) -> list[int]:
+    """Return the indices of the packets whose ICV, of so many octets, is the right one. ICVs are end to end."""
+    places = range(0, len(icvs), octets)
+    return [
+        index for index, at in enumerate(places) if compare_digest(icvs[at : at + octets], sent[at : at + octets])
+    ]
 
 
 class CbcSealer:
@@ -254,12 +265,7 @@ class CbcOpener:
             icvs = integrity.icvs(packets.octets, *packets.spans(0, octets), high)
             sent = packets.tails(octets)
             if not compare_digest(icvs, sent):
-                places = range(0, len(icvs), octets)
-                authentic = [
-                    index
-                    for index, at in enumerate(places)
-                    if compare_digest(icvs[at : at + octets], sent[at : at + octets])
-                ]
+                authentic = authentic_ones(icvs, sent, octets)
                 parts = packets.parts(ESP_HEADER_LENGTH, octets)
                 joined = b"".join([parts[index] for index in authentic])
                 return authentic, joined if self._decrypt is None else self._decrypt(joined)
@@ -271,8 +277,40 @@ class CbcOpener:
         self._decrypt_into(sealed, clear)
         return None, clear[: len(sealed)]
 
+    def begin_all(
+        self, packets: PacketColumns, numbers: Numbers, openers: Sequence[EspOpener], counts: Sequence[int]
+    ) -> Pending:
+        octets, lead, several = self._icv_octets, self.lead, cast("Sequence[CbcOpener]", openers)
+        keyed = cast("list[Integrity]", [own._integrity for own in several])
+        if len(keyed) != packets.count:
+            keyed = [keyed[run] for run in np.repeat(np.arange(len(keyed)), counts).tolist()]
+        more: Sequence[bytes] = ()
+        if self._esn:
+            # The high half is authenticated at the end of the packet but not sent (RFC 4303 2.2.1).
+            more = list(map(_HIGH, (numbers >> 32 & 0xFFFFFFFF).tolist()))
+        starts, ends = packets.spans(0, octets)
+        icvs = keyed[0].icvs_by(keyed, packets.octets, starts, ends, more)
+        sent = packets.tails(octets)
+        authentic: list[int] | None = None
+        if not compare_digest(icvs, sent):
+            authentic = authentic_ones(icvs, sent, octets)
+        good = None if authentic is None else set(authentic)
+        fixed = ESP_HEADER_LENGTH + octets
+        each = [packets.size - fixed] * packets.count if packets.size else (packets.sizes - fixed).tolist()
+        sealed = memoryview(packets.joined(ESP_HEADER_LENGTH, octets))
+        clear = np.empty(len(sealed) + lead, np.uint8).data
+        at = row = 0
+        for own, count in zip(several, counts, strict=True):
+            after = at + (each[row] if count == 1 else sum(each[row : row + count]))
+            if good is None or good.issuperset(range(row, row + count)):
+                own._decrypt_into(sealed[at:after], clear[at : after + lead])  # type: ignore[misc]
+            at, row = after, row + count
+        return authentic, clear[: len(sealed)]
+
     def finish(self, pending: Pending) -> Opened:
         return cast(Opened, pending)
+
+    finish_all = finish
 
 
 class GcmSealer:
@@ -371,7 +409,7 @@ class GcmOpener:
 
     def begin_columns(self, packets: PacketColumns, numbers: Numbers) -> Pending:
         decrypt, octets = self._decrypt, GCM_SALT + GCM_IV
-        nonces = gcm_nonces(self._salt, packets)
+        nonces = gcm_nonces((self._salt,), packets, (packets.count,))
         if self._esn:
             known, width = extended_headers(self._spi, numbers), ESP_HEADER_LENGTH + 4
         else:
@@ -387,8 +425,37 @@ class GcmOpener:
             authentic.append(index)
         return None if len(authentic) == packets.count else authentic, b"".join(pieces)
 
+    def begin_all(
+        self, packets: PacketColumns, numbers: Numbers, openers: Sequence[EspOpener], counts: Sequence[int]
+    ) -> Pending:
+        several = cast("Sequence[GcmOpener]", openers)
+        nonces = gcm_nonces([own._salt for own in several], packets, counts)
+        if self._esn:
+            spis = np.repeat([own._spi for own in several], counts)
+            known, width = extended_headers(spis, numbers), ESP_HEADER_LENGTH + 4
+        else:
+            known, width = packets.fields(0, ESP_HEADER_LENGTH), ESP_HEADER_LENGTH
+        decrypts = chain.from_iterable(
+            [(own._decrypt,) * count for own, count in zip(several, counts, strict=True)]
+        )
+        pieces: list[bytes] = []
+        authentic: list[int] = []
+        parts = packets.parts(ESP_HEADER_LENGTH + GCM_IV, 0)
+        octets = GCM_SALT + GCM_IV
+        for index, (decrypt, part) in enumerate(zip(decrypts, parts, strict=True)):
+            nonce = nonces[octets * index : octets * (index + 1)]
+            try:
+                pieces.append(decrypt(nonce, part, known[width * index : width * (index + 1)]))
+            except InvalidTag:
+                pieces.append(bytes(len(part) - GCM_ICV))
+                continue
+            authentic.append(index)
+        return None if len(authentic) == packets.count else authentic, b"".join(pieces)
+
     def finish(self, pending: Pending) -> Opened:
         return cast(Opened, pending)
+
+    finish_all = finish
 
 
 class CryptographyEngine:

@@ -32,7 +32,7 @@ from chassis.ase.ipsec.replay import (
     infer_esn,
 )
 from chassis.ase.ipsec.sa import ESP_HEADER_LENGTH, ESP_TRAILER_LENGTH, MAX_EXTENDED_SEQUENCE, Esp, UdpPorts
-from chassis.ase.ipsec.state import WindowStore
+from chassis.ase.ipsec.state import SaSlot, WindowStore, store_windows
 from chassis.net.columns import Numbers
 from chassis.net.ethernet import HEADROOM
 
@@ -53,6 +53,34 @@ class EspLayout(NamedTuple):
     block: int
     iv_octets: int
     icv_octets: int
+
+
+class OpeningLayout(NamedTuple):
+    """What packets of inbound ESP look like. Octets are those of a block, of header, IV and ICV, and of an ICV."""
+
+    cipher: str
+    integrity: str | None
+    esn: bool
+    block: int
+    overhead: int
+    icv_octets: int
+
+
+def layout_of(esp: Esp, esn: bool) -> OpeningLayout | None:
+    """Return the layout of an SA whose packets can be opened together with those of others; None for other SAs."""
+    cipher = esp.cipher_algorithm
+    if not esp.icv_octets or not cipher.iv_octets:
+        return None
+    return _layout(esp.cipher, esp.integrity, esn, cipher.block_octets, cipher.iv_octets, esp.icv_octets)
+
+
+@lru_cache(maxsize=256)
+def _layout(
+    cipher: str, integrity: str | None, esn: bool, block: int, iv_octets: int, icv_octets: int
+) -> OpeningLayout:
+    """SAs share them."""
+    overhead = ESP_HEADER_LENGTH + iv_octets + icv_octets
+    return OpeningLayout(cipher, integrity, esn, block, overhead, icv_octets)
 
 
 DropItem: TypeAlias = Callable[[IpsecDropCause, Item, int], None]
@@ -197,9 +225,9 @@ class EspReceiver:
         "_opener",
         "_overhead",
         "_slot",
-        "_window",
         "edge",
         "spi",
+        "window",
     )  # fmt: skip
 
     def __init__(
@@ -215,12 +243,17 @@ class EspReceiver:
         self._overhead = ESP_HEADER_LENGTH + cipher.iv_octets + esp.icv_octets
         """Octets of a packet's header, IV and ICV."""
         self._esn = esn
-        self._window = window
+        self.window = window
         self._slot = slot
         edge, bitmap = slot.window()
         self.edge = edge
         self._bitmap = bitmap & ((1 << window) - 1)
         self._bits_behind = bits_behind(window)
+
+    @property
+    def opener(self) -> EspOpener:
+        """The opener of the SA."""
+        return self._opener or self._make_opener()
 
     def _make_opener(self) -> EspOpener:
         self._opener = self._engine.opener(self._esp, self._esn)
@@ -244,7 +277,7 @@ class EspReceiver:
             strides = [stride for stride, whole in zip(strides, right, strict=True) if whole]
         if not items:
             return None
-        edge, window = self.edge, self._window
+        edge, window = self.edge, self.window
         if self._esn:
             # All are inferred from the window's edge before the batch. Only a gap of nearly 2^32 numbers within
             # one batch would give another result.
@@ -281,7 +314,7 @@ class EspReceiver:
         rows: list[tuple[Item, int, int]] = []
         for item in items:
             sealed = item[3] - item[2] - overhead
-            number = infer_esn(self.edge, self._window, item[5]) if self._esn else item[5]
+            number = infer_esn(self.edge, self.window, item[5]) if self._esn else item[5]
             if sealed < block or sealed % block or number <= last:
                 return None
             last = number
@@ -307,7 +340,7 @@ class EspReceiver:
             return None
         numbers, edge = packets.numbers, self.edge
         if self._esn:
-            base = max(edge - self._window + 1, 0)
+            base = max(edge - self.window + 1, 0)
             if base >> 62:
                 return None
             numbers = base + ((numbers - (base & 0xFFFFFFFF)) & 0xFFFFFFFF)
@@ -321,7 +354,7 @@ class EspReceiver:
         if least >> 32 != most >> 32:
             return None
         if self._has_icv and least <= edge:
-            bitmap, window = self._bitmap, self._window
+            bitmap, window = self._bitmap, self.window
             for number in numbers[numbers <= edge].tolist():
                 if check(edge, bitmap, window, number) is not Verdict.FRESH:
                     return None
@@ -339,7 +372,7 @@ class EspReceiver:
         if not self._has_icv:
             return clear
         if authentic is None and received.rising:
-            first, last, window = int(numbers[0]), int(numbers[-1]), self._window
+            first, last, window = int(numbers[0]), int(numbers[-1]), self.window
             newest = numbers[-window:].tolist() if last - first >= packets.count else ()
             self.edge, self._bitmap = accept_rising(self.edge, self._bitmap, window, first, last, newest)
             self.store_window()
@@ -359,7 +392,7 @@ class EspReceiver:
         authentic, clear = opener.finish(received[4])
         if authentic is not None:
             return None
-        self.edge, self._bitmap = advance(self.edge, self._bitmap, self._window, received[2][0])
+        self.edge, self._bitmap = advance(self.edge, self._bitmap, self.window, received[2][0])
         return clear, opener.lead
 
     @property
@@ -386,7 +419,7 @@ class EspReceiver:
         if not self._has_icv:
             return clear, items, strides, lead
         if fresh is None and authentic is None:
-            run = accept_run(self.edge, self._bitmap, self._window, numbers)
+            run = accept_run(self.edge, self._bitmap, self.window, numbers)
             if run is not None:
                 self.edge, self._bitmap = run
                 self._slot.store_window(self.edge, self._bitmap | self._bits_behind)
@@ -408,7 +441,7 @@ class EspReceiver:
         those that the opener was given, `authentic` which of those are authentic."""
         opened = begun if authentic is None else [begun[index] for index in authentic]
         edge, bitmap, accepted, refused = accept_batch(
-            self.edge, self._bitmap, self._window, numbers, set(opened).__contains__
+            self.edge, self._bitmap, self.window, numbers, set(opened).__contains__
         )
         for index, verdict in refused:
             cause = refusal(verdict, numbers[index], self._esn, IpsecDropCause.ESP_AUTHENTICATION)
@@ -429,6 +462,35 @@ class EspReceiver:
             )
         lead = (self._opener or self._make_opener()).lead
         return clear, [items[index] for index in accepted], [strides[index] for index in accepted], lead
+
+
+def accept_runs(receivers: Sequence[EspReceiver], numbers: Numbers, counts: Sequence[int]) -> None:
+    """Take authentic packets of many SAs through their windows, and store these: so many of each SA, whose numbers
+    rise above the edge."""
+    begin = 0
+    each = numbers.tolist()
+    slots: list[SaSlot] = []
+    windows: list[tuple[int, int]] = []
+    for receiver, count in zip(receivers, counts, strict=True):
+        end = begin + count
+        edge, bitmap, window, last = receiver.edge, receiver._bitmap, receiver.window, each[end - 1]
+        ahead = last - edge
+        if ahead >= window:
+            bitmap = 1
+        else:
+            bitmap = (bitmap << ahead | 1) & ((1 << window) - 1)
+        if count > 1:
+            for number in each[begin : end - 1]:
+                if last - number < window:
+                    bitmap |= 1 << last - number
+        receiver.edge, receiver._bitmap = last, bitmap
+        begin = end
+        slot = receiver._slot
+        if isinstance(slot, SaSlot):
+            slots.append(slot)
+            windows.append((last, bitmap | receiver._bits_behind))
+    if slots:
+        store_windows(slots, windows)
 
 
 class ReceivedColumns(NamedTuple):

@@ -24,6 +24,8 @@ from chassis.net.ipv4 import IPV4_HEADER_LENGTH
 Allows: TypeAlias = Callable[[Octets, int, int], int]
 """`allows(octets, start, end)` is not 0 for an inner packet that the selectors match."""
 
+_NONE: Final = np.zeros(0, np.int64)
+
 MAX_ODD: Final = 4
 """One packet in so many at most may be odd: with more a loop over all is faster."""
 
@@ -76,6 +78,61 @@ class InnerColumns(NamedTuple):
     afters: list[int]
 
 
+class InnerPlaces(NamedTuple):
+    """Where inner packets are in decrypted octets, which `body` makes a batch of.
+
+    Packet i has `totals[i]` octets from `starts[i]` on. `total` is that of all packets if they have the same one;
+    then one begins `stride` octets after the one before. Else it is 0.
+    """
+
+    clear: Octets
+    starts: Numbers
+    totals: Numbers
+    total: int
+    stride: int
+
+    def body(self, rows: Numbers | None) -> tuple[bytearray, array[int]]:
+        """Return body and lengths of a batch of these packets; None: of all."""
+        count = len(self.starts) if rows is None else len(rows)
+        if self.total:
+            length = HEADROOM + self.total
+            body = bytearray(length * count)
+            kind = cell(self.total)
+            out = np.ndarray((count,), kind, body, HEADROOM, (length,))
+            packets = np.ndarray((len(self.starts),), kind, self.clear, int(self.starts[0]), (self.stride,))
+            out[:] = packets if rows is None else packets[rows]
+            return body, array("H", (length,)) * count
+        starts, totals = self.starts, self.totals
+        if rows is not None:
+            starts, totals = starts[rows], totals[rows]
+        view = memoryview(self.clear)
+        ends = (starts + totals).tolist()
+        pieces = [view[start:end] for start, end in zip(starts.tolist(), ends, strict=True)]
+        sizes = array("H", (totals + HEADROOM).astype(np.uint16).tobytes())
+        return bytearray(HEADROOM).join([b"", *pieces]), sizes
+
+
+def find_inner(
+    clear: Octets, services: bytes, strides: int | Numbers, lead: int
+) -> tuple[InnerPlaces, Numbers] | None:
+    """Return where the inner packets are in decrypted octets, and the indices of those that are odd; None if there
+    are packets too short to look at.
+
+    The arguments are those of `read_inner`. Selectors are left to the caller.
+    """
+    count = len(services)
+    if isinstance(strides, int):
+        total = _common_total(clear, services, strides, lead)
+        if total:
+            starts = np.arange(lead, lead + count * strides, strides)
+            return InnerPlaces(clear, starts, np.full(count, total), total, strides), _NONE
+        strides = np.full(count, strides)
+    if int(np.minimum.reduce(strides)) < lead + _TAIL:
+        return None
+    starts, _, totals, odd = _places(clear, services, strides, lead, IPV4_HEADER_LENGTH)
+    return InnerPlaces(clear, starts, totals, 0, 0), _NONE if odd is None else np.flatnonzero(odd)
+
+
 def read_inner(
     clear: Octets, services: bytes, strides: int | Numbers, lead: int, allows: Allows | None
 ) -> InnerColumns | None:
@@ -94,26 +151,35 @@ def read_inner(
     return _lengths(clear, services, strides, lead, allows)
 
 
-def _one_length(
-    clear: Octets, services: bytes, stride: int, lead: int, allows: Allows | None
-) -> InnerColumns | None:
-    """Return inner packets that all have the length of the first; None if they do not, or some are odd."""
+def _common_total(clear: Octets, services: bytes, stride: int, lead: int) -> int:
+    """Return the octets of each inner packet if all have the first one's; 0 if they do not, or some are odd."""
     count = len(services)
     padding = clear[stride - ESP_TRAILER_LENGTH]
     trailer = TRAILERS[padding]
     most = stride - lead - len(trailer)
     if most < IPV4_HEADER_LENGTH:
-        return None
+        return 0
     total = clear[lead + 2] << 8 | clear[lead + 3]
     if clear[lead] != _NO_OPTIONS or not IPV4_HEADER_LENGTH <= total <= most:
-        return None
+        return 0
     tails = np.ndarray((count, len(trailer)), np.uint8, clear, stride - len(trailer), (stride, 1))
     if tails.tobytes() != trailer * count:
-        return None
+        return 0
     firsts = np.ndarray((count,), np.uint32, clear, lead, (stride,)) & _FIRST_MASK
     if firsts.tobytes() != firsts[:1].tobytes() * count:
-        return None
+        return 0
     if services.translate(None, _UNMARKED):
+        return 0
+    return total
+
+
+def _one_length(
+    clear: Octets, services: bytes, stride: int, lead: int, allows: Allows | None
+) -> InnerColumns | None:
+    """Return inner packets that all have the length of the first; None if they do not, or some are odd."""
+    count = len(services)
+    total = _common_total(clear, services, stride, lead)
+    if not total:
         return None
     if allows is not None:
         if total < _FLOW:
@@ -133,10 +199,11 @@ def _one_length(
     return InnerColumns(body, array("H", (length,)) * count, [], [], [], [])
 
 
-def _lengths(
-    clear: Octets, services: bytes, strides: Numbers, lead: int, allows: Allows | None
-) -> InnerColumns | None:
-    """Return inner packets of any length."""
+def _places(
+    clear: Octets, services: bytes, strides: Numbers, lead: int, least: int
+) -> tuple[Numbers, Numbers, Numbers, NDArray[np.bool_] | None]:
+    """Return where each inner packet begins, where its trailer ends, its octets, and whether it is odd; None: no
+    packet is. An odd one has a padding too long, another form, or fewer than `least` octets."""
     count = len(services)
     size = len(clear)
     afters = np.add.accumulate(strides)
@@ -148,7 +215,6 @@ def _lengths(
     wrong = (octets.view(np.uint64) ^ _TRAILER_WORDS[common]) & _TRAILER_MASK[common]
     most = strides - padding - (lead + ESP_TRAILER_LENGTH)
     firsts = np.ndarray((size - 3,), cell(4), clear, 0, (1,))[starts].view(">u4").astype(np.int64)
-    least = IPV4_HEADER_LENGTH if allows is None else _FLOW
     odd: NDArray[np.bool_] | None = None
     if (
         services.translate(None, _UNMARKED)
@@ -163,6 +229,16 @@ def _lengths(
         odd |= (totals < least) | (totals > most)
     else:
         totals = most
+    return starts, afters, totals, odd
+
+
+def _lengths(
+    clear: Octets, services: bytes, strides: Numbers, lead: int, allows: Allows | None
+) -> InnerColumns | None:
+    """Return inner packets of any length."""
+    count, size = len(services), len(clear)
+    least = IPV4_HEADER_LENGTH if allows is None else _FLOW
+    starts, afters, totals, odd = _places(clear, services, strides, lead, least)
     ends = starts + totals
     rows = np.flatnonzero(odd) if odd is not None else np.zeros(0, np.int64)
     if len(rows) * MAX_ODD > count:

@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hmac import compare_digest
-from itertools import accumulate
+from itertools import accumulate, chain
 from operator import add
 from typing import Any, Final, cast
 
@@ -34,6 +34,7 @@ from chassis.ase.ipsec.cryptography_engine import (
     EXTENDED,
     GCM_IV,
     GCM_SALT,
+    authentic_ones,
     extended_headers,
     gcm_ivs,
     gcm_nonces,
@@ -410,7 +411,7 @@ class MultiBufferOpener:
     """Inbound ESP of one SA. Packets are decrypted beside their authentication, into a buffer of their own; what
     is not authentic is never read."""
 
-    __slots__ = ("_esn", "_gcm", "_icv_octets", "_jobs", "_keys", "_null", "_overhead", "_row", "lead")
+    __slots__ = ("_esn", "_gcm", "_icv_octets", "_jobs", "_keys", "_null", "_overhead", "lead")
 
     def __init__(self, jobs: _Jobs, esp: Esp, esn: bool) -> None:
         self.lead = 0
@@ -423,7 +424,6 @@ class MultiBufferOpener:
         if self._gcm is not None:
             self._keys.template[library.HASH_2] = self._gcm.octets
         self._esn = esn and esp.integrity is not None
-        self._row = np.frombuffer(self._keys.template, np.uint64).reshape(1, JOB_WORDS)
 
     def begin(self, view: memoryview, items: Sequence[Item], numbers: Sequence[int]) -> Pending:
         used, overhead, icv_octets = self._jobs.library, self._overhead, self._icv_octets
@@ -500,16 +500,23 @@ class MultiBufferOpener:
         return view, item, size, out
 
     def begin_columns(self, packets: PacketColumns, numbers: Numbers) -> Pending:
+        return self.begin_all(packets, numbers, (self,), (packets.count,))
+
+    def begin_all(
+        self, packets: PacketColumns, numbers: Numbers, openers: Sequence[EspOpener], counts: Sequence[int]
+    ) -> Pending:
         used, overhead, octets, count = self._jobs.library, self._overhead, self._icv_octets, packets.count
-        words = self._row.repeat(count, axis=0)
+        used_keys = [cast(MultiBufferOpener, own)._keys for own in openers]
+        templates = np.frombuffer(b"".join([keys.template for keys in used_keys]), np.uint64)
+        words = templates.reshape(len(openers), JOB_WORDS).repeat(counts, axis=0)
         sizes = packets.size - overhead - octets if packets.size else packets.sizes - overhead - octets
-        keep: list[object] = [self._keys]
+        keep: list[object] = [used_keys]
         covered = overhead
         if self._esn:
             # The high half is authenticated behind the packet, so the packets are copied to put it there.
             covered += 4
-            high = _HIGH(int(numbers[0]) >> 32)
-            copied = b"".join([part for each in packets.parts(0, octets) for part in (each, high)])
+            highs = map(_HIGH, (numbers >> 32 & 0xFFFFFFFF).tolist())
+            copied = b"".join(chain.from_iterable(zip(packets.parts(0, octets), highs, strict=True)))
             base, kept = used.address(copied)
             keep.append(copied)
             sources = _places(base, sizes + covered, count)
@@ -543,11 +550,13 @@ class MultiBufferOpener:
             words[:, library.HASH_OCTETS] = sizes + covered
             words[:, library.IV] = sources + np.uint64(ESP_HEADER_LENGTH)
         else:
-            base, kept = used.address(gcm_nonces(self._gcm.salt, packets))
+            several = [cast(_GcmData, own._gcm) for own in cast("Sequence[MultiBufferOpener]", openers)]
+            base, kept = used.address(gcm_nonces([own.salt for own in several], packets, counts))
             keep.append(kept)
             words[:, library.IV] = _places(base, GCM_SALT + GCM_IV, count)
             if self._gcm.esn:
-                base, kept = used.address(extended_headers(self._gcm.spi, numbers))
+                spis = np.repeat([own.spi for own in several], counts)
+                base, kept = used.address(extended_headers(spis, numbers))
                 keep.append(kept)
                 words[:, library.HASH_1] = _places(base, self._gcm.octets, count)
             else:
@@ -555,19 +564,19 @@ class MultiBufferOpener:
         self._jobs.add_rows(words, *keep)
         return _Columns(packets, sizes, tags, clear)
 
+    def finish_all(self, pending: Pending) -> Opened:
+        opening = cast(_Columns, pending)
+        octets = self._icv_octets
+        tags, sent = opening.tags.tobytes(), opening.packets.tails(octets)
+        if not octets or compare_digest(tags, sent):
+            return None, opening.clear
+        return authentic_ones(tags, sent, octets), opening.clear
+
     def _finish_columns(self, opening: _Columns) -> Opened:
-        clear, octets, packets = opening.clear, self._icv_octets, opening.packets
-        if not octets:
+        packets = opening.packets
+        authentic, clear = self.finish_all(opening)
+        if authentic is None:
             return None, clear
-        tags, sent = opening.tags.tobytes(), packets.tails(octets)
-        if compare_digest(tags, sent):
-            return None, clear
-        starts = range(0, octets * packets.count, octets)
-        authentic = [
-            index
-            for index, at in enumerate(starts)
-            if compare_digest(tags[at : at + octets], sent[at : at + octets])
-        ]
         sizes = opening.sizes
         each = [sizes] * packets.count if isinstance(sizes, int) else sizes.tolist()
         places = list(accumulate(each, initial=0))

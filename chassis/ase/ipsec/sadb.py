@@ -16,19 +16,16 @@ from typing import Final, TypeAlias
 from chassis.ase.ipsec.causes import Drops, IpsecDropCause, Notice, add_count
 from chassis.ase.ipsec.cipher_engine import CipherEngine
 from chassis.ase.ipsec.cryptography_engine import CRYPTOGRAPHY
-from chassis.ase.ipsec.decapsulate import (
-    DecapsulationResult,
-    Decapsulator,
-    Reassemble,
-    decapsulate_batch,
-)
+from chassis.ase.ipsec.decapsulate import Reassemble, decapsulate_batch
+from chassis.ase.ipsec.decapsulated import DecapsulationResult
+from chassis.ase.ipsec.decapsulator import Decapsulator
 from chassis.ase.ipsec.encapsulate import EncapsulationResult, Encapsulator, split_batch
 from chassis.ase.ipsec.joint_sealing import MIN_JOINT, InnerPackets, JointParts, seal_together
 from chassis.ase.ipsec.outbound_table import OutboundTable
 from chassis.ase.ipsec.outer_header import Ipv4IdSequences
 from chassis.ase.ipsec.replay import all_received
 from chassis.ase.ipsec.sa import InboundSa, OutboundSa, SaError, SequenceLease
-from chassis.ase.ipsec.select_sa import InboundKey
+from chassis.ase.ipsec.select_sa import InboundSas
 from chassis.ase.ipsec.spd import NO_ENTRY, FlowCaches, Spd, ports_of
 from chassis.ase.ipsec.state import (
     Direction,
@@ -54,7 +51,7 @@ _MIN_LENGTH: Final = HEADROOM + IPV4_HEADER_LENGTH
 
 _ADDRESSES: Final = struct.Struct("!BxxII").unpack_from
 
-_NO_SAS: Final[Mapping[InboundKey, Decapsulator]] = MappingProxyType({})
+_NO_SAS: Final[InboundSas[Decapsulator]] = InboundSas()
 
 
 def _slot_keys(sa: OutboundSa | InboundSa) -> list[SlotKey]:
@@ -103,7 +100,7 @@ class Sadb:
         not match."""
         self._by_key: dict[OutboundKey, Encapsulator] = {}
         self._inbound: dict[SaId, Decapsulator] = {}
-        self._by_inbound_key: dict[int, dict[InboundKey, Decapsulator]] = {}
+        self._by_inbound_key: dict[int, InboundSas[Decapsulator]] = {}
         self._owners: dict[SlotKey, SaId] = {}
         self.retired: dict[int, tuple[RetiredTotals, RetiredTotals]] = {}
         """Totals of removed SAs, by tunnel: outbound, inbound."""
@@ -177,7 +174,8 @@ class Sadb:
         decapsulator = Decapsulator(sa, slots, self._caches, self.engine)
         self._inbound[name] = decapsulator
         protocol, spi = sa.protocols[0]
-        self._by_inbound_key.setdefault(sa.context, {})[sa.destination, protocol, spi] = decapsulator
+        sas = self._by_inbound_key.setdefault(sa.context, InboundSas())
+        sas[sa.destination, protocol, spi] = decapsulator
         return decapsulator
 
     def restrict_selectors(self, tunnel: int, serial: int) -> None:

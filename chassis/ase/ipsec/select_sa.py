@@ -1,8 +1,8 @@
 """Which SA the packets of a batch are for: by destination, protocol and SPI (RFC 4301 4.1).
 
-`split_by_sa` reads the outer headers of a batch and selects the packets of each SA, without a loop over them. It
-takes ordinary packets only: whole ones without IPv4 options, with ESP behind the outer header or behind UDP (RFC
-3948). All others, and those of SAs with few packets, are for `items_by_sa`.
+`split_by_sa` reads the outer headers of a batch without a loop over the packets. It takes ordinary packets only:
+whole ones without IPv4 options, with ESP behind the outer header or behind UDP (RFC 3948). All others are for
+`items_by_sa`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import struct
 from array import array
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +59,8 @@ MIN_COLUMNS: Final = 16
 """Packets (count) of an SA in a batch from which on columns are faster than a loop, if all have one length."""
 MIN_MIXED: Final = 48
 """The same, if they have several lengths."""
+MIN_JOINT: Final = 24
+"""Packets (count) of several SAs in a batch from which on columns are faster than a loop."""
 
 _MIN_ESP: Final = 12
 """Octets behind the outer header that every packet of IPsec has."""
@@ -69,6 +70,56 @@ _SAMPLE: Final = 8
 
 _PLAIN, _IN_UDP = IPV4_HEADER_LENGTH, IPV4_HEADER_LENGTH + UDP_HEADER_LENGTH
 """Octets before the ESP header."""
+
+
+class InboundSas(dict[InboundKey, Sa]):
+    """The inbound SAs of one context. `esp` are those with ESP outermost, by destination << 32 | SPI."""
+
+    __slots__ = ("esp",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.esp: dict[int, Sa] = {}
+
+    def __setitem__(self, key: InboundKey, sa: Sa) -> None:
+        super().__setitem__(key, sa)
+        destination, protocol, spi = key
+        if protocol == PROTOCOL_ESP:
+            self.esp[destination << 32 | spi] = sa
+
+    def __delitem__(self, key: InboundKey) -> None:
+        super().__delitem__(key)
+        destination, protocol, spi = key
+        if protocol == PROTOCOL_ESP:
+            del self.esp[destination << 32 | spi]
+
+
+class OuterColumns(NamedTuple):
+    """The outer headers of a batch of several SAs.
+
+    `before` are the octets between the beginnings of the outer header and of the ESP header. Of each packet:
+    `keys`, destination << 32 | SPI; `totals`, octets of the outer packet; `services`, the outer type of service;
+    `numbers`, the sequence number as sent; `ports`, the UDP source port (None: without UDP); `sources`. `right`
+    are the indices of the ordinary packets: only theirs have a meaning.
+    """
+
+    view: memoryview
+    columns: Columns
+    before: int
+    keys: NDArray[np.uint64]
+    totals: Numbers
+    services: Bytes
+    numbers: Numbers
+    right: Numbers
+    sources: NDArray[np.uint32]
+    ports: NDArray[np.uint16] | None
+
+    def packets(self, rows: Numbers) -> PacketColumns:
+        """Return some of the packets, in this order."""
+        services, before = self.services[rows].tobytes(), self.before
+        packets = PacketColumns(self.view, rows.tolist(), before, services, self.numbers[rows])
+        packets.lay(self.columns.starts[rows] + (HEADROOM + before), self.totals[rows] - before)
+        return packets
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,20 +174,19 @@ _FORMS: Final = {PROTOCOL_ESP: _Form.of(_PLAIN, PROTOCOL_ESP), PROTOCOL_UDP: _Fo
 
 def split_by_sa(
     inbound: Container[InboundKey], body: Octets, lengths: Sequence[int]
-) -> tuple[list[tuple[InboundKey, PacketColumns]], list[int] | None]:
-    """Return the packets of the SAs of `inbound` that have many in a batch, and the indices of all others; None
-    for these: all packets of the batch.
+) -> tuple[InboundKey, PacketColumns] | OuterColumns | None:
+    """Return the packets of a batch if all are of one SA of `inbound`, or the outer headers if they are of
+    several; None if the packets are to be looked at one by one.
 
     `lengths` are octets, headroom included.
     """
-    nothing: tuple[list[tuple[InboundKey, PacketColumns]], list[int] | None] = ([], None)
     if len(lengths) < MIN_COLUMNS or not isinstance(lengths, array) or len(body) < HEADROOM + IPV4_HEADER_LENGTH:
-        return nothing
+        return None
     form = _FORMS.get(body[HEADROOM + 9])
     if form is None:
-        return nothing
+        return None
     columns = Columns(body, lengths)
-    # How many SAs the first packets are of tells how many packets each SA may have.
+    # Whether the first packets are of several SAs tells whether those of the batch are.
     at, stride = HEADROOM + form.before + 3, columns.stride
     spis: set[int]
     if stride:
@@ -148,12 +198,9 @@ def split_by_sa(
         for length in lengths[:_SAMPLE]:
             spis.update(body[at : at + 1])
             at += length
-    if (
-        columns.count < len(spis) * (MIN_COLUMNS if stride else MIN_MIXED)
-        or size != len(body)
-        or least < HEADROOM + _IN_UDP + ESP_HEADER_LENGTH
-    ):
-        return nothing
+    enough = MIN_JOINT if len(spis) > 1 else MIN_COLUMNS if stride else MIN_MIXED
+    if columns.count < enough or size != len(body) or least < HEADROOM + _IN_UDP + ESP_HEADER_LENGTH:
+        return None
     view = memoryview(body)
     if stride:
         words = np.ndarray((columns.count, form.words), np.uint32, body, HEADROOM, (stride, 4))
@@ -162,31 +209,31 @@ def split_by_sa(
     rows = columns.read(HEADROOM, 4 * form.words)
     if not stride and form.one_sa(rows.view(np.uint32) & form.same):
         return _one_sa(inbound, view, columns, form, rows)
-    return _several(inbound, view, columns, form, rows)
+    return _several(view, columns, form, rows)
 
 
 def _even(
     inbound: Container[InboundKey], view: memoryview, columns: Columns, form: _Form
-) -> tuple[list[tuple[InboundKey, PacketColumns]], list[int] | None]:
+) -> tuple[InboundKey, PacketColumns] | None:
     """The packets are all of one SA and have one length, also by their headers."""
     before, count, stride = form.before, columns.count, columns.stride
     total, destination, spi = _HEAD(view, HEADROOM)
     if before == _IN_UDP:
         udp_length, spi = _UDP(view, HEADROOM + IPV4_HEADER_LENGTH)
         if udp_length != total - IPV4_HEADER_LENGTH or not spi:
-            return [], None
+            return None
     key = (destination, PROTOCOL_ESP, spi)
     if key not in inbound or not before + _MIN_ESP <= total <= stride - HEADROOM:
-        return [], None
+        return None
     numbers = np.ndarray((count,), _NUMBER, view, HEADROOM + before + 4, (stride,)).astype(np.int64)
     found = PacketColumns(view, range(count), before, bytes(view[HEADROOM + 1 :: stride]), numbers)
     found.lay_even(HEADROOM + before, stride, total - before)
-    return [(key, found)], []
+    return key, found
 
 
 def _one_sa(
     inbound: Container[InboundKey], view: memoryview, columns: Columns, form: _Form, rows: Bytes
-) -> tuple[list[tuple[InboundKey, PacketColumns]], list[int] | None]:
+) -> tuple[InboundKey, PacketColumns] | OuterColumns | None:
     """The packets are all of one SA, and have several lengths."""
     before = form.before
     _, destination, spi = _HEAD(view, HEADROOM)
@@ -194,60 +241,33 @@ def _one_sa(
         _, spi = _UDP(view, HEADROOM + IPV4_HEADER_LENGTH)
     key = (destination, PROTOCOL_ESP, spi)
     if not spi or key not in inbound:
-        return [], None
+        return None
     numbers = rows.view(_NUMBER)[:, form.words - 1].astype(np.int64)
     found = PacketColumns(view, range(columns.count), before, rows[:, 1].tobytes(), numbers)
     halves = rows.view(">u2")
     totals = halves[:, 1].astype(np.int64)
     whole = before == _PLAIN and totals.tobytes() == (columns.lengths - HEADROOM).tobytes()
     if not whole and bool(_misfits(columns, totals, before, halves).any()):
-        return _several(inbound, view, columns, form, rows)
+        return _several(view, columns, form, rows)
     found.lay(columns.starts + (HEADROOM + before), totals - before)
-    return [(key, found)], []
+    return key, found
 
 
-def _several(
-    inbound: Container[InboundKey], view: memoryview, columns: Columns, form: _Form, rows: Bytes
-) -> tuple[list[tuple[InboundKey, PacketColumns]], list[int] | None]:
+def _several(view: memoryview, columns: Columns, form: _Form, rows: Bytes) -> OuterColumns:
     """The packets are of several SAs, or some are not ordinary ones."""
     words, halves, numbers = rows.view(np.uint32), rows.view(">u2"), rows.view(_NUMBER)
     before = form.before
     odd = ((words ^ form.fixed) & form.mask).any(axis=1)
     totals = halves[:, 1].astype(np.int64)
     odd |= _misfits(columns, totals, before, halves)
-    spis = numbers[:, form.words - 2].astype(np.int64)
+    spis = numbers[:, form.words - 2].astype(np.uint64)
     if before == _IN_UDP:
         odd |= spis == 0
-    keys = numbers[:, 4].astype(np.uint64) << np.uint64(32) | spis.astype(np.uint64)
+    keys = numbers[:, 4].astype(np.uint64) << np.uint64(32) | spis
     right = np.flatnonzero(~odd)
-    if not len(right):
-        return [], None
-    chosen = keys[right]
-    order = chosen.argsort(kind="stable")
-    ordered = chosen[order]
-    cuts = [0, *(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1).tolist(), len(right)]
-    if len(right) < MIN_COLUMNS * (len(cuts) - 1):
-        return [], None
-    services, sequence = rows[:, 1], numbers[:, form.words - 1]
-    found: list[tuple[InboundKey, PacketColumns]] = []
-    taken = np.zeros(columns.count, bool)
-    for begin, end in pairwise(cuts):
-        own = int(ordered[begin])
-        key = (own >> 32, PROTOCOL_ESP, own & 0xFFFFFFFF)
-        if end - begin < MIN_COLUMNS or key not in inbound:
-            continue
-        own_rows = right[order[begin:end]]
-        packets = PacketColumns(
-            view, own_rows.tolist(), before, services[own_rows].tobytes(), sequence[own_rows].astype(np.int64)
-        )
-        packets.lay(columns.starts[own_rows] + (HEADROOM + before), totals[own_rows] - before)
-        if packets.size or end - begin >= MIN_MIXED:
-            taken[own_rows] = True
-            found.append((key, packets))
-    if not found:
-        return [], None
-    found.sort(key=lambda one: one[1].origins[0])
-    return found, np.flatnonzero(~taken).tolist()
+    sequence = numbers[:, form.words - 1].astype(np.int64)
+    ports = halves[:, 10] if before == _IN_UDP else None
+    return OuterColumns(view, columns, before, keys, totals, rows[:, 1], sequence, right, numbers[:, 3], ports)
 
 
 def _misfits(columns: Columns, totals: Numbers, before: int, halves: NDArray[np.uint16]) -> NDArray[np.bool_]:

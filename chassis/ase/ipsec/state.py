@@ -26,10 +26,13 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from chassis.ase.ipsec.replay import all_received
 
@@ -42,6 +45,7 @@ _BITMAP_WORDS: Final = 16
 _BITMAP_OCTETS: Final = _BITMAP_WORDS * _WORD
 _USE, _KEY, _NEXT, _SELECTOR, _WINDOWS = 0, 1, 3, 4, 5
 _WINDOW_WORDS: Final = 1 + _BITMAP_WORDS
+_WINDOW_RANGE: Final = np.arange(_WINDOW_WORDS)
 _KEYS: Final = 39
 _SLOT_WORDS: Final = 40
 _SALT, _SERVED = 5, 7
@@ -112,13 +116,12 @@ def _header_check(slots: int, salt: int) -> int:
 class SaSlot:
     """Numbers of one protocol of one SA. A store has taken effect completely when its call returns."""
 
-    __slots__ = ("_base", "_octets", "_selector", "_words", "is_new", "number")
+    __slots__ = ("_base", "_octets", "_words", "is_new", "number")
 
     def __init__(self, words: memoryview, octets: memoryview, number: int, is_new: bool) -> None:
         self._words = words
         self._octets = octets
         self._base = _HEADER_WORDS + number * _SLOT_WORDS
-        self._selector = words[self._base + _SELECTOR]
         self.number = number
         self.is_new = is_new
 
@@ -139,20 +142,33 @@ class SaSlot:
 
     def window(self) -> tuple[int, int]:
         """Return the valid edge and bitmap."""
-        start = self._base + _WINDOWS + self._selector * _WINDOW_WORDS
+        start = self._base + _WINDOWS + self._words[self._base + _SELECTOR] * _WINDOW_WORDS
         bitmap = self._octets[(start + 1) * _WORD : (start + _WINDOW_WORDS) * _WORD]
         return self._words[start], int.from_bytes(bitmap, "little")
 
     def store_window(self, edge: int, bitmap: int) -> None:
         """Store a new edge and bitmap: a process that is killed leaves either the old pair or the new one."""
-        other = 1 - self._selector
+        other = 1 - self._words[self._base + _SELECTOR]
         start = self._base + _WINDOWS + other * _WINDOW_WORDS
         self._words[start] = edge
         self._octets[(start + 1) * _WORD : (start + _WINDOW_WORDS) * _WORD] = bitmap.to_bytes(
             _BITMAP_OCTETS, "little"
         )
         self._words[self._base + _SELECTOR] = other
-        self._selector = other
+
+
+def store_windows(slots: Sequence[SaSlot], windows: Sequence[tuple[int, int]]) -> None:
+    """Store new edges and bitmaps of slots of one buffer: of each, a killed process leaves the old pair or the
+    new one."""
+    words: NDArray[np.uint64] = np.frombuffer(slots[0]._words, np.uint64)
+    selectors = np.array([slot._base for slot in slots]) + _SELECTOR
+    others = np.uint64(1) - words[selectors]
+    starts = selectors + (_WINDOWS - _SELECTOR) + others.astype(np.int64) * _WINDOW_WORDS
+    packed = b"".join(
+        [(bitmap << 64 | edge).to_bytes(_WINDOW_WORDS * _WORD, "little") for edge, bitmap in windows]
+    )
+    words[starts[:, None] + _WINDOW_RANGE] = np.frombuffer(packed, "<u8").reshape(len(slots), _WINDOW_WORDS)
+    words[selectors] = others
 
 
 @dataclass(frozen=True, slots=True)

@@ -339,7 +339,7 @@ def test_nothing_lies_beyond_the_last_number(name: str) -> None:
     left, right = ends(name, first=5)
     (old,) = wire(left, [inner(80)])
     decapsulator = right.inbound[1, 1]
-    for protocol in (decapsulator._ah, decapsulator._esp):
+    for protocol in (decapsulator._ah, decapsulator.receiver):
         if protocol is not None:
             attribute = "_edge" if hasattr(protocol, "_edge") else "edge"
             setattr(protocol, attribute, MAX_EXTENDED_SEQUENCE - 3)

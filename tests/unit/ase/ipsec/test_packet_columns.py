@@ -12,7 +12,7 @@ import pytest
 from chassis.ase.ipsec.causes import Drops
 from chassis.ase.ipsec.cipher_engine import TRAILERS
 from chassis.ase.ipsec.cryptography_engine import CRYPTOGRAPHY
-from chassis.ase.ipsec.decapsulate import Decapsulator
+from chassis.ase.ipsec.decapsulator import Decapsulator
 from chassis.ase.ipsec.esp import EspReceiver, ReceivedColumns
 from chassis.ase.ipsec.received import PacketColumns
 from chassis.ase.ipsec.sa import Esp, InboundSa
@@ -172,7 +172,7 @@ def compare(whole: Sadb, single: Sadb, packets: Sequence[bytes]) -> int:
 
 
 def account(sa: Decapsulator) -> tuple[object, ...]:
-    esp_receiver = sa._esp
+    esp_receiver = sa.receiver
     assert esp_receiver is not None
     window = esp_receiver.edge, esp_receiver._bitmap
     return sa.packets, sa.octets, sa.decapsulated, dict(sa.drops), sa.udp_source, window
