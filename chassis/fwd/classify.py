@@ -31,6 +31,7 @@ from chassis.fwd.classify_loop import (
 )
 from chassis.fwd.decided import DecidedPackets
 from chassis.fwd.decision import Decider, Decision
+from chassis.fwd.flow_table import BY_PACKET
 from chassis.net.columns import Columns
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import FRAGMENT_MASK, IPV4_HEADER_LENGTH, PROTOCOL_ICMP, PROTOCOL_UDP
@@ -134,21 +135,20 @@ def look_up_by_columns(
         found = None
         decisions = _flows(decider, context, (key,))
     else:
-        keys = np.frombuffer(addresses, ">u8").astype(np.uint64)
+        keys = np.frombuffer(addresses, np.uint64)
         numbers = decider.find(context, keys)
-        if numbers is not None:
-            kinds = decider.kinds(numbers)
-            # What an ASP owns may be for the local stack, packet by packet.
-            if not np.count_nonzero(kinds == ASP_ADDRESS):
-                if low and kinds.max() >= forwarded:
-                    return None
-                return DecidedPackets(whole, body, lengths, numbers)
-        found = _flows(decider, context, keys.tolist())
+        if numbers is not None and int(np.minimum.reduce(numbers)) > BY_PACKET:
+            if low and decider.kinds(numbers).max() >= forwarded:
+                return None
+            if numbers.tobytes() == numbers[:1].tobytes() * count:
+                return [(decider.numbered[int(numbers[0])], body, lengths)]
+            return DecidedPackets(whole, body, lengths, numbers)
+        found = _flows(decider, context, keys.view(">u8").tolist())
         decisions = list(dict.fromkeys(found))
-    kinds_found = {decision.kind for decision in decisions}
-    if low and max(kinds_found) >= forwarded:
+    kinds = {decision.kind for decision in decisions}
+    if low and max(kinds) >= forwarded:
         return None
-    if ASP_ADDRESS in kinds_found:
+    if ASP_ADDRESS in kinds:
         to_asp = _to_asp(whole, flags, alike)
         if not to_asp:
             return None

@@ -28,7 +28,7 @@ _first = np.zeros(MAX_SHARED_DECISIONS + 1, np.uint16)
 
 
 class DecidedPackets:
-    """Packets and what was decided for them.
+    """Packets and what was decided for them, which are two decisions or more.
 
     `numbers` are the numbers of the decisions, each once, in the order in which they first occur, and `counts` how
     many packets each has.
@@ -62,8 +62,6 @@ class DecidedPackets:
 
     def groups(self, decisions: Sequence[Decision]) -> list[Group]:
         """Return the packets of each decision, whose number is its place among these."""
-        if len(self.numbers) == 1:
-            return [(decisions[int(self.numbers[0])], self.body, self.lengths)]
         body, lengths = self.arranged()
         view, stride = memoryview(body), self._whole.stride
         groups: list[Group] = []

@@ -16,7 +16,7 @@ from chassis.bus.counters import Counters
 from chassis.bus.records import NextHop, RouteRecord
 from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.fib import Fib, Usable, choose_next_hop
-from chassis.fwd.flow_table import DecisionNumbers, FlowTable, Keys
+from chassis.fwd.flow_table import BY_PACKET, DecisionNumbers, FlowTable, Keys
 from chassis.net.address import ALL_ONES, directed_broadcast, is_multicast, is_unicast_host
 
 MAX_CACHED_FLOWS = 65536
@@ -144,19 +144,20 @@ class Decider:
         return flows
 
     def find(self, context: int, keys: Keys) -> DecisionNumbers | None:
-        """Return the numbers of the decisions for many flows; None: some of them were evicted meanwhile."""
+        """Return the numbers of the decisions for many flows, `BY_PACKET` for `ASP_ADDRESS`; None: some of them
+        were evicted meanwhile."""
         table = self._tables.get(context)
         if table is None:
             table = self._tables[context] = FlowTable()
         numbers, missing = table.find(keys)
-        if len(missing):
+        if missing is not None:
             cached, generation, numbered = self.flows(context).get, self.generation, self.numbered
             wanted, found = keys[missing], []
-            for key in wanted.tolist():
+            for key in wanted.view(">u8").tolist():
                 flow = cached(key)
                 if flow is None or flow.generation != generation:
                     flow = self.decide(context, key)
-                found.append(flow.number)
+                found.append(BY_PACKET if flow.kind is DecisionKind.ASP_ADDRESS else flow.number)
             if numbered is not self.numbered:
                 return None
             numbers[missing] = found

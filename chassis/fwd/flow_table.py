@@ -14,15 +14,17 @@ MAX_ROWS = 1 << 14
 """Flows (count) of a table from which on it is made anew of those that it lacked, instead of growing."""
 
 Keys: TypeAlias = NDArray[np.uint64]
-"""Keys of flows: source << 32 | destination."""
+"""Flows: the eight octets of source and destination in a header, as one number of the machine."""
 DecisionNumbers: TypeAlias = NDArray[np.int32]
 """Numbers of decisions (`chassis.fwd.decision.Decider.numbered`)."""
 
 Places: TypeAlias = NDArray[np.intp]
 
+BY_PACKET = -1
+"""In place of the number of a decision that does not say what is done with each packet of its flow."""
+
 _NOBODY = np.uint64(0xFFFFFFFFFFFFFFFF)
-"""The largest key, with which each table ends. It is that of no flow in the table: its source is a broadcast
-address."""
+"""The largest key, with which each table ends, so that each key has a place."""
 
 
 class FlowTable:
@@ -36,18 +38,19 @@ class FlowTable:
 
     def __init__(self) -> None:
         self._keys: Keys = np.full(1, _NOBODY, np.uint64)
-        self._numbers: DecisionNumbers = np.zeros(1, np.int32)
+        self._numbers: DecisionNumbers = np.full(1, BY_PACKET, np.int32)
         self._new: list[tuple[Keys, DecisionNumbers]] = []
         self._added = 0
 
-    def find(self, keys: Keys) -> tuple[DecisionNumbers, Places]:
+    def find(self, keys: Keys) -> tuple[DecisionNumbers, Places | None]:
         """Return a number for each key, and the places of those that are not in the table, whose numbers mean
-        nothing."""
+        nothing; None: all are."""
         places = self._keys.searchsorted(keys)
-        found = self._keys[places] == keys
-        if places.max() == len(self._keys) - 1:
-            found &= places < len(self._keys) - 1
-        return self._numbers[places], (~found).nonzero()[0]
+        there, numbers = self._keys[places], self._numbers[places]
+        # Cheaper than a comparison by numpy.
+        if there.tobytes() == keys.tobytes():
+            return numbers, None
+        return numbers, (there != keys).nonzero()[0]
 
     def add(self, keys: Keys, numbers: DecisionNumbers) -> None:
         """Put flows in that were not found, now or later. A key may be given more than once."""

@@ -160,11 +160,11 @@ class Forwarder:
         """Do what `execute_groups` does; packets that go on together are not taken apart by decision before."""
         numbered, numbers, joint = self._decider.numbered, decided.numbers, self._joint
         joint.refresh()
-        if len(numbers) == 1 or not self._fit(decided, origin):
+        if not self._fit(decided, origin):
             return self.execute_groups(decided.groups(numbered), batch, origin, now)
         ways = joint.of(numbers)
         way = int(ways[0])
-        if np.count_nonzero(ways == way) == len(ways) and self._may_join(way, origin):
+        if ways.tobytes() == ways[:1].tobytes() * len(ways) and self._may_join(way, origin):
             return self._execute_way(way, numbers, decided.counts, decided.arranged(), batch, origin, now)
         places: dict[int, list[int]] = {}
         for place, way in enumerate(ways.tolist()):
@@ -200,7 +200,10 @@ class Forwarder:
     def _fit(self, decided: DecidedPackets, origin: Origin) -> bool:
         """Return whether every packet leaves whole by each of the ways; `_joint` knows the decisions."""
         largest = longest(decided.lengths) - HEADROOM
-        return largest <= self._joint.largest(decided.numbers) and largest <= origin.max_fragment
+        joint = self._joint
+        return largest <= origin.max_fragment and (
+            largest <= joint.smallest or largest <= joint.largest(decided.numbers)
+        )
 
     def _may_join(self, way: int, origin: Origin) -> bool:
         """Return whether packets for this place of `JointWays.ways` may go there together."""

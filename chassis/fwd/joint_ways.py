@@ -30,7 +30,7 @@ class JointWays:
     that leaves whole; the place of its port; and the tunnel, or the next hop's address.
     """
 
-    __slots__ = ("_columns", "_known", "_numbered", "_place_of", "_ports", "_tables", "ways")
+    __slots__ = ("_columns", "_known", "_numbered", "_place_of", "_ports", "_tables", "smallest", "ways")
 
     def __init__(self, tables: ForwardingTables) -> None:
         self._tables = tables
@@ -54,7 +54,7 @@ class JointWays:
 
     def largest(self, numbers: DecisionNumbers) -> int:
         """Return the largest packet (octets) that leaves whole by each of these decisions."""
-        return int(self._columns[_LARGEST][numbers].min())
+        return int(np.minimum.reduce(self._columns[_LARGEST][numbers]))
 
     def targets(self, numbers: DecisionNumbers) -> NDArray[np.int64]:
         """Return tunnels, or addresses of next hops."""
@@ -75,6 +75,8 @@ class JointWays:
     def _forget(self, numbered: list[Decision]) -> None:
         self._numbered = numbered
         self._known = 0
+        self.smallest = UNLIMITED
+        """The largest packet (octets) that leaves whole by every one of the decisions."""
         self.ways: list[Way] = []
         self._ports: list[str] = []
         self._place_of: dict[Way | str, int] = {}
@@ -96,6 +98,7 @@ class JointWays:
                 way = self._place((kind, tables.tunnels[decision.tunnel].asp), self.ways)
                 target = decision.tunnel
             self._columns[:, number] = way, largest, port, target
+            self.smallest = min(self.smallest, largest)
         self._known = wanted
 
     def _place(self, one: Any, among: list[Any]) -> int:

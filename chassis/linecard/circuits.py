@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -103,17 +102,19 @@ class Circuits:
         self._card = card
         self._counters = counters
         self._first = True
-        self._rows: dict[int, int] = {}
-        """The row in `_slots` of each circuit of which runs were counted."""
-        self._free: list[int] = []
-        self._slots: NDArray[np.int64] = np.zeros((64, 2, 2), np.int64)
-        """Slots by row, direction (out, in) and what is counted (packets, octets); 0 for those not taken yet."""
+        self._numbers: NDArray[np.uint32] = np.zeros(0, np.uint32)
+        """The numbers of the circuits, sorted."""
+        self._slots: NDArray[np.int64] = np.zeros((2, 0, 2), np.int64)
+        """Slots by direction (out, in), circuit and what is counted (packets, octets); 0 if not taken yet."""
+        self._values: NDArray[np.uint64] | None = None
+        """The counters, once runs are counted."""
 
     def apply(self, change: RecordChange) -> None:
         """Apply changed records; the first change, of several slices or one, is a snapshot."""
         for record in change.deleted:
             if isinstance(record, records.CircuitRecord):
                 self._remove(record.number)
+        new: list[int] = []
         for record in change.put:
             if not isinstance(record, records.CircuitRecord):
                 continue
@@ -123,57 +124,58 @@ class Circuits:
                 known.apply_record(record)
             else:
                 self.own[record.number] = Circuit(record, self._counters)
+                new.append(record.number)
+        if new:
+            new.sort()
+            rows = self._numbers.searchsorted(new)
+            self._numbers, self._slots = (
+                np.insert(self._numbers, rows, new),
+                np.insert(self._slots, rows, 0, axis=1),
+            )
         if self._first and not change.more:
             # Instances that ended, or went to another card, while no process of this card ran.
             self._first = False
             self._counters.release_numbered(INSTANCE, self.own)
 
-    def rows(self, circuits: Sequence[int]) -> NDArray[np.int64] | None:
-        """Return the rows of circuits for `count_runs`; None: one of them is not here."""
-        rows = list(map(self._rows.get, circuits))
-        if None in rows:
-            if not all(number in self.own for number in circuits):
-                return None
-            rows = [self._row(number) for number in circuits]
-        return np.array(rows)
+    def rows(self, runs: Runs) -> NDArray[np.intp] | None:
+        """Return the rows of the circuits of runs for `count_runs`; None: one of them is not here."""
+        numbers = self._numbers
+        circuits = runs.circuits.copy()
+        rows = numbers.searchsorted(circuits)
+        # Cheaper than comparisons by numpy.
+        if int(np.maximum.reduce(rows)) == len(numbers) or numbers[rows].tobytes() != circuits.tobytes():
+            return None
+        return rows
 
-    def count_runs(self, batch: Batch, runs: Runs, rows: NDArray[np.int64]) -> None:
+    def count_runs(self, batch: Batch, runs: Runs, rows: NDArray[np.intp]) -> None:
         """Count the packets of a batch with these runs, whose circuits have these rows."""
         inward = batch.step is Step.CIRCUIT_IN
-        slots = self._slots[rows, int(inward)]
-        if not slots.all():
+        table = self._slots[int(inward)]
+        slots = table[rows]
+        if np.count_nonzero(slots) < slots.size:
             for place in (slots[:, 0] == 0).nonzero()[0].tolist():
                 circuit = self.own[int(runs.circuits[place])]
-                self._slots[rows[place], int(inward)] = circuit.slots(inward=inward)
-            slots = self._slots[rows, int(inward)]
-        packets = runs.packets.astype(np.uint64)
+                table[rows[place]] = circuit.slots(inward=inward)
+            slots = table[rows]
+        counted: NDArray[np.uint64] = np.empty(slots.shape, np.uint64)
+        counted[:, 0] = packets = runs.packets
         common = common_length(batch.lengths)
         if common:
-            octets = packets * np.uint64(common - HEADROOM)
+            counted[:, 1] = counted[:, 0] * np.uint64(common - HEADROOM)
         else:
-            begins = np.add.accumulate(packets) - packets
-            lengths = np.frombuffer(batch.lengths, np.uint16).astype(np.uint64) - np.uint64(HEADROOM)
-            octets = np.add.reduceat(lengths, begins.astype(np.intp))
-        values = np.frombuffer(self._counters.values, np.uint64)
+            ends = np.add.accumulate(packets, dtype=np.intp)
+            lengths = np.frombuffer(batch.lengths, np.uint16)
+            counted[:, 1] = np.add.reduceat(lengths, ends - packets, dtype=np.intp) - HEADROOM * packets
+        if self._values is None:
+            self._values = np.frombuffer(self._counters.values, np.uint64)
         # A circuit may have several runs.
-        np.add.at(values, slots[:, 0], packets)
-        np.add.at(values, slots[:, 1], octets)
-
-    def _row(self, number: int) -> int:
-        row = self._rows.get(number)
-        if row is None:
-            row = self._free.pop() if self._free else len(self._rows)
-            if row == len(self._slots):
-                self._slots = np.concatenate((self._slots, np.zeros_like(self._slots)))
-            self._rows[number] = row
-        return row
+        np.add.at(self._values, slots.ravel(), counted.ravel())
 
     def _remove(self, number: int) -> None:
-        row = self._rows.pop(number, None)
-        if row is not None:
-            # Another circuit that gets it has other slots.
-            self._slots[row] = 0
-            self._free.append(row)
         gone = self.own.pop(number, None)
-        if gone is not None and gone.record.temporary:
+        if gone is None:
+            return
+        row = self._numbers.searchsorted(number)
+        self._numbers, self._slots = np.delete(self._numbers, row), np.delete(self._slots, row, axis=1)
+        if gone.record.temporary:
             gone.release()

@@ -206,7 +206,7 @@ class LineCardEngine(CardBase):
         forwarder = self.delivery.forwarder
         sent: list[Output] | None = None
         runs = run_table(batch.runs)
-        rows = self.circuits.rows(runs.circuits.tolist())
+        rows = self.circuits.rows(runs)
         if rows is not None:
             if batch.step is _CIRCUIT_IN:
                 sent = forwarder.forward(batch, _INWARD, now)
