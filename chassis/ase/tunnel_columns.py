@@ -45,7 +45,7 @@ from chassis.ase.ipsec.sa import ESP_TRAILER_LENGTH
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.tunnels import AspTunnel, TunnelEgress, TunnelTable, Way
 from chassis.bus.batch import Batch, Step
-from chassis.bus.coalesce import joined_runs
+from chassis.bus.runs import Column, Hops, Runs, run_table
 from chassis.fwd.mtu import UNLIMITED
 from chassis.fwd.tables import ForwardingTables
 from chassis.net.columns import Numbers
@@ -90,7 +90,7 @@ class _Plan:
     cells: Numbers
     counts: Numbers
     begins: Numbers
-    tunnels: list[int]
+    tunnels: Column
     first_runs: Numbers
     packets: Numbers
     octets: Numbers
@@ -134,14 +134,15 @@ class TunnelColumns:
             self._groups.clear()
             self._outers.clear()
             self._ways.clear()
-        runs = batch.runs
+        runs = run_table(batch.runs)
         plan = _Plan()
-        plan.tunnels = tunnels = [run[1] for run in runs]
+        plan.tunnels = runs.tunnels
+        tunnels = runs.tunnels.tolist()
         try:
             rows = [places[number] for number in tunnels]
         except KeyError:
             rows = [places[number] if number in places else self._find_row(number) for number in tunnels]
-        plan.counts = counts = np.array([run[0] for run in runs])
+        plan.counts = counts = runs.packets.astype(np.int64)
         plan.rows = np.array(rows)
         plan.cells = cells = self._table.numbers[plan.rows]
         plan.begins = begins = np.add.accumulate(counts) - counts
@@ -270,7 +271,7 @@ class TunnelColumns:
         else:
             octets = np.add.reduceat(columns.lengths, plan.begins) - HEADROOM * counts
         if not cells[:, PACKETS_SLOT].all():
-            slots = [self._counters.tunnel_slots(number) for number in plan.tunnels]
+            slots = [self._counters.tunnel_slots(number) for number in plan.tunnels.tolist()]
             cells[:, PACKETS_SLOT : OCTETS_SLOT + 1] = [each[ENCAPSULATED : ENCAPSULATED + 2] for each in slots]
             self._table.numbers[plan.rows, PACKETS_SLOT : OCTETS_SLOT + 1] = cells[
                 :, PACKETS_SLOT : OCTETS_SLOT + 1
@@ -327,18 +328,15 @@ class TunnelColumns:
             ways, numbers = list(self._ways), cells[:, WAY]
             edges = np.flatnonzero(numbers[1:] != numbers[:-1]) + 1
             begins = np.concatenate(([0], edges))
-            hops = zip(np.add.reduceat(counts, begins).tolist(), numbers[begins].tolist(), strict=True)
-            batch.hops = joined_runs([(packets, *ways[way][2:]) for packets, way in hops])
-            if len(batch.hops) == 1:
-                _, batch.port, batch.address = batch.hops[0]
-                batch.hops = ()
-            return
-        tunnels = plan.tunnels if isinstance(runs, slice) else [plan.tunnels[run] for run in runs.tolist()]
-        found = tuple(zip(counts.tolist(), tunnels, cells[:, CIRCUIT].tolist(), strict=True))
-        if len(found) == 1:
-            _, batch.tunnel, batch.circuit = found[0]
+            ports, addresses = zip(*[ways[way][2:] for way in numbers[begins].tolist()], strict=True)
+            if len(begins) == 1:
+                batch.port, batch.address = ports[0], addresses[0]
+            else:
+                batch.hops = Hops.of(np.add.reduceat(counts, begins), ports, addresses)
+        elif len(counts) == 1:
+            batch.tunnel, batch.circuit = int(plan.tunnels[runs][0]), int(cells[0, CIRCUIT])
         else:
-            batch.runs = found
+            batch.runs = Runs.of(counts, plan.tunnels[runs], cells[:, CIRCUIT])
 
 
 def _shared(keys: Numbers, counts: Numbers) -> tuple[Numbers, Numbers, Numbers, Numbers]:
@@ -369,10 +367,11 @@ def stretches(batch: Batch, plain: Sequence[bool]) -> list[Batch]:
             edges += (begin, end)
         begin = end
     parts: list[Batch] = []
+    table = run_table(batch.runs)
     view, packet, start = memoryview(batch.body), 0, 0
     for first, last in pairwise(sorted({0, *edges, begin})):
-        runs = batch.runs[first:last]
-        count = sum([run[0] for run in runs])
+        runs = Runs(table.rows[first:last])
+        count = int(runs.packets.sum())
         own = slice(packet, packet + count)
         lengths = batch.lengths[own]
         end = start + sum(lengths)
