@@ -74,6 +74,8 @@ class CardShell:
         keep_large_buffers()
         self.context: zmq.Context[Any] = zmq.Context()
         self.congestion = Congestion()
+        self._outputs: list[Output] = []
+        """What the batches gave that were read together: their packets may leave together too."""
         self.fabric = Fabric(
             self.context,
             self.loop,
@@ -82,9 +84,10 @@ class CardShell:
             env.card,
             env.boot,
             counters,
-            lambda batch, now: self.perform(engine.receive_batch(batch, now)),
+            lambda batch, now: self._outputs.extend(engine.receive_batch(batch, now)),
             lambda card, boot, up, now: self.perform(engine.on_fabric_peer(card, boot, up, now)),
             self.congestion,
+            on_read=self._perform_read,
             held=not self.has_ports,
         )
         self.captures = Captures(self.tap, self.headroom)
@@ -154,6 +157,11 @@ class CardShell:
             handlers[type(output)](output)
         if self._unsent:
             self._flush()
+
+    def _perform_read(self) -> None:
+        outputs, self._outputs = self._outputs, []
+        if outputs:
+            self.perform(outputs)
 
     def close(self) -> None:
         self.captures.close()

@@ -44,9 +44,10 @@ class _Peer:
 class Fabric:
     """One card's sockets of the fabric.
 
-    `on_batch(batch, now)` is called for each batch that arrives, `on_peer(card, boot, up, now)` when a
-    connection opens or closes. `tap`, where set, sees every batch that passes. `congestion` is the process's; with
-    `held` it holds the fabric back as it does ports. A card with ports must not be held: others wait for it.
+    `on_batch(batch, now)` is called for each batch that arrives, and `on_read()` after those that were read
+    together; `on_peer(card, boot, up, now)` when a connection opens or closes. `tap`, where set, sees every batch
+    that passes. `congestion` is the process's; with `held` it holds the fabric back as it does ports. A card with
+    ports must not be held: others wait for it.
     """
 
     def __init__(
@@ -62,11 +63,12 @@ class Fabric:
         on_peer: Callable[[str, int, bool, float], None],
         congestion: Congestion | None = None,
         *,
+        on_read: Callable[[], None] = lambda: None,
         held: bool = False,
     ) -> None:
         self._context, self._loop, self._run, self._node, self._card = context, loop, run, node, card
         self._counters = counters
-        self._on_batch, self._on_peer = on_batch, on_peer
+        self._on_batch, self._on_peer, self._on_read = on_batch, on_peer, on_read
         self._congestion = Congestion() if congestion is None else congestion
         self._held = held
         self._peers: dict[str, _Peer] = {}
@@ -175,6 +177,7 @@ class Fabric:
                 self.tap("from", batch.card, batch)
             # Use the time of this batch, not of the poll: a stamp must not be older than the previous card's.
             self._on_batch(batch, time.monotonic())
+        self._on_read()
         return messages
 
     def _on_readable(self, now: float) -> None:

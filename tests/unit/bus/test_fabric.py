@@ -143,6 +143,52 @@ def test_what_waits_for_a_card_that_ends_is_counted() -> None:
     assert counts[2] >= SIZE
 
 
+def test_the_end_of_what_was_read_together_is_told() -> None:
+    loop, up, sent = Loop(), list[bool](), 0
+    read: list[list[Batch]] = [[]]
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="ff") as folder:
+
+        def card(name: str) -> Fabric:
+            return Fabric(
+                context,
+                loop,
+                Path(folder),
+                "a",
+                name,
+                1,
+                Counters(),
+                lambda batch, now: read[-1].append(batch),
+                lambda card, boot, up_now, now: up.append(up_now),
+                on_read=lambda: read.append([]),
+            )
+
+        def story() -> Iterator[None]:
+            nonlocal sent
+            sender.connect("asp 1/1", 1)
+            while not up:
+                yield
+            while not any(len(batches) > 1 for batches in read):
+                # Packets of different steps are never one batch.
+                for step in (Step.CIRCUIT_OUT, Step.EGRESS):
+                    one = batch(sent)
+                    one.step, sent = step, sent + 1
+                    sender.send("asp 1/1", one)
+                yield
+            while sum(map(len, read)) < sent:
+                yield
+
+        sender, receiver = card("lc 3"), card("asp 1/1")
+        try:
+            tell(loop, story())
+        finally:
+            for one in (sender, receiver):
+                one.close()
+            context.destroy(linger=0)
+    assert max(map(len, read)) > 1
+    assert not read[-1]
+
+
 def test_what_is_no_batch_is_told_and_ends_no_reading_before_what_waits_behind_it() -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     told: list[bool] = []
