@@ -7,9 +7,11 @@ context and layout. That is for tunnels whose packets all use one SA and need no
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
@@ -50,6 +52,7 @@ from chassis.fwd.mtu import UNLIMITED
 from chassis.fwd.tables import ForwardingTables
 from chassis.net.columns import Numbers
 from chassis.net.ethernet import HEADROOM
+from chassis.net.types import Writable
 
 MIN_RUNS: Final = 16
 """Runs (count) of a batch from which on columns are faster than a loop over the runs."""
@@ -57,6 +60,7 @@ MIN_RUNS: Final = 16
 _Outer = tuple[int, str, bool]
 """Context and card of outer packets, and whether these have a next hop."""
 _Group = tuple[_Outer, EspLayout]
+_Place = tuple[int, int]
 
 _Runs = NDArray[Any] | slice
 """Indices of runs, or a slice of all."""
@@ -118,9 +122,8 @@ class TunnelColumns:
         self._values = np.frombuffer(counters.values, np.int64)
         self._generation = -1
         """Of the forwarding decisions that `_table.places` was made with."""
-        self._groups: dict[_Group, int] = {}
-        self._outers: list[_Outer] = []
-        """Of each group."""
+        self._groups: list[_Group] = []
+        self._group_numbers: dict[_Group, int] = {}
         self._ways: dict[Way, int] = {}
 
     def plan(self, batch: Batch) -> _Plan | list[bool]:
@@ -132,7 +135,7 @@ class TunnelColumns:
             self._generation = generation
             places.clear()
             self._groups.clear()
-            self._outers.clear()
+            self._group_numbers.clear()
             self._ways.clear()
         runs = run_table(batch.runs)
         plan = _Plan()
@@ -194,11 +197,12 @@ class TunnelColumns:
                     row, sender, longest = joint
                     numbers = self._table.numbers[row]
                     numbers[LONGEST] = min(longest, egress.smallest)
-                    outer = (context, card, bool(port))
-                    group = self._groups.setdefault((outer, sender.layout), len(self._groups))
-                    if group == len(self._outers):
-                        self._outers.append(outer)
-                    numbers[GROUP] = group
+                    group = ((context, card, bool(port)), sender.layout)
+                    number_of = self._group_numbers
+                    if group not in number_of:
+                        number_of[group] = len(self._groups)
+                        self._groups.append(group)
+                    numbers[GROUP] = number_of[group]
                     numbers[WAY] = self._ways.setdefault(egress.way, len(self._ways))
                     numbers[CIRCUIT] = state.record.circuit
                     # Its counters begin with the first packet that is encapsulated.
@@ -217,27 +221,41 @@ class TunnelColumns:
         wanted = counts * randoms
         total = int(np.add.reduce(wanted))
         drawn = random(total) if total else b""
-        groups = cells[:, GROUP]
-        batches: list[tuple[str, Batch]] = []
-        for group, runs in self._by_group(groups):
+        batches: list[tuple[tuple[int, int], str, Batch]] = []
+        for runs, parts in self._by_layout(cells[:, GROUP]):
             inner, own = plan.inner, drawn
             if isinstance(runs, np.ndarray):
-                which = np.repeat(groups == group, counts)
-                inner = inner.select(np.flatnonzero(which))
+                chosen = counts[runs]
+                ends: Numbers = np.add.accumulate(chosen)
+                before: Numbers = plan.begins[runs] - (ends - chosen)
+                packets = np.arange(int(ends[-1])) + before.repeat(chosen)
+                inner = inner.select(packets)
                 octets = int(randoms[runs[0]])
                 if octets and octets * columns.count == total:
-                    own = np.frombuffer(drawn, np.uint8).reshape(-1, octets)[which].tobytes()
+                    own = np.frombuffer(drawn, np.uint8).reshape(-1, octets)[packets].tobytes()
                 elif not octets:
                     own = b""
                 else:
-                    ends = np.add.accumulate(wanted)[runs].tolist()
+                    stops = np.add.accumulate(wanted)[runs].tolist()
                     sizes = wanted[runs].tolist()
-                    own = b"".join([drawn[end - size : end] for end, size in zip(ends, sizes, strict=True)])
-            batch = self._seal(plan, runs, inner, own, firsts, identifications)
-            self._address(batch, plan, runs, self._outers[group])
+                    own = b"".join([drawn[stop - size : stop] for stop, size in zip(stops, sizes, strict=True)])
+            body, lengths = self._seal(plan, runs, inner, own, firsts, identifications)
+            if len(parts) == 1:
+                ((place, group, _),) = parts
+                batches.append((place, *self._addressed(body, lengths, plan, runs, group)))
+                continue
+            assert isinstance(runs, np.ndarray)
+            view, run, packet, at = memoryview(body), 0, 0, 0
+            for place, group, size in parts:
+                stop, after = run + size, packet + int(counts[runs[run : run + size]].sum())
+                sizes_out = lengths[packet:after]
+                end = at + sum(sizes_out)
+                batches.append((place, *self._addressed(view[at:end], sizes_out, plan, runs[run:stop], group)))
+                run, packet, at = stop, after, end
+        batches.sort(key=itemgetter(0))
+        for _, _, batch in batches:
             batch.ingress = ingress
-            batches.append((self._outers[group][1], batch))
-        return batches
+        return [(card, batch) for _, card, batch in batches]
 
     def _store(self, plan: _Plan) -> None:
         """Store the numbers of all packets as used."""
@@ -245,7 +263,7 @@ class TunnelColumns:
         used = own[:, USED] + plan.packets
         words = own[:, STATE_WORD]
         if words.any():
-            stored = np.flatnonzero(words)
+            stored = words.nonzero()[0]
             self._sadb.state.store_next_numbers(words[stored].tolist(), (used[stored] + 1).tolist())
         numbers, rows = self._table.numbers, plan.rows[plan.first_runs]
         numbers[rows, USED] = used
@@ -280,20 +298,27 @@ class TunnelColumns:
         np.add.at(self._values, cells[:, PACKETS_SLOT], counts)
         np.add.at(self._values, cells[:, OCTETS_SLOT], octets)
 
-    def _by_group(self, groups: Numbers) -> list[tuple[int, _Runs]]:
-        """Return each group with its runs; in the order of their first runs, those of one card and
+    def _by_layout(self, groups: Numbers) -> list[tuple[_Runs, list[tuple[_Place, int, int]]]]:
+        """Return the runs of each layout, those of a group together; and each of these groups with its place among
+        all, and its runs (count). The places are in the order of the first runs, with what is for one card and
         context together."""
         first = int(groups[0])
         if (groups == first).all():
-            return [(first, slice(None))]
+            return [(slice(None), [((0, 0), first, len(groups))])]
         found, begins = np.unique(groups, return_index=True)
-        begin_of = dict(zip(found.tolist(), begins.tolist(), strict=True))
-        outer_begin: dict[_Outer, int] = {}
-        for group, begin in begin_of.items():
-            outer = self._outers[group]
-            outer_begin[outer] = min(begin, outer_begin.get(outer, begin))
-        order = sorted(begin_of, key=lambda group: (outer_begin[self._outers[group]], begin_of[group]))
-        return [(group, np.flatnonzero(groups == group)) for group in order]
+        outers: dict[_Outer, int] = {}
+        layouts: dict[EspLayout, list[tuple[_Place, int, NDArray[Any]]]] = {}
+        for begin, group in sorted(zip(begins.tolist(), found.tolist(), strict=True)):
+            outer, layout = self._groups[group]
+            place = (outers.setdefault(outer, begin), begin)
+            layouts.setdefault(layout, []).append((place, group, (groups == group).nonzero()[0]))
+        return [
+            (
+                np.concatenate([runs for _, _, runs in members]),
+                [(place, group, len(runs)) for place, group, runs in members],
+            )
+            for members in layouts.values()
+        ]
 
     def _seal(
         self,
@@ -303,7 +328,8 @@ class TunnelColumns:
         drawn: bytes,
         firsts: Numbers,
         identifications: Numbers,
-    ) -> Batch:
+    ) -> tuple[Writable, array[int]]:
+        """Return the outer packets of runs of one layout, and their lengths."""
         table, rows, cells = self._table, plan.rows[runs], plan.cells[runs]
         sender: EspSender = table.senders[rows[0]]
         sealed = SealedRuns(table.sealers[rows].tolist(), plan.counts[runs], firsts[runs], table.words[rows])
@@ -316,17 +342,19 @@ class TunnelColumns:
             cells[:, DF_BITS],
             table.heads[rows, : len(sender.heads.template)],
         )
-        return Batch(Step.CIRCUIT_OUT, *seal_together(inner, parts, drawn, self._sadb.engine.flush))
+        return seal_together(inner, parts, drawn, self._sadb.engine.flush)
 
-    def _address(self, batch: Batch, plan: _Plan, runs: _Runs, outer: _Outer) -> None:
-        """Set where the packets of a batch go."""
-        context, _, by_port = outer
-        batch.context = context
+    def _addressed(
+        self, body: Writable, lengths: array[int], plan: _Plan, runs: _Runs, group: int
+    ) -> tuple[str, Batch]:
+        """Return the outer packets of these runs as a batch, and the card that it is for."""
+        context, card, by_port = self._groups[group][0]
+        batch = Batch(Step.CIRCUIT_OUT, body, lengths, context=context)
         cells, counts = plan.cells[runs], plan.counts[runs]
         if by_port:
             batch.step = Step.EGRESS
             ways, numbers = list(self._ways), cells[:, WAY]
-            edges = np.flatnonzero(numbers[1:] != numbers[:-1]) + 1
+            edges = (numbers[1:] != numbers[:-1]).nonzero()[0] + 1
             begins = np.concatenate(([0], edges))
             ports, addresses = zip(*[ways[way][2:] for way in numbers[begins].tolist()], strict=True)
             if len(begins) == 1:
@@ -337,6 +365,7 @@ class TunnelColumns:
             batch.tunnel, batch.circuit = int(plan.tunnels[runs][0]), int(cells[0, CIRCUIT])
         else:
             batch.runs = Runs.of(counts, plan.tunnels[runs], cells[:, CIRCUIT])
+        return card, batch
 
 
 def _shared(keys: Numbers, counts: Numbers) -> tuple[Numbers, Numbers, Numbers, Numbers]:
@@ -347,10 +376,12 @@ def _shared(keys: Numbers, counts: Numbers) -> tuple[Numbers, Numbers, Numbers, 
         return np.zeros(1, np.int64), np.zeros(len(keys), np.int64), offsets[-1:].copy(), offsets - counts
     order = np.argsort(keys, kind="stable")
     ordered, packets = keys[order], counts[order]
-    begins = np.concatenate(([0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1))
-    sizes = np.diff(begins, append=len(keys))
+    changes = np.empty(len(keys), np.bool_)
+    changes[0] = True
+    np.not_equal(ordered[1:], ordered[:-1], out=changes[1:])
+    begins = changes.nonzero()[0]
     before = np.add.accumulate(packets) - packets
-    place = np.arange(len(begins)).repeat(sizes)
+    place = np.add.accumulate(changes, dtype=np.int64) - 1
     which, offsets = np.empty_like(keys), np.empty_like(keys)
     which[order] = place
     offsets[order] = before - before[begins][place]
