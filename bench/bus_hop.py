@@ -31,7 +31,7 @@ def _send(run: Path, size: int) -> None:
     batch = Batch(Step.ENCAPSULATE, bytearray(sum(lengths)), lengths, card="asp 1/1", epoch=1)
     hop = SentBatches(Counters(), "fabric to lc 3")
     while True:
-        if not connection.send_batch(sender, batch, hop):
+        if not connection.send_batches(sender, [batch], hop):
             sender.poll(1, zmq.POLLOUT)
 
 

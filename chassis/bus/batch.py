@@ -1,10 +1,10 @@
-"""The one message of the fabric and of the wire: a batch of packets.
+"""What the messages of the fabric and of wires are: batches of packets.
 
 A batch holds packets of one step, and of one tunnel, circuit or next hop, or runs of packets of several. On the
 bus it is a header, and the packets laid end to end: one frame, or two where the packets are too large to be
-copied. Each packet is preceded by `HEADROOM` bytes, counted in its length: on a wire they are its Ethernet header;
-on the fabric they are room for the next one, so that a packet that changes cards without changing size is never
-copied: the buffer that came in is the buffer that goes out.
+copied. A message has one batch or more. Each packet is preceded by `HEADROOM` bytes, counted in its length: on a
+wire they are its Ethernet header; on the fabric they are room for the next one, so that a packet that changes
+cards without changing size is never copied: the buffer that came in is the buffer that goes out.
 """
 
 from __future__ import annotations
@@ -301,6 +301,32 @@ def decode(header: bytes | memoryview, body: bytearray | memoryview | None = Non
         runs,
         hops,
     )
+
+
+def decode_frames(frames: Sequence[memoryview]) -> list[Batch]:
+    """Return the batches of a message: each is a frame with header and body, or one with either.
+
+    Raises:
+        DecodeError: one of them is none.
+    """
+    batches: list[Batch] = []
+    left = list(frames)[::-1]
+    while left:
+        frame = left.pop()
+        alone = _is_header(frame)
+        if alone and not left:
+            raise DecodeError("batch", "a header without a body")
+        batches.append(decode(frame, left.pop() if alone else None))
+    return batches
+
+
+def _is_header(frame: bytes | memoryview) -> bool:
+    """Return whether a frame has a header, and nothing else."""
+    if len(frame) < _FIXED.size:
+        return False
+    way, packets, marks, descriptors, runs, _ = _FIXED.unpack_from(frame)
+    octets: int = way + 2 * packets + descriptors + _MARK.size * marks + ROW.itemsize * runs
+    return len(frame) == _FIXED.size + octets
 
 
 def _decode_runs(octets: bytes | memoryview, number: int, wanted: int) -> Sequence[Run]:

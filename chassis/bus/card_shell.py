@@ -10,6 +10,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import islice
 from math import inf
 from typing import Any
@@ -94,6 +95,7 @@ class CardShell:
         self.handlers: dict[type, Callable[[Any], None]] = {
             ToController: lambda output: self._to_controller(output.message),
             ToFabric: lambda output: self.fabric.send(output.card, output.batch),
+            _Together: lambda output: self.fabric.send(output.card, *output.batches),
             Connect: lambda output: self.fabric.connect(output.card, output.boot),
             Disconnect: lambda output: self.fabric.disconnect(output.card),
             Perform: lambda output: self._run_request(output.request),
@@ -262,18 +264,27 @@ class CardShell:
         self._to_controller(reply)
 
 
-def _coalesced(outputs: list[Output]) -> list[Output]:
+@dataclass(slots=True)
+class _Together:
+    """Batches for another card that cannot be one, in their order: one message, so that it reads them at once."""
+
+    card: str
+    batches: list[Batch]
+
+
+def _coalesced(outputs: list[Output]) -> list[Output | _Together]:
     """Return the outputs with one batch in place of several for a card or a port, where they may be one.
 
     Batches pass no output of another kind.
     """
-    result: list[Output] = []
+    result: list[Output | _Together] = []
     fabric: dict[str, list[Batch]] = {}
     wires: dict[str, list[Batch]] = {}
 
     def release() -> None:
         for card, batches in fabric.items():
-            result.extend([ToFabric(card, batch) for batch in coalesced(batches)])
+            joined = coalesced(batches)
+            result.append(ToFabric(card, joined[0]) if len(joined) == 1 else _Together(card, joined))
         for port, batches in wires.items():
             result.extend([ToWire(port, batch) for batch in coalesced(batches)])
         fabric.clear()

@@ -13,7 +13,7 @@ import zmq
 from zmq.backend import Socket as BackendSocket
 from zmq.utils.monitor import parse_monitor_message
 
-from chassis.bus.batch import MAX_PACKETS, Batch, decode, encode_header
+from chassis.bus.batch import MAX_PACKETS, Batch, decode, decode_frames, encode_header
 from chassis.bus.coalesce import coalesced
 from chassis.bus.hops import ReceivedBatches, SentBatches
 from chassis.net.errors import DecodeError
@@ -55,29 +55,27 @@ def receiver(context: zmq.Context[Any], endpoint: str, queue: int) -> zmq.Socket
     return pull
 
 
-def receive(socket: zmq.Socket[bytes], ready: bool = False) -> Batch | None:
-    """Return the next batch of a socket's queue, in a writable buffer; None if the queue is empty.
+def receive(socket: zmq.Socket[bytes], ready: bool = False) -> list[Batch]:
+    """Return the batches of the next message of a socket's queue, in writable buffers; none if it is empty.
 
     `ready`: the socket was polled, so that a message most likely waits.
 
     Raises:
-        DecodeError: the next message is not a batch. It is removed from the queue.
+        DecodeError: the next message is no batches. It is removed from the queue.
     """
     if not ready and not int(_events(socket, _EVENTS)) & _POLLIN:
         # Cheaper than the exception of a receive without a message.
-        return None
+        return []
     try:
         frame = _receive(socket, _DONTWAIT, False)
     except zmq.Again:
-        return None
+        return []
     if not frame.more:
-        return decode(frame.buffer)
+        return [decode(frame.buffer)]
     frames = [frame]
     while frames[-1].more:
         frames.append(_receive(socket, _DONTWAIT, False))
-    if len(frames) != 2:
-        raise DecodeError("batch", f"{len(frames)} frames")
-    return decode(frames[0].buffer, frames[1].buffer)
+    return decode_frames([frame.buffer for frame in frames])
 
 
 def receive_frames(socket: zmq.Socket[bytes]) -> list[Any]:
@@ -104,22 +102,23 @@ def receive_waiting(
     `taken(card, packets)` is called for each batch. `ready`: the socket was polled.
     """
     batches: list[Batch] = []
-    messages = packets = 0
-    while packets < MAX_PACKETS:
+    messages = packets = wrong = 0
+    while packets + wrong < MAX_PACKETS:
         try:
-            batch = receive(socket, ready)
+            found = receive(socket, ready)
         except DecodeError:
             undecodable()
-            packets += 1
+            wrong += 1
         else:
-            if batch is None:
+            if not found:
                 break
-            batches.append(batch)
-            packets += len(batch.lengths)
-            if taken is not None:
-                taken(batch.card, len(batch.lengths))
-            if batch.stamp:
-                hop.waited(batch.stamp, batch.card)
+            batches += found
+            for batch in found:
+                packets += len(batch.lengths)
+                if taken is not None:
+                    taken(batch.card, len(batch.lengths))
+                if batch.stamp:
+                    hop.waited(batch.stamp, batch.card)
         messages += 1
         ready = False
     if not batches:
@@ -127,23 +126,26 @@ def receive_waiting(
     received = len(batches)
     if received > 1:
         batches = coalesced(batches)
-    # What was no batch counted as a packet.
-    hop.count(received, len(batches), packets - (messages - received))
+    hop.count(received, len(batches), packets)
     return messages, batches
 
 
-def send_batch(socket: zmq.Socket[bytes], batch: Batch, hop: SentBatches) -> bool:
-    """Send a batch, counted by `hop`; return False if the queue is full or there is no peer."""
-    header, body = encode_header(batch, hop.stamp()), batch.body
+def send_batches(socket: zmq.Socket[bytes], batches: Sequence[Batch], hop: SentBatches) -> bool:
+    """Send batches as one message, counted by `hop`; return False if the queue is full or there is no peer."""
+    last = len(batches) - 1
     try:
-        if len(body) <= MAX_ONE_FRAME_OCTETS:
-            _send(socket, b"".join((header, body)), _DONTWAIT)
-        else:
-            _send(socket, header, _DONTWAIT | _SNDMORE)
-            _send(socket, body, _DONTWAIT)
+        for number, batch in enumerate(batches):
+            header, body = encode_header(batch, hop.stamp()), batch.body
+            flags = _DONTWAIT if number == last else _DONTWAIT | _SNDMORE
+            if len(body) <= MAX_ONE_FRAME_OCTETS:
+                _send(socket, b"".join((header, body)), flags)
+            else:
+                _send(socket, header, _DONTWAIT | _SNDMORE)
+                _send(socket, body, flags)
     except zmq.Again:
         return False
-    hop.count(len(batch.lengths))
+    for batch in batches:
+        hop.count(len(batch.lengths))
     return True
 
 

@@ -115,13 +115,17 @@ class Fabric:
             peer.monitor.close(0)
             peer.socket.close(0)
 
-    def send(self, card: str, batch: Batch) -> None:
-        """Send without blocking. Batches for a full queue or an absent card are dropped and counted."""
+    def send(self, card: str, *batches: Batch) -> None:
+        """Send without blocking, in one message if possible. Batches for a full queue or an absent card are
+        dropped and counted."""
         peer = self._peers.get(card)
         if peer is None or peer.lost:
-            self._counters.add(f"drop no connection to {card}", len(batch.lengths))
+            packets = sum([len(batch.lengths) for batch in batches])
+            self._counters.add(f"drop no connection to {card}", packets)
             return
-        for number, packets in enumerate(peer.sender.send(batch, time.monotonic())):
+        sender, now = peer.sender, time.monotonic()
+        dropped = sender.send(*batches, now) if len(batches) == 1 else sender.send_together(batches, now)
+        for number, packets in enumerate(dropped):
             if packets:
                 self._counters.values[peer.full] += packets
                 self._counters.add(f"fabric full class {number}", packets)

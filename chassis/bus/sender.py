@@ -14,12 +14,13 @@ from collections.abc import Callable, Sequence
 import zmq
 
 from chassis.bus.backlog import Backlog, Classify
-from chassis.bus.batch import Batch
-from chassis.bus.connection import send_batch
+from chassis.bus.batch import MAX_PACKETS, Batch
+from chassis.bus.connection import send_batches
 from chassis.bus.credit import Credit
 from chassis.bus.hops import SentBatches
 from chassis.bus.loop import Loop
 from chassis.bus.priority import classes_of_batch
+from chassis.model.qos import CLASS_COUNT
 
 MAX_BACKLOG_PACKETS = 2048
 """Most packets (count) that wait at a sender. They are joined into larger batches, so that a busy receiver catches
@@ -97,6 +98,17 @@ class Sender:
             self._loop.call_again(self._retry)
         return self._backlog.enqueue(batch)
 
+    def send_together(self, batches: Sequence[Batch], now: float) -> Sequence[int]:
+        """Send batches as `send` does, in one message if they are sent at once and are no more than a large
+        batch."""
+        if not self._backlog and self._send(*batches):
+            return ()
+        dropped = [0] * CLASS_COUNT
+        for batch in batches:
+            for number, packets in enumerate(self.send(batch, now)):
+                dropped[number] += packets
+        return dropped if any(dropped) else ()
+
     def drop(self) -> int:
         """Drop what waits; return the number of packets."""
         packets = self._backlog.packets
@@ -105,12 +117,15 @@ class Sender:
         self._congestion.relieved(self)
         return packets
 
-    def _send(self, batch: Batch) -> bool:
-        packets = len(batch.lengths)
-        if not self.credit.allows(packets) or not send_batch(self._socket, batch, self._hop):
+    def _send(self, *batches: Batch) -> bool:
+        packets = sum([len(batch.lengths) for batch in batches])
+        if len(batches) > 1 and packets > MAX_PACKETS:
+            return False
+        if not self.credit.allows(packets) or not send_batches(self._socket, batches, self._hop):
             return False
         self.credit.count(packets)
-        self._on_sent(batch)
+        for batch in batches:
+            self._on_sent(batch)
         return True
 
     def _retry(self, now: float) -> bool:

@@ -1,4 +1,4 @@
-"""The batch: the fabric's and the wire's one message."""
+"""The batch: what messages of the fabric and of wires are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chassis.bus.batch import MAX_KNOWN_WAYS, MIN_COLUMN, Batch, Step, _known_ways, decode, encode_header, pack
+from chassis.bus.batch import (
+    MAX_KNOWN_WAYS,
+    MIN_COLUMN,
+    Batch,
+    Step,
+    _known_ways,
+    decode,
+    decode_frames,
+    encode_header,
+    pack,
+)
 from chassis.net.errors import DecodeError
 from chassis.net.ethernet import HEADROOM
 
@@ -192,3 +202,22 @@ def test_ways_are_remembered_up_to_a_limit() -> None:
     for number in range(MAX_KNOWN_WAYS + 2):
         assert decode(header(other(5, number)), bytearray(20)).tunnel == number
     assert len(_known_ways) <= MAX_KNOWN_WAYS
+
+
+def test_batches_of_one_message_are_decoded_whatever_their_frames() -> None:
+    made = [
+        Batch(step, *pack([bytes([number]) * 50], HEADROOM), "lc 3", 7, runs=((1, number, 0),))
+        for number, step in enumerate((Step.ENCAPSULATE, Step.CIRCUIT_OUT, Step.CIRCUIT_IN))
+    ]
+    for two in range(8):
+        frames: list[bytes | bytearray] = []
+        for number, batch in enumerate(made):
+            octets = encode_header(batch)
+            frames += [octets, batch.body] if two >> number & 1 else [octets + batch.body]
+        views = [memoryview(bytearray(frame)) for frame in frames]
+        assert [(one.step, one.body, one.runs) for one in decode_frames(views)] == [
+            (batch.step, batch.body, batch.runs) for batch in made
+        ]
+        for wrong in (views[:-1] if two & 4 else [*views, views[0][:-1]], [*views, memoryview(b"")]):
+            with pytest.raises(DecodeError):
+                decode_frames(wrong)

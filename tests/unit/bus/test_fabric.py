@@ -12,7 +12,7 @@ from pathlib import Path
 import zmq
 
 from chassis.bus.batch import MAX_PACKETS, Batch, Step, pack
-from chassis.bus.connection import receive_waiting, send_batch
+from chassis.bus.connection import receive_waiting, send_batches
 from chassis.bus.counters import Counters
 from chassis.bus.fabric import Fabric
 from chassis.bus.hops import MAX_SENDERS, MAX_WAIT, PREFIX, ReceivedBatches, SentBatches, stamp_now
@@ -201,8 +201,8 @@ def test_what_is_no_batch_is_told_and_ends_no_reading_before_what_waits_behind_i
         push.connect("inproc://here")
         for _ in range(MAX_PACKETS + 1):
             push.send(b"none", zmq.DONTWAIT)
-        assert send_batch(push, batch(0), sent)
-        assert send_batch(push, batch(1), sent)
+        assert send_batches(push, [batch(0)], sent)
+        assert send_batches(push, [batch(1)], sent)
         while (taken := receive_waiting(pull, lambda: told.append(True), received))[0]:
             found.append(taken)
         pull.close(0)

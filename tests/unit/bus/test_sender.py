@@ -113,12 +113,11 @@ class Rig:
         self.sent += len(sent.lengths)
 
     def take(self) -> list[bytes]:
-        """Take the next batch, if one has come."""
-        one = receive(self.pull)
-        if one is None:
-            return []
-        self.far.add(NAME, len(one.lengths))
-        return [bytes(packet[HEADROOM + 20 :]) for packet in one.packets()]
+        """Take the batches of the next message, if one has come."""
+        taken = receive(self.pull)
+        for one in taken:
+            self.far.add(NAME, len(one.lengths))
+        return [bytes(packet[HEADROOM + 20 :]) for one in taken for packet in one.packets()]
 
     def until(self, condition: Callable[[], bool]) -> Iterator[None]:
         end = time.monotonic() + DEADLINE
