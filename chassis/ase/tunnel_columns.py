@@ -72,8 +72,9 @@ _HALF: Final = 32
 class _Plan:
     """A batch that can be sealed by columns: its runs and their rows of the table.
 
-    `first_runs` is a run of each SA, with all `packets` and `octets` of that SA; `offsets` are the packets of the
-    SA in earlier runs.
+    `rows` are the places in the table of each run's SA, `cells` their numbers. `first_runs` is a run of each SA
+    and `own` its numbers; `packets` are those that the SA has in all runs, `octets` what it has sent after them.
+    `offsets` are the packets of a run's SA in earlier runs, `begins` is the first packet of each run.
     """
 
     __slots__ = (
@@ -84,6 +85,7 @@ class _Plan:
         "inner",
         "octets",
         "offsets",
+        "own",
         "packets",
         "rows",
         "tunnels",
@@ -96,6 +98,7 @@ class _Plan:
     begins: Numbers
     tunnels: Column
     first_runs: Numbers
+    own: Numbers
     packets: Numbers
     octets: Numbers
     offsets: Numbers
@@ -142,11 +145,12 @@ class TunnelColumns:
         plan.tunnels = runs.tunnels
         tunnels = runs.tunnels.tolist()
         try:
-            rows = [places[number] for number in tunnels]
+            rows = array("q", map(places.__getitem__, tunnels))
         except KeyError:
-            rows = [places[number] if number in places else self._find_row(number) for number in tunnels]
+            found_rows = [places[number] if number in places else self._find_row(number) for number in tunnels]
+            rows = array("q", found_rows)
         plan.counts = counts = runs.packets.astype(np.int64)
-        plan.rows = np.array(rows)
+        plan.rows = np.frombuffer(rows, np.int64)
         plan.cells = cells = self._table.numbers[plan.rows]
         plan.begins = begins = np.add.accumulate(counts) - counts
         inner = plan.inner = InnerPackets(batch.body, batch.lengths)
@@ -168,7 +172,7 @@ class TunnelColumns:
         else:
             plan.first_runs, which, plan.packets, plan.offsets = _shared(plan.rows, counts)
             plan.octets = np.bincount(which, octets).astype(np.int64)
-        own = cells if plan.packets is counts else cells[plan.first_runs]
+        plan.own = own = cells if plan.packets is counts else cells[plan.first_runs]
         first = own[:, USED] + 1
         after = first + plan.packets
         plan.octets += own[:, OCTETS]
@@ -259,16 +263,16 @@ class TunnelColumns:
 
     def _store(self, plan: _Plan) -> None:
         """Store the numbers of all packets as used."""
-        own = plan.cells[plan.first_runs]
+        own = plan.own
         used = own[:, USED] + plan.packets
         words = own[:, STATE_WORD]
         if words.any():
             stored = words.nonzero()[0]
             self._sadb.state.store_next_numbers(words[stored].tolist(), (used[stored] + 1).tolist())
-        numbers, rows = self._table.numbers, plan.rows[plan.first_runs]
-        numbers[rows, USED] = used
-        numbers[rows, PACKETS] = own[:, PACKETS] + plan.packets
-        numbers[rows, OCTETS] = plan.octets
+        changed = own[:, USED : OCTETS + 1].copy()
+        changed[:, USED], changed[:, OCTETS] = used, plan.octets
+        changed[:, PACKETS] += plan.packets
+        self._table.numbers[plan.rows[plan.first_runs], USED : OCTETS + 1] = changed
 
     def _identifications(self, sequences: Numbers, counts: Numbers) -> Numbers:
         """Allocate identifications for all packets; return the first of each run."""
@@ -302,13 +306,14 @@ class TunnelColumns:
         """Return the runs of each layout, those of a group together; and each of these groups with its place among
         all, and its runs (count). The places are in the order of the first runs, with what is for one card and
         context together."""
-        first = int(groups[0])
-        if (groups == first).all():
-            return [(slice(None), [((0, 0), first, len(groups))])]
-        found, begins = np.unique(groups, return_index=True)
+        each = groups.tolist()
+        found = dict.fromkeys(each)
+        if len(found) == 1:
+            return [(slice(None), [((0, 0), each[0], len(each))])]
         outers: dict[_Outer, int] = {}
         layouts: dict[EspLayout, list[tuple[_Place, int, NDArray[Any]]]] = {}
-        for begin, group in sorted(zip(begins.tolist(), found.tolist(), strict=True)):
+        for group in found:
+            begin = each.index(group)
             outer, layout = self._groups[group]
             place = (outers.setdefault(outer, begin), begin)
             layouts.setdefault(layout, []).append((place, group, (groups == group).nonzero()[0]))
