@@ -54,7 +54,7 @@ from chassis.net.columns import Numbers
 from chassis.net.ethernet import HEADROOM
 from chassis.net.types import Writable
 
-MIN_RUNS: Final = 16
+MIN_RUNS: Final = 12
 """Runs (count) of a batch from which on columns are faster than a loop over the runs."""
 
 _Outer = tuple[int, str, bool]
@@ -194,6 +194,8 @@ class TunnelColumns:
             if egress is None or egress.generation != self._generation:
                 egress = self._find_egress(state)
             encapsulator = self._sadb.only_outbound(number)
+            # The loop finds it too, and no SA that was removed is kept there.
+            state.only_sa = self._sadb.spd.version, encapsulator
             if egress.way is not None and encapsulator is not None:
                 context, card, port, _ = egress.way
                 joint = encapsulator.joint_row(self._tables.mtu(port) if port else UNLIMITED)

@@ -20,7 +20,7 @@ from chassis.ase.ipsec.cipher_engine import TRAILERS, SealedRuns, Unsealed
 from chassis.ase.ipsec.esp import EspSender
 from chassis.ase.ipsec.sa import ESP_TRAILER_LENGTH
 from chassis.ase.ipsec.spd import Classifier
-from chassis.net.columns import Bytes, Columns, Numbers, by_value
+from chassis.net.columns import Bytes, Columns, Numbers, by_value, longest
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH
 from chassis.net.types import Writable
@@ -126,11 +126,12 @@ class InnerPackets:
     packet, or of all.
     """
 
-    __slots__ = ("_changed", "_ordinary", "columns", "flags", "service")
+    __slots__ = ("_changed", "_lengths", "_ordinary", "columns", "flags", "service")
 
     def __init__(self, body: bytes | Writable, lengths: array[int]) -> None:
         """The lengths must fill the body, and no packet may be shorter than an IPv4 header."""
         columns = self.columns = Columns(body, lengths)
+        self._lengths = lengths
         self._ordinary: NDArray[np.bool_] | bool
         self._changed: NDArray[np.bool_] | None = None
         self.service: Numbers | int
@@ -157,18 +158,10 @@ class InnerPackets:
 
     def select(self, packets: Numbers) -> InnerPackets:
         """Return a copy of some packets, which are ordinary ones."""
-        columns = self.columns
         found = InnerPackets.__new__(InnerPackets)
-        if stride := columns.stride:
-            body = columns.octets.reshape(columns.count, stride)[packets].reshape(-1).data
-            lengths = array("H", [stride]) * len(packets)
-        else:
-            sizes, starts = columns.lengths[packets], columns.starts[packets]
-            view = columns.octets.data
-            spans = zip(starts.tolist(), (starts + sizes).tolist(), strict=True)
-            body = memoryview(bytearray().join([view[start:end] for start, end in spans]))
-            lengths = array("H", sizes.astype(np.uint16).tobytes())
-        found.columns, found._ordinary, found._changed = Columns(body, lengths), True, None
+        body, lengths = self.columns.copied(packets)
+        found.columns, found._lengths = Columns(body, lengths), lengths
+        found._ordinary, found._changed = True, None
         found.service = self.service if isinstance(self.service, int) else self.service[packets]
         found.flags = self.flags if isinstance(self.flags, int) else self.flags[packets]
         return found
@@ -177,7 +170,7 @@ class InnerPackets:
         """Whether these are IPv4 packets that fill their lengths."""
         if isinstance(self._ordinary, bool):
             return self._ordinary
-        return bool(self._ordinary[begin:end].all())
+        return bool(self._ordinary[begin] if end - begin == 1 else self._ordinary[begin:end].all())
 
     def value(self, classifier: Classifier, begin: int, end: int) -> int | None:
         """Return the value that these packets have in common; None if they have different ones."""
@@ -201,12 +194,14 @@ class InnerPackets:
 
     def longest(self, begin: int, end: int) -> int:
         """Return the octets of the longest of these packets."""
-        return (self.columns.stride or int(self.columns.lengths[begin:end].max())) - HEADROOM
+        return (self.columns.stride or longest(self._lengths[begin:end])) - HEADROOM
 
     def outer_octets(self, sender: EspSender, begin: int, end: int) -> int:
         """Return the octets of the outer packets of these, without headroom."""
         if self.columns.stride:
             return (sender.outer_length(self.columns.stride - HEADROOM) - HEADROOM) * (end - begin)
+        if end - begin == 1:
+            return sender.outer_length(self._lengths[begin] - HEADROOM) - HEADROOM
         sizes = _sizes(self.columns.lengths[begin:end], sender)
         return int(sizes.sum()) + (sender.fixed - HEADROOM) * (end - begin)
 
