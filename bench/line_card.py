@@ -1,16 +1,16 @@
-"""The passes of a line card: from a port to an ASP, from an ASP to a port, and through a circuit."""
+"""The passes of a line card: from a port to an ASP, from an ASP to a port, and through a circuit; the same with
+many tunnels, circuits and neighbours in large batches."""
 
 from __future__ import annotations
 
 import time
 from array import array
 from collections.abc import Sequence
-from copy import copy
 from itertools import cycle, islice
 
 from bench.report import Report
 from bench.stream import IMIX
-from chassis.bus.batch import Batch, Step, pack
+from chassis.bus.batch import MAX_PACKETS, Batch, Step, decode, encode_header, pack
 from chassis.bus.engine import Output, ToFabric, ToWire
 from chassis.bus.messages import Snapshot, Welcome
 from chassis.bus.records import (
@@ -48,12 +48,16 @@ TRAFFIC: dict[str, tuple[Sequence[int], int]] = {
     f"64 bytes, {DESTINATIONS} destinations": ((64,), DESTINATIONS),
 }
 """Sizes (octets) of the packets of a batch, repeated, and among how many addresses they change in turn."""
+MANY_SIZES = (64, 1400)
+MANY = parse_address("21.0.0.1")
+"""An address behind the first of many tunnels; those behind the others are 256 apart."""
 
 
 def _line_card() -> LineCardEngine:
     """Create a line card with a port in 10.0.0.0/24, a known neighbour, an end point of an ASP, and circuits.
 
-    20.0.0.0/8 is routed to a tunnel, 30.0.0.0/8 and 50.0.0.0/8 to the neighbour.
+    20.0.0.0/8 is routed to a tunnel, each 21.0.N.0/24 to one of its own, 30.0.0.0/8 and 50.0.0.0/8 to the
+    neighbour. The hosts after it are neighbours too.
     """
     card = LineCardEngine("lc 3", pid=1, boot=1)
     card.on_connected(0.0)
@@ -84,25 +88,36 @@ def _line_card() -> LineCardEngine:
             CircuitRecord(number=number, kind="tunnel", card="lc 3", context=1, interface="if", tunnel=1)
             for number in range(CIRCUIT, CIRCUIT + DESTINATIONS)
         ],
-        TunnelRecord(
-            number=1,
-            config=Tunnel("t", kind="manual", economical=True),
-            asp="asp 1/1",
-            circuit=0,
-            home="",
-            context=1,
-            outer_context=1,
-            local=OWN,
-            remote=FAR,
-            queues=1,
-            up=True,
-        ),
+        *[
+            RouteRecord(1, MANY + 256 * at - 1, 24, (NextHop("tunnel", at + 1, "asp 1/1", tunnel=at + 1),))
+            for at in range(DESTINATIONS)
+        ],
+        *[
+            TunnelRecord(
+                number=at + 1,
+                config=Tunnel(f"t{at}", kind="manual", economical=True),
+                asp="asp 1/1",
+                circuit=0,
+                home="",
+                context=1,
+                outer_context=1,
+                local=OWN,
+                remote=FAR,
+                queues=1,
+                up=True,
+            ).hop
+            for at in range(DESTINATIONS)
+        ],
     )
     card.receive(Snapshot(1, 1, 1, records), 0.0)
+    while card.replica.waiting:
+        card.on_timer(0.0)
     card.on_carrier("3/1", True, 0.0)
     card.on_fabric_peer("asp 1/1", 1, True, 0.0)
-    answer = header(MAC, HOST, ETHERTYPE_ARP) + Arp(REPLY, HOST, NEAR, MAC, OWN).emit()
-    card.receive_frames("3/1", Batch(Step.INGRESS, bytearray(answer), array("H", [len(answer)])), 0.0)
+    for at in range(DESTINATIONS):
+        host = b"\2\0\0\1" + at.to_bytes(2, "big") if at else HOST
+        answer = header(MAC, host, ETHERTYPE_ARP) + Arp(REPLY, host, NEAR + at, MAC, OWN).emit()
+        card.receive_frames("3/1", Batch(Step.INGRESS, bytearray(answer), array("H", [len(answer)])), 0.0)
     return card
 
 
@@ -142,12 +157,39 @@ def _passes(traffic: str) -> dict[str, Batch]:
     }
 
 
+def _many_passes(size: int) -> dict[str, Batch]:
+    """Return a large batch for each pass whose packets go through many tunnels, or to many neighbours, in turn."""
+
+    def packets(destination: int, apart: int) -> Batch:
+        return Batch(
+            Step.INGRESS,
+            *pack(
+                [
+                    header(MAC, HOST)
+                    + Ipv4(PEER + at, destination + apart * at, 17, bytes(size - 20), identification=number).emit()
+                    for number, at in enumerate(islice(cycle(range(DESTINATIONS)), MAX_PACKETS))
+                ]
+            ),
+        )
+
+    across, circuit = [packets(NEAR, 1) for _ in range(2)]
+    for batch, step in ((across, Step.EGRESS), (circuit, Step.CIRCUIT_IN)):
+        batch.step, batch.card, batch.epoch, batch.context = step, "asp 1/1", 2, 1
+    across.hops = [(1, "3/1", NEAR + at) for at in islice(cycle(range(DESTINATIONS)), MAX_PACKETS)]
+    circuit.runs = [(1, 0, CIRCUIT + at) for at in islice(cycle(range(DESTINATIONS)), MAX_PACKETS)]
+    return {
+        f"port to ASP, {DESTINATIONS} tunnels": packets(MANY, 256),
+        f"ASP to port, {DESTINATIONS} neighbours": across,
+        f"circuits, {DESTINATIONS} neighbours": circuit,
+    }
+
+
 def _rate(card: LineCardEngine, batch: Batch) -> float:
-    """Return the rate (packets/s) of one pass; each batch is a copy of this one."""
+    """Return the rate (packets/s) of one pass; each batch is a copy of this one, as the bus gives it."""
     packets, spent = 0, 0.0
+    octets = encode_header(batch)
     while spent < SECONDS:
-        given = copy(batch)
-        given.body = bytearray(batch.body)
+        given = decode(octets, bytearray(batch.body))
         begin = time.perf_counter()
         outputs: list[Output] = (
             card.receive_frames("3/1", given, 0.0)
@@ -156,7 +198,7 @@ def _rate(card: LineCardEngine, batch: Batch) -> float:
         )
         spent += time.perf_counter() - begin
         sent = sum(len(output.batch) for output in outputs if isinstance(output, ToFabric | ToWire))
-        assert sent == BATCH, "every packet must leave"
+        assert sent == len(batch), "every packet must leave"
         packets += sent
     return packets / spent
 
@@ -167,3 +209,7 @@ def run(report: Report) -> None:
         for name, batch in _passes(traffic).items():
             rates = [_rate(_line_card(), batch) for _ in range(RUNS)]
             report.add(f"line card, {name}, {traffic}", rates, "packets/s")
+    for size in MANY_SIZES:
+        for name, batch in _many_passes(size).items():
+            rates = [_rate(_line_card(), batch) for _ in range(RUNS)]
+            report.add(f"line card, {name}, {size} bytes", rates, "packets/s")
