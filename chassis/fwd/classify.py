@@ -30,8 +30,8 @@ from chassis.fwd.classify_loop import (
     without_padding,
 )
 from chassis.fwd.decided import DecidedPackets
-from chassis.fwd.decision import Decider, Decision
-from chassis.fwd.flow_table import BY_PACKET
+from chassis.fwd.decision import Decider, Decision, by_packet
+from chassis.fwd.flow_table import NOWHERE
 from chassis.net.columns import Columns
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import FRAGMENT_MASK, IPV4_HEADER_LENGTH, PROTOCOL_ICMP, PROTOCOL_UDP
@@ -137,14 +137,19 @@ def look_up_by_columns(
     else:
         keys = np.frombuffer(addresses, np.uint64)
         numbers = decider.find(context, keys)
-        if numbers is not None and int(np.minimum.reduce(numbers)) > BY_PACKET:
+        least = NOWHERE if numbers is None else int(np.minimum.reduce(numbers))
+        if numbers is not None and least > NOWHERE:
             if low and decider.kinds(numbers).max() >= forwarded:
                 return None
             if numbers.tobytes() == numbers[:1].tobytes() * count:
-                return [(decider.numbered[int(numbers[0])], body, lengths)]
+                return [(decider.numbered[least], body, lengths)]
             return DecidedPackets(whole, body, lengths, numbers)
-        found = _flows(decider, context, keys.view(">u8").tolist())
-        decisions = list(dict.fromkeys(found))
+        if numbers is not None and least < NOWHERE and numbers.tobytes() == numbers[:1].tobytes() * count:
+            found = None
+            decisions = [decider.numbered[by_packet(least)]]
+        else:
+            found = _flows(decider, context, keys.view(">u8").tolist())
+            decisions = list(dict.fromkeys(found))
     kinds = {decision.kind for decision in decisions}
     if low and max(kinds) >= forwarded:
         return None

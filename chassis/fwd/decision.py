@@ -16,7 +16,7 @@ from chassis.bus.counters import Counters
 from chassis.bus.records import NextHop, RouteRecord
 from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.fib import Fib, Usable, choose_next_hop
-from chassis.fwd.flow_table import BY_PACKET, DecisionNumbers, FlowTable, Keys
+from chassis.fwd.flow_table import DecisionNumbers, FlowTable, Keys
 from chassis.net.address import ALL_ONES, directed_broadcast, is_multicast, is_unicast_host
 
 MAX_CACHED_FLOWS = 65536
@@ -106,6 +106,12 @@ FlowCache = dict[int, Decision]
 """Flow key (source << 32 | destination) to its decision, which may be of an older generation."""
 
 
+def by_packet(number: int) -> int:
+    """Return what stands for the number of a decision that does not say what is done with each packet of a flow,
+    and the number for that."""
+    return -2 - number
+
+
 class Decider:
     """Decides for flows, and caches the decisions until the generation changes.
 
@@ -144,8 +150,8 @@ class Decider:
         return flows
 
     def find(self, context: int, keys: Keys) -> DecisionNumbers | None:
-        """Return the numbers of the decisions for many flows, `BY_PACKET` for `ASP_ADDRESS`; None: some of them
-        were evicted meanwhile."""
+        """Return the number of the decision for each of many flows: `by_packet` of it for `ASP_ADDRESS`, and
+        `NOWHERE` for a flow that is to be looked up alone. None: some of them were evicted meanwhile."""
         table = self._tables.get(context)
         if table is None:
             table = self._tables[context] = FlowTable()
@@ -157,7 +163,8 @@ class Decider:
                 flow = cached(key)
                 if flow is None or flow.generation != generation:
                     flow = self.decide(context, key)
-                found.append(BY_PACKET if flow.kind is DecisionKind.ASP_ADDRESS else flow.number)
+                number = flow.number
+                found.append(by_packet(number) if flow.kind is DecisionKind.ASP_ADDRESS else number)
             if numbered is not self.numbered:
                 return None
             numbers[missing] = found

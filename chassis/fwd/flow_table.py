@@ -16,12 +16,12 @@ MAX_ROWS = 1 << 14
 Keys: TypeAlias = NDArray[np.uint64]
 """Flows: the eight octets of source and destination in a header, as one number of the machine."""
 DecisionNumbers: TypeAlias = NDArray[np.int32]
-"""Numbers of decisions (`chassis.fwd.decision.Decider.numbered`)."""
+"""Numbers of decisions (`chassis.fwd.decision.Decider.numbered`), where it is said also negative ones."""
 
 Places: TypeAlias = NDArray[np.intp]
 
-BY_PACKET = -1
-"""In place of the number of a decision that does not say what is done with each packet of its flow."""
+NOWHERE = -1
+"""In place of a number: the flow is never in the table."""
 
 _NOBODY = np.uint64(0xFFFFFFFFFFFFFFFF)
 """The largest key, with which each table ends, so that each key has a place."""
@@ -38,7 +38,7 @@ class FlowTable:
 
     def __init__(self) -> None:
         self._keys: Keys = np.full(1, _NOBODY, np.uint64)
-        self._numbers: DecisionNumbers = np.full(1, BY_PACKET, np.int32)
+        self._numbers: DecisionNumbers = np.full(1, NOWHERE, np.int32)
         self._new: list[tuple[Keys, DecisionNumbers]] = []
         self._added = 0
 
