@@ -19,7 +19,7 @@ and `queue Q latency max us`; they begin with the first packet that had to be qu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -262,19 +262,6 @@ class AspCounters:
             slots = self._tunnels[number] = tuple([slot(name, numbered=True) for name in names])
             self._previous[number] = tuple([self.values[slot] for slot in slots])
         return slots
-
-    def count_tunnels(
-        self, numbers: Sequence[int], which: int, packets: Sequence[int], octets: Sequence[int]
-    ) -> None:
-        """Count as `count_tunnel` does, for each of these tunnels."""
-        found, values = self._tunnels, self.values
-        for number, more, size in zip(numbers, packets, octets, strict=True):
-            slots = found.get(number)
-            if slots is None:
-                self.count_tunnel(number, which, more, size)
-                continue
-            values[slots[which]] += more
-            values[slots[which + 1]] += size
 
     def add_instance(self, number: int) -> None:
         """Note, before its first packet, that a tunnel is an instance of an on-demand tunnel."""

@@ -12,11 +12,14 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import cast
 
+import numpy as np
+
 from chassis.ase.counters import DECAPSULATED, ENCAPSULATED, AnyCause, AspCounters, AspDropCause
 from chassis.ase.host import DataPathHost
 from chassis.ase.ike_messages import IkePacket
 from chassis.ase.ipsec.causes import Drops, IpsecDropCause
 from chassis.ase.ipsec.decapsulated import DecapsulatedGroup, DecapsulatedRuns, joined_groups
+from chassis.ase.ipsec.inbound_table import CIRCUIT, OCTETS_SLOT, PACKETS_SLOT, VERSION, WAY
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.nat_traversal import IkeDatagrams
 from chassis.ase.path_mtu import PathMtus, tunnel_mtu
@@ -27,12 +30,13 @@ from chassis.ase.tunnels import AspTunnel, TunnelEgress, TunnelTable, Way
 from chassis.bus.batch import Batch, Step
 from chassis.bus.counters import Counters
 from chassis.bus.engine import Output, ToFabric, ToIke
+from chassis.bus.runs import Runs
 from chassis.fwd.decision import Decision, DecisionKind
 from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.forwarder import Forwarder, Origin
 from chassis.fwd.mtu import UNLIMITED, FitResult, MtuLimits, fit_to_mtu
 from chassis.fwd.tables import ForwardingTables
-from chassis.net.columns import MIN_PACKETS
+from chassis.net.columns import MIN_PACKETS, Numbers
 from chassis.net.ethernet import HEADROOM, MAX_BATCHED_IPV4_LENGTH
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_ICMP
 
@@ -73,6 +77,11 @@ class DataPath:
         self.path_mtus = PathMtus(host, sadb, tunnels.local, tables, counters)
         self.queues = Queues(sadb, counters)
         self._columns = TunnelColumns(sadb, tunnels, tables, counters, self._find_egress)
+        self._values = np.frombuffer(counters.values, np.int64)
+        self._changes = (-1, -1)
+        """Generation of the decisions, and changes of tunnels, that `_inward` and its columns are right for."""
+        self._inward: list[tuple[str, int] | None] = []
+        """Where inner packets go (`TunnelEgress.inward`), by `WAY` of the inbound table."""
         self.taps: dict[str, Tap] = {}
         """Taps by the side that they watch."""
         self._serving = False
@@ -271,13 +280,13 @@ class DataPath:
                 out += host.on_unknown_sa(batch.context, result.drops.unknown, now)
         if result.together is not None and not self.taps:
             out += self._deliver_runs(result.together, batch.ingress, now, nesting)
-        elif len(result.groups) > 1 and not self.taps:
-            out += self._deliver_together(result.groups, batch.ingress, now, nesting)
+        elif len(result.apart) > 1 and not self.taps:
+            out += self._deliver_together(result.apart, batch.ingress, now, nesting)
         else:
             for group in result.groups:
                 out += self._deliver(group, batch, now, nesting)
-        if result.negotiated:
-            out += host.on_inbound_traffic(result.negotiated, now)
+        if result.negotiated or result.peers:
+            out += host.on_inbound_traffic(result.negotiated, result.peers, now)
         if result.punted:
             self._handle_punted(batch.context, result.punted, now, others)
         return out + others if others else out
@@ -312,33 +321,44 @@ class DataPath:
 
     def _deliver_runs(self, opened: DecapsulatedRuns, ingress: str, now: float, nesting: int) -> list[Output]:
         """Send the inner packets of many tunnels on, as `_deliver_together` does."""
-        local, generation = self._tunnels.local, self._decider.generation
-        self._counters.count_tunnels(opened.tunnels, DECAPSULATED, opened.counts, opened.octets)
-        ways: dict[tuple[str, int], list[int]] = {}
-        circuits: list[int] = []
-        for index, number in enumerate(opened.tunnels):
-            state = local[number]
-            egress = state.egress
-            if egress is None or egress.generation != generation:
-                egress = self._find_egress(state)
-            circuits.append(state.record.circuit)
-            way = egress.inward
-            if way is None:
-                cause = cast(AnyCause, egress.cause)
-                self.dropped(cause, opened.counts[index], Origin(transit=True, tunnel=number))
-            elif way in ways:
-                ways[way].append(index)
-            else:
-                ways[way] = [index]
+        table, changes = self._sadb.inbound_table, (self._decider.generation, self._sadb.table.changes)
+        if changes != self._changes:
+            self._changes = changes
+            table.version += 1
+            self._inward.clear()
+        tunnels, counts = opened.tunnels, opened.counts
+        cells = table.numbers[opened.places]
+        old = np.flatnonzero(cells[:, VERSION] != table.version).tolist()
+        if old:
+            for index in old:
+                self._find_inward(int(tunnels[index]), table.numbers[opened.places[index]], table.version)
+            cells = table.numbers[opened.places]
+        np.add.at(self._values, cells[:, PACKETS_SLOT], counts)
+        np.add.at(self._values, cells[:, OCTETS_SLOT], opened.octets)
+        ways, circuits = cells[:, WAY], cells[:, CIRCUIT]
         out: list[Output] = []
-        for (home, context), members in ways.items():
-            inner = Batch(Step.CIRCUIT_IN, *opened.batch(members), ingress=ingress, context=context)
+        for way in dict.fromkeys(ways.tolist()):
+            members = ways == way
+            chosen = None if members.all() else members
+            inward = self._inward[way]
+            if inward is None:
+                for index in np.flatnonzero(members).tolist():
+                    state = self._tunnels.local[int(tunnels[index])]
+                    cause = cast(AnyCause, (state.egress or self._find_egress(state)).cause)
+                    self.dropped(cause, int(counts[index]), Origin(transit=True, tunnel=state.record.number))
+                continue
+            home, context = inward
+            inner = Batch(Step.CIRCUIT_IN, *opened.batch(chosen), ingress=ingress, context=context)
             if home:
-                runs = [(opened.counts[index], opened.tunnels[index], circuits[index]) for index in members]
-                if len(runs) == 1:
-                    _, inner.tunnel, inner.circuit = runs[0]
+                own = (
+                    (counts, tunnels, circuits)
+                    if chosen is None
+                    else (counts[members], tunnels[members], circuits[members])
+                )
+                if len(own[0]) == 1:
+                    _, inner.tunnel, inner.circuit = [int(column[0]) for column in own]
                 else:
-                    inner.runs = tuple(runs)
+                    inner.runs = Runs.of(*own)
                 out.append(self._to_card(home, inner))
                 continue
             sent = self._forwarder.forward_together(inner, Origin(transit=True, nesting=nesting), now)
@@ -346,11 +366,26 @@ class DataPath:
                 out += sent
                 continue
             # A drop is counted for its tunnel.
-            for index in members:
-                inner = Batch(Step.CIRCUIT_IN, *opened.batch([index]), ingress=ingress, context=context)
-                origin = Origin(transit=True, tunnel=opened.tunnels[index], nesting=nesting)
+            for index in np.flatnonzero(members).tolist():
+                only = np.zeros(len(tunnels), bool)
+                only[index] = True
+                inner = Batch(Step.CIRCUIT_IN, *opened.batch(only), ingress=ingress, context=context)
+                origin = Origin(transit=True, tunnel=int(tunnels[index]), nesting=nesting)
                 out += self._forwarder.forward(inner, origin, now)
         return out
+
+    def _find_inward(self, number: int, cells: Numbers, version: int) -> None:
+        """Fill in where the inner packets of a tunnel go, in the row of its SA, and begin its counters."""
+        state = self._tunnels.local[number]
+        egress = state.egress
+        if egress is None or egress.generation != self._decider.generation:
+            egress = self._find_egress(state)
+        if egress.inward not in self._inward:
+            self._inward.append(egress.inward)
+        slots = self._counters.tunnel_slots(number)
+        cells[PACKETS_SLOT], cells[OCTETS_SLOT] = slots[DECAPSULATED], slots[DECAPSULATED + 1]
+        cells[WAY], cells[CIRCUIT] = self._inward.index(egress.inward), state.record.circuit
+        cells[VERSION] = version
 
     def _deliver_together(
         self, groups: Sequence[DecapsulatedGroup], ingress: str, now: float, nesting: int

@@ -9,7 +9,7 @@ end with it. Time and randomness are arguments.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -471,9 +471,11 @@ class AspEngine(CardBase):
         """Tell IKE about SPD entries that need an SA."""
         return self.negotiated.on_acquire(tunnel, entries, now)
 
-    def on_inbound_traffic(self, decapsulators: tuple[Decapsulator, ...], now: float) -> list[Output]:
+    def on_inbound_traffic(
+        self, decapsulators: tuple[Decapsulator, ...], peers: Sequence[int], now: float
+    ) -> list[Output]:
         """Tell IKE about its peers."""
-        return self.negotiated.on_inbound_traffic(decapsulators)
+        return self.negotiated.on_inbound_traffic(decapsulators, peers)
 
     # internals
 

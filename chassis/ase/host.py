@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from chassis.ase.ipsec.causes import Drops, Notice, UnknownSa
@@ -41,5 +41,7 @@ class DataPathHost(Protocol):
     def on_acquire(self, tunnel: int, entries: tuple[int, ...], now: float) -> list[Output]:
         """Packets matched SPD entries of a tunnel that have no SA."""
 
-    def on_inbound_traffic(self, decapsulators: tuple[Decapsulator, ...], now: float) -> list[Output]:
+    def on_inbound_traffic(
+        self, decapsulators: tuple[Decapsulator, ...], peers: Sequence[int], now: float
+    ) -> list[Output]:
         """Authentic packets arrived with these negotiated SAs."""

@@ -28,6 +28,7 @@ from chassis.ase.ike_messages import (
 )
 from chassis.ase.ipsec.causes import Notice, NoticeKind
 from chassis.ase.ipsec.decapsulator import Decapsulator
+from chassis.ase.ipsec.inbound_table import NO_LIMIT
 from chassis.ase.ipsec.sa import SaError, UdpPorts
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.sa_builder import Incomplete, SaPair, negotiated_pair, sa_reports
@@ -184,11 +185,16 @@ class NegotiatedSas:
 
     # events of the data path
 
-    def on_inbound_traffic(self, decapsulators: Sequence[Decapsulator]) -> list[Output]:
-        """Authentic packets arrived with these SAs."""
+    def on_inbound_traffic(self, decapsulators: Sequence[Decapsulator], peers: Sequence[int]) -> list[Output]:
+        """Authentic packets arrived with these SAs. They did too for tunnels of `peers`, but nothing else follows
+        from those (`Decapsulator.quiet_until`)."""
         outputs: list[Output] = []
-        self._peers.update([decapsulator.tunnel for decapsulator in decapsulators])
-        for decapsulator in [one for one in decapsulators if one.octets >= one.quiet_until]:
+        if peers:
+            self._peers.update(peers)
+        for decapsulator in decapsulators:
+            self._peers.add(decapsulator.tunnel)
+            if decapsulator.is_quiet:
+                continue
             sa = decapsulator.sa
             usage = self._usage(sa.tunnel, sa.serial)
             if usage is None:
@@ -208,7 +214,7 @@ class NegotiatedSas:
             if not sa.udp:
                 # The next thing that octets lead to. IKE may have reported the first limit before.
                 left = [limit for limit in (limits.hard, 0 if usage.soft else limits.soft) if limit]
-                decapsulator.quiet_until = min(left, default=inf)
+                decapsulator.quiet_until = min(left, default=NO_LIMIT)
         return outputs
 
     def on_sa_notice(self, notice: Notice) -> list[Output]:

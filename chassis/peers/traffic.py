@@ -127,7 +127,7 @@ class SampleTraffic:
         for cause, count in result.drops.counts.items():
             self.drops[str(cause)] += count
         packets: list[bytes] = []
-        outputs = self._sas.on_inbound_traffic(result.negotiated) if result.negotiated else []
+        outputs = self._sas.on_inbound_traffic(result.negotiated, result.peers) if result.negotiated else []
         for group in result.groups:
             offset = HEADROOM
             for length in group.lengths:

@@ -9,7 +9,7 @@ is returned. An inner packet is returned only if the selectors of its SA match i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, compress
 from typing import Any, Final, TypeAlias
 
 from chassis.ase.ipsec.algorithms import Octets
@@ -18,6 +18,7 @@ from chassis.ase.ipsec.cipher_engine import CipherEngine
 from chassis.ase.ipsec.cryptography_engine import CRYPTOGRAPHY
 from chassis.ase.ipsec.decapsulated import DecapsulatedGroup, DecapsulationResult
 from chassis.ase.ipsec.decapsulator import Decapsulator, InnerPackets, apart
+from chassis.ase.ipsec.inbound_table import NEGOTIATED, TUNNEL, InboundTable
 from chassis.ase.ipsec.joint_opening import Opened, SaPackets, group_by_sa, open_together
 from chassis.ase.ipsec.received import Item, PacketColumns
 from chassis.ase.ipsec.select_sa import (
@@ -45,6 +46,7 @@ Reassemble: TypeAlias = Callable[[memoryview], bytes | None]
 
 def decapsulate_batch(
     inbound: InboundSas[Decapsulator],
+    table: InboundTable,
     body: bytes | bytearray | memoryview,
     lengths: Sequence[int],
     engine: CipherEngine = CRYPTOGRAPHY,
@@ -53,8 +55,9 @@ def decapsulate_batch(
     """Decapsulate a batch with the inbound SAs of the context that received it.
 
     `lengths` are octets, headroom included. Nothing is raised for the content of packets: a packet that fails a
-    check is counted in `drops` of the result. `engine` is that of the SAs. `reassemble` takes the fragments of the
-    batch, which are punted without it; a packet that it returns stands where its last fragment was.
+    check is counted in `drops` of the result. `table` and `engine` are those of the SAs. `reassemble` takes the
+    fragments of the batch, which are punted without it; a packet that it returns stands where its last fragment
+    was.
     """
     drops = Drops()
     view = memoryview(body)
@@ -68,13 +71,13 @@ def decapsulate_batch(
     elif not isinstance(split, OuterColumns):
         many = {inbound[split[0]]: split[1]}
     else:
-        packets, others = group_by_sa(split, inbound.esp)
+        packets, others = group_by_sa(split, inbound.esp, table)
         if others:
             _look_at(inbound, view, lengths, others, drops, punted, pending)
     if punted and reassemble is not None:
         view, punted = _reassembled(inbound, view, reassemble, drops, punted, pending)
     if isinstance(split, OuterColumns):
-        opened, packets = open_together(split, packets, pending, engine)
+        opened, packets = open_together(split, packets, pending, table, engine)
         some = bool(pending)
         many, others = _columns_of(split, packets)
         if others:
@@ -101,27 +104,34 @@ def decapsulate_batch(
     negotiated: list[Decapsulator] = []
     by_tunnel: dict[int, InnerPackets] = {}
     mixed: set[int] = set()
+    peers: list[int] = []
     for part in opened:
-        negotiated += [decapsulator for decapsulator in part.sas if decapsulator.negotiated]
-        if part.runs is not None:
+        if part.runs is not None and part.packets is not None:
+            cells, noisy = part.packets.cells, part.runs.noisy
+            negotiated += compress(part.packets.sas, noisy.tolist())
+            peers += cells[:, TUNNEL][(cells[:, NEGOTIATED] != 0) & ~noisy].tolist()
             if not begun and not part.odd and len(opened) == 1:
-                return DecapsulationResult((), drops, tuple(negotiated), rest, part.runs)
+                return DecapsulationResult((), drops, tuple(negotiated), rest, part.runs, peers)
             for group in part.runs.groups():
                 _add_inner(group.tunnel, (group.pieces, group.sizes, group.origins), by_tunnel, mixed)
         for decapsulator, clear in part.odd:
-            before = decapsulator.packets
+            decapsulator.heard = False
             _add_inner(decapsulator.tunnel, decapsulator.finish_clear(view, clear, drops), by_tunnel, mixed)
-            if decapsulator.negotiated and decapsulator.packets != before:
+            if decapsulator.heard and decapsulator.negotiated:
                 negotiated.append(decapsulator)
     if begun:
         engine.flush()
     for decapsulator, finish, received in begun:
-        before = decapsulator.packets
+        decapsulator.heard = False
         found = finish(view, received, drops)
-        if decapsulator.negotiated and decapsulator.packets != before:
+        if decapsulator.heard and decapsulator.negotiated:
             negotiated.append(decapsulator)
         if found[1]:
-            _add_inner(decapsulator.tunnel, found, by_tunnel, mixed)
+            tunnel = decapsulator.tunnel
+            if tunnel in by_tunnel:
+                _add_inner(tunnel, found, by_tunnel, mixed)
+            else:
+                by_tunnel[tunnel] = found
     groups: list[DecapsulatedGroup] = []
     for tunnel, (pieces, sizes, origins) in by_tunnel.items():
         if tunnel in mixed:
@@ -131,7 +141,7 @@ def decapsulate_batch(
             origins = [origins[index] for index in order]
         groups.append(DecapsulatedGroup(tunnel, pieces, sizes, origins))
     groups.sort(key=lambda group: group.origins[0])
-    return DecapsulationResult(tuple(groups), drops, tuple(negotiated), rest)
+    return DecapsulationResult(tuple(groups), drops, tuple(negotiated), rest, None, peers)
 
 
 def _add_inner(tunnel: int, found: InnerPackets, by_tunnel: dict[int, InnerPackets], mixed: set[int]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chassis.ase.ipsec.algorithms import Octets
 from chassis.ase.ipsec.causes import Drops
@@ -58,28 +59,34 @@ def joined_groups(groups: Iterable[DecapsulatedGroup]) -> tuple[bytearray, array
 class DecapsulatedRuns:
     """Inner packets of several tunnels: a run of each, ordered by the first packet of each run.
 
-    Of each run: `tunnels`, `counts` of packets and `octets` of them, without headroom. `origins[i]` is the index
+    Of each run: `tunnels`, `places` (the SA's row of the table), `counts` of packets and `octets` of them, without
+    headroom, and whether something may follow from them for a negotiated SA (`noisy`). `origins[i]` is the index
     of packet i in the batch given, and `inner` says where it is.
     """
 
-    __slots__ = ("counts", "inner", "octets", "origins", "tunnels")
+    __slots__ = ("counts", "inner", "noisy", "octets", "origins", "places", "tunnels")
 
     def __init__(
-        self, tunnels: list[int], counts: list[int], octets: list[int], inner: InnerPlaces, origins: Numbers
+        self,
+        tunnels: Numbers,
+        places: Numbers,
+        counts: Numbers,
+        octets: Numbers,
+        inner: InnerPlaces,
+        origins: Numbers,
+        noisy: NDArray[np.bool_],
     ) -> None:
         self.tunnels = tunnels
+        self.places = places
         self.counts = counts
         self.octets = octets
         self.inner = inner
         self.origins = origins
+        self.noisy = noisy
 
-    def batch(self, runs: Sequence[int]) -> tuple[bytearray, array[int]]:
-        """Return body and lengths of a batch of the packets of these runs, which rise."""
-        if len(runs) == len(self.counts):
-            return self.inner.body(None)
-        chosen = np.zeros(len(self.counts), bool)
-        chosen[runs] = True
-        return self.inner.body(np.flatnonzero(np.repeat(chosen, self.counts)))
+    def batch(self, runs: NDArray[np.bool_] | None) -> tuple[bytearray, array[int]]:
+        """Return body and lengths of a batch of the packets of the runs where `runs` is true; None: of all."""
+        return self.inner.body(None if runs is None else np.flatnonzero(np.repeat(runs, self.counts)))
 
     def groups(self) -> tuple[DecapsulatedGroup, ...]:
         """Return the runs as groups."""
@@ -87,20 +94,22 @@ class DecapsulatedRuns:
         view, origins = memoryview(body), self.origins.tolist()
         groups: list[DecapsulatedGroup] = []
         begin = start = 0
-        for tunnel, count, octets in zip(self.tunnels, self.counts, self.octets, strict=True):
+        columns = self.tunnels.tolist(), self.counts.tolist(), self.octets.tolist()
+        for tunnel, count, octets in zip(*columns, strict=True):
             end, stop = begin + count, start + octets + HEADROOM * count
             groups.append(DecapsulatedGroup(tunnel, (view[start:stop],), lengths[begin:end], origins[begin:end]))
             begin, start = end, stop
         return tuple(groups)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class DecapsulationResult:
     """Inner packets, ordered by the first packet of each tunnel, and the drops.
 
     They are in `apart`, a group for each tunnel, or in `together`. `negotiated`: the SAs of IKE that received
-    authentic packets. `punted`: IPv4 packets for other handlers: UDP to an IKE port, ICMP "fragmentation needed",
-    and fragments that nobody took: they must be reassembled first (RFC 4303 3.4.1).
+    authentic packets, but for those of which `peers` has the tunnel: nothing else follows from their packets.
+    `punted`: IPv4 packets for other handlers: UDP to an IKE port, ICMP "fragmentation needed", and fragments that
+    nobody took: they must be reassembled first (RFC 4303 3.4.1).
     """
 
     apart: tuple[DecapsulatedGroup, ...]
@@ -108,6 +117,7 @@ class DecapsulationResult:
     negotiated: tuple[Decapsulator, ...] = ()
     punted: tuple[memoryview, ...] = ()
     together: DecapsulatedRuns | None = None
+    peers: Sequence[int] = ()
 
     @property
     def groups(self) -> tuple[DecapsulatedGroup, ...]:

@@ -22,6 +22,18 @@ from chassis.ase.ipsec.esp import (
     layout_of,
     payload_end,
 )
+from chassis.ase.ipsec.inbound_table import (
+    CHECKED,
+    DECAPSULATED,
+    LAYOUT,
+    NEGOTIATED,
+    OCTETS,
+    PACKETS,
+    QUIET_UNTIL,
+    TUNNEL,
+    UDP,
+    InboundTable,
+)
 from chassis.ase.ipsec.inner_columns import InnerColumns, read_inner
 from chassis.ase.ipsec.ipcomp import decompress
 from chassis.ase.ipsec.received import Item, PacketColumns
@@ -100,24 +112,24 @@ def merge_ecn(inner: Octets, outer: int) -> bytes | None:
 class Decapsulator:
     """An installed inbound SA: keyed contexts, replay windows and counters.
 
-    `packets` and `octets` count authentic outer packets, `decapsulated` the inner packets returned, `drops` all
-    others by cause. `udp_source` is the (address, port) of the newest authentic UDP-encapsulated packet (RFC
-    3948).
+    `packets` and `octets` count authentic outer packets, `decapsulated` the inner packets returned, all in its row
+    of the table; `drops` all others by cause. `udp_source` is the (address, port) of the newest authentic
+    UDP-encapsulated packet (RFC 3948).
     """
 
     __slots__ = (
         "_ah",
+        "_at",
         "_caches",
         "_restriction",
         "_selectors",
+        "_table",
         "allows",
-        "decapsulated",
         "drops",
-        "layout",
-        "octets",
-        "packets",
-        "quiet_until",
+        "heard",
+        "negotiated",
         "receiver",
+        "row",
         "sa",
         "tunnel",
         "udp_source",
@@ -129,35 +141,79 @@ class Decapsulator:
         slots: Sequence[WindowStore],
         caches: FlowCaches | None = None,
         engine: CipherEngine = CRYPTOGRAPHY,
+        table: InboundTable | None = None,
     ) -> None:
-        """`slots` keep the windows of the SA's protocols, outermost first. `caches` and `engine` are shared by all
-        SAs of the ASP."""
+        """`slots` keep the windows of the SA's protocols, outermost first. `caches`, `engine` and `table` are
+        shared by all SAs of the ASP."""
         self._caches = caches
+        self._table = table or InboundTable()
+        self.row = self._table.allocate()
+        self._at = self.row * self._table.width
+        self.negotiated = sa.negotiated
+        self.heard = False
+        """Set with each authentic packet."""
         self.sa = sa
         self.tunnel = sa.tunnel
         self._ah = AhReceiver(sa.ah, sa.window, slots[0], sa.esn) if sa.ah else None
         self.receiver: EspReceiver | None = None
         if sa.esp is not None:
-            self.receiver = EspReceiver(sa.esp, sa.window, slots[-1], sa.esn, engine)
-        self.layout = layout_of(sa.esp, sa.esn) if sa.esp is not None and sa.ah is None else None
-        """What its packets must have in common with those of other SAs to be opened together; None: they can't."""
-        self.quiet_until: float = 0
-        """Octets below which nothing follows from more packets of a negotiated SA that was seen before."""
+            self.receiver = EspReceiver(sa.esp, sa.window, slots[-1], sa.esn, engine, (self._table, self.row))
+        layout = layout_of(sa.esp, sa.esn) if sa.esp is not None and sa.ah is None else None
+        set_cell = self._table.set
+        set_cell(self.row, LAYOUT, self._table.place(layout))
+        set_cell(self.row, TUNNEL, sa.tunnel)
+        set_cell(self.row, NEGOTIATED, sa.negotiated)
+        set_cell(self.row, UDP, sa.udp)
         self.udp_source: tuple[int, int] | None = None
         self._selectors = (
             Classifier([(rule, _ALLOWED) for rule in sa.selectors], 1 - _ALLOWED, caches) if sa.selectors else None
         )
         self._restriction: Classifier | None = None
         self.allows = self._selector_check()
-        self.packets = 0
-        self.octets = 0
-        self.decapsulated = 0
         self.drops: dict[IpsecDropCause, int] = {}
 
+    def __del__(self) -> None:
+        self._table.free(self.row)
+
     @property
-    def negotiated(self) -> bool:
-        """Whether IKE installed the SA."""
-        return self.sa.negotiated
+    def packets(self) -> int:
+        """Authentic outer packets."""
+        return self._table.get(self.row, PACKETS)
+
+    @property
+    def octets(self) -> int:
+        """Octets of the authentic outer packets."""
+        return self._table.get(self.row, OCTETS)
+
+    @property
+    def decapsulated(self) -> int:
+        """Inner packets returned."""
+        return self._table.get(self.row, DECAPSULATED)
+
+    @property
+    def quiet_until(self) -> int:
+        """Octets below which nothing follows from more packets of a negotiated SA that was seen before."""
+        return self._table.get(self.row, QUIET_UNTIL)
+
+    @quiet_until.setter
+    def quiet_until(self, octets: int) -> None:
+        self._table.set(self.row, QUIET_UNTIL, octets)
+
+    def _add(self, packets: int, octets: int, decapsulated: int) -> None:
+        """Count packets."""
+        if packets:
+            self.heard = True
+            cells, at = self._table.cells, self._at
+            cells[at + PACKETS] += packets
+            cells[at + OCTETS] += octets
+            cells[at + DECAPSULATED] += decapsulated
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing follows from the packets counted since `quiet_until` was set."""
+        cells, at = self._table.cells, self._at
+        quiet: bool = cells[at + OCTETS] < cells[at + QUIET_UNTIL]
+        return quiet
 
     def restrict_selectors(self, rules: tuple[Rule, ...] | None) -> None:
         """Accept only inner packets that also match these rules, mirrored, beside the SA's own selectors.
@@ -178,6 +234,7 @@ class Decapsulator:
             for check in (self._selectors, self._restriction)
             if check is not None and check.constant is None
         ]
+        self._table.set(self.row, CHECKED, bool(checks))
         if len(checks) < 2:
             return checks[0] if checks else None
         agreed, present = checks
@@ -223,7 +280,6 @@ class Decapsulator:
     def finish_few(self, view: memoryview, begun: Sequence[Received], drops: Drops) -> InnerPackets:
         """Return the inner packets of what `begin_few` began, as `finish` does."""
         assert self.receiver is not None
-        edge = self.receiver.edge
         found = self._finish_one(view, begun[0], drops)
         if len(begun) > 1:
             pieces, sizes, origins = found
@@ -232,7 +288,7 @@ class Decapsulator:
                 pieces += more[0]
                 sizes += more[1]
                 origins += more[2]
-        if self.receiver.edge != edge:
+        if self.receiver.moved:
             self.receiver.store_window()
         return found
 
@@ -248,8 +304,7 @@ class Decapsulator:
         if stop is None:
             self._dropper(view, drops)(IpsecDropCause.MALFORMED, item, self.receiver.spi)
             return [], [], []
-        self.packets += 1
-        self.octets += item[3] - item[1]
+        octets = item[3] - item[1]
         if self.sa.udp:
             self._update_udp_source(view, item)
         allows = self.allows
@@ -262,11 +317,15 @@ class Decapsulator:
                 and IPV4_HEADER_LENGTH <= total <= stop - start
                 and (allows is None or allows(clear, start, end) == _ALLOWED)
             ):
-                self.decapsulated += 1
+                self.heard = True
+                cells, at = self._table.cells, self._at
+                cells[at + PACKETS] += 1
+                cells[at + OCTETS] += octets
+                cells[at + DECAPSULATED] += 1
                 return [HEADROOM_FILL, clear[start:end]], [HEADROOM + total], [item[0]]
         found: _Found = ([], [], [])
         self._take(clear, item, start, stop, protocol, drops, found, self._dropper(view, drops), allows)
-        self.decapsulated += len(found[1])
+        self._add(1, octets, len(found[1]))
         return found
 
     def finish(self, view: memoryview, begun: list[Span] | Received, drops: Drops) -> InnerPackets:
@@ -280,8 +339,7 @@ class Decapsulator:
             allows = self.allows
             for item, start, end, protocol in begun:
                 self._take(view, item, start, end, protocol, drops, found, drop, allows)
-            self._count([span[0] for span in begun], view)
-            self.decapsulated += len(found[1])
+            self._count([span[0] for span in begun], view, len(found[1]))
             return found
         assert self.receiver is not None
         return self._finish_items(view, self.receiver.finish(begun, drop), drops, drop)
@@ -302,11 +360,9 @@ class Decapsulator:
             return self._finish_items(view, (octets, packets.items(), each, lead), drops, drop)
         if inner.odd:
             return self._finish_odd(view, clear, inner, packets, drops, drop, allows)
-        self.packets += packets.count
-        self.octets += packets.outer_octets
+        self._add(packets.count, packets.outer_octets, packets.count)
         if self.sa.udp:
             self._update_udp_source(view, packets.item(packets.count - 1))
-        self.decapsulated += packets.count
         return (inner.body,), inner.sizes, packets.origins
 
     def _finish_odd(
@@ -342,8 +398,7 @@ class Decapsulator:
         origins = list(packets.origins)
         for index in reversed(missing):
             del pieces[index], sizes[index], origins[index]
-        self._count(authentic, view)
-        self.decapsulated += len(sizes)
+        self._count(authentic, view, len(sizes))
         return (bytearray(HEADROOM).join([b"", *pieces]),), sizes, origins
 
     def finish_clear(self, view: memoryview, opened: Clear, drops: Drops) -> InnerPackets:
@@ -385,14 +440,12 @@ class Decapsulator:
                 padded.remove(item)
                 continue
             self._take(clear, item, start, stop, clear[after - 1], drops, found, drop, allows)
-        self._count(authentic if padded is None else padded, view)
-        self.decapsulated += len(sizes)
+        self._count(authentic if padded is None else padded, view, len(sizes))
         return found
 
-    def _count(self, items: Sequence[Item], view: memoryview) -> None:
-        """Count authentic packets."""
-        self.packets += len(items)
-        self.octets += sum([item[3] - item[1] for item in items])
+    def _count(self, items: Sequence[Item], view: memoryview, decapsulated: int) -> None:
+        """Count authentic packets, and how many of them are returned."""
+        self._add(len(items), sum([item[3] - item[1] for item in items]), decapsulated)
         if self.sa.udp and items:
             self._update_udp_source(view, items[-1])
 

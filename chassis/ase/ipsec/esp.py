@@ -14,11 +14,21 @@ from operator import or_
 from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chassis.ase.ipsec.algorithms import IcvFunction, Octets
 from chassis.ase.ipsec.causes import IpsecDropCause
 from chassis.ase.ipsec.cipher_engine import TRAILERS, CipherEngine, EspOpener, EspSealer, Pending
 from chassis.ase.ipsec.cryptography_engine import CRYPTOGRAPHY
+from chassis.ase.ipsec.inbound_table import (
+    BITMAP,
+    EDGE,
+    MAX_NARROW,
+    STATE_WORD,
+    WINDOW,
+    InboundTable,
+    OpeningLayout,
+)
 from chassis.ase.ipsec.outer_header import EspHeads
 from chassis.ase.ipsec.received import Item, PacketColumns
 from chassis.ase.ipsec.replay import (
@@ -32,7 +42,14 @@ from chassis.ase.ipsec.replay import (
     infer_esn,
 )
 from chassis.ase.ipsec.sa import ESP_HEADER_LENGTH, ESP_TRAILER_LENGTH, MAX_EXTENDED_SEQUENCE, Esp, UdpPorts
-from chassis.ase.ipsec.state import SaSlot, WindowStore, store_windows
+from chassis.ase.ipsec.state import (
+    WINDOW_WORDS,
+    SaSlot,
+    VolatileWindow,
+    WindowStore,
+    bitmap_words,
+    store_windows,
+)
 from chassis.net.columns import Numbers
 from chassis.net.ethernet import HEADROOM
 
@@ -55,32 +72,13 @@ class EspLayout(NamedTuple):
     icv_octets: int
 
 
-class OpeningLayout(NamedTuple):
-    """What packets of inbound ESP look like. Octets are those of a block, of header, IV and ICV, and of an ICV."""
-
-    cipher: str
-    integrity: str | None
-    esn: bool
-    block: int
-    overhead: int
-    icv_octets: int
-
-
 def layout_of(esp: Esp, esn: bool) -> OpeningLayout | None:
     """Return the layout of an SA whose packets can be opened together with those of others; None for other SAs."""
     cipher = esp.cipher_algorithm
     if not esp.icv_octets or not cipher.iv_octets:
         return None
-    return _layout(esp.cipher, esp.integrity, esn, cipher.block_octets, cipher.iv_octets, esp.icv_octets)
-
-
-@lru_cache(maxsize=256)
-def _layout(
-    cipher: str, integrity: str | None, esn: bool, block: int, iv_octets: int, icv_octets: int
-) -> OpeningLayout:
-    """SAs share them."""
-    overhead = ESP_HEADER_LENGTH + iv_octets + icv_octets
-    return OpeningLayout(cipher, integrity, esn, block, overhead, icv_octets)
+    overhead = ESP_HEADER_LENGTH + cipher.iv_octets + esp.icv_octets
+    return OpeningLayout(esp.cipher, esp.integrity, esn, cipher.block_octets, overhead, esp.icv_octets)
 
 
 DropItem: TypeAlias = Callable[[IpsecDropCause, Item, int], None]
@@ -88,6 +86,7 @@ DropItem: TypeAlias = Callable[[IpsecDropCause, Item, int], None]
 
 
 _HIGH: Final = struct.Struct("!I").pack
+_ALL_ONES: Final = (1 << 64) - 1
 
 
 def icv_with_esn(icv: IcvFunction, number: int) -> IcvFunction:
@@ -212,10 +211,11 @@ class EspSender:
 
 
 class EspReceiver:
-    """Inbound ESP of one SA, and the replay window if there is integrity."""
+    """Inbound ESP of one SA, and the replay window if there is integrity. The window is in the SA's row of the
+    table."""
 
     __slots__ = (
-        "_bitmap",
+        "_at",
         "_bits_behind",
         "_block",
         "_engine",
@@ -224,15 +224,31 @@ class EspReceiver:
         "_has_icv",
         "_opener",
         "_overhead",
+        "_row",
         "_slot",
-        "edge",
+        "_stores",
+        "_table",
+        "_wide",
+        "moved",
         "spi",
         "window",
     )  # fmt: skip
 
     def __init__(
-        self, esp: Esp, window: int, slot: WindowStore, esn: bool, engine: CipherEngine = CRYPTOGRAPHY
+        self,
+        esp: Esp,
+        window: int,
+        slot: WindowStore,
+        esn: bool,
+        engine: CipherEngine = CRYPTOGRAPHY,
+        row: tuple[InboundTable, int] | None = None,
     ) -> None:
+        """`row` is the SA's own in a table; None: one in a table of its own."""
+        self._table, self._row = row or (InboundTable(), 0)
+        self._at = self._row * self._table.width
+        self.moved = False
+        """Whether the window must be stored."""
+        self._stores = not isinstance(slot, VolatileWindow)
         cipher = esp.cipher_algorithm
         self.spi = esp.spi
         self._esp, self._engine = esp, engine
@@ -246,9 +262,50 @@ class EspReceiver:
         self.window = window
         self._slot = slot
         edge, bitmap = slot.window()
+        self._wide = 0
+        """The bitmap of a window that is too large for the table."""
         self.edge = edge
         self._bitmap = bitmap & ((1 << window) - 1)
+        self._table.set(self._row, WINDOW, window)
+        if isinstance(slot, SaSlot):
+            self._table.set(self._row, STATE_WORD, slot.selector_word)
         self._bits_behind = bits_behind(window)
+
+    @property
+    def edge(self) -> int:
+        """The highest authenticated sequence number."""
+        edge: int = self._table.cells[self._at + EDGE]
+        return edge
+
+    @edge.setter
+    def edge(self, edge: int) -> None:
+        self._table.cells[self._at + EDGE] = edge
+
+    @property
+    def _bitmap(self) -> int:
+        if self.window > MAX_NARROW:
+            return self._wide
+        bitmap: int = self._table.cells[self._at + BITMAP]
+        return bitmap
+
+    @_bitmap.setter
+    def _bitmap(self, bitmap: int) -> None:
+        if self.window > MAX_NARROW:
+            self._wide = bitmap
+        else:
+            self._table.cells[self._at + BITMAP] = bitmap
+
+    def _window(self) -> tuple[int, int]:
+        """Return edge and bitmap."""
+        cells, at = self._table.cells, self._at
+        return cells[at + EDGE], cells[at + BITMAP] if self.window <= MAX_NARROW else self._wide
+
+    def _keep(self, edge: int, bitmap: int) -> None:
+        """Store a new edge and bitmap, and use them."""
+        if self._stores:
+            self._slot.store_window(edge, bitmap | self._bits_behind)
+        self._table.cells[self._at + EDGE] = edge
+        self._bitmap = bitmap
 
     @property
     def opener(self) -> EspOpener:
@@ -256,7 +313,7 @@ class EspReceiver:
         return self._opener or self._make_opener()
 
     def _make_opener(self) -> EspOpener:
-        self._opener = self._engine.opener(self._esp, self._esn)
+        self._opener = self._table.openers[self._row] = self._engine.opener(self._esp, self._esn)
         return self._opener
 
     def begin(self, view: memoryview, items: list[Item], drop: DropItem) -> Received | None:
@@ -310,11 +367,12 @@ class EspReceiver:
         if not self._has_icv:
             return None
         opener = self._opener or self._make_opener()
-        block, overhead, last = self._block, self._overhead, self.edge
+        block, overhead, edge = self._block, self._overhead, self.edge
+        last = edge
         rows: list[tuple[Item, int, int]] = []
         for item in items:
             sealed = item[3] - item[2] - overhead
-            number = infer_esn(self.edge, self.window, item[5]) if self._esn else item[5]
+            number = infer_esn(edge, self.window, item[5]) if self._esn else item[5]
             if sealed < block or sealed % block or number <= last:
                 return None
             last = number
@@ -374,8 +432,8 @@ class EspReceiver:
         if authentic is None and received.rising:
             first, last, window = int(numbers[0]), int(numbers[-1]), self.window
             newest = numbers[-window:].tolist() if last - first >= packets.count else ()
-            self.edge, self._bitmap = accept_rising(self.edge, self._bitmap, window, first, last, newest)
-            self.store_window()
+            edge, bitmap = self._window()
+            self._keep(*accept_rising(edge, bitmap, window, first, last, newest))
             return clear
         strides = received.strides
         each = [strides] * packets.count if isinstance(strides, int) else strides.tolist()
@@ -386,13 +444,20 @@ class EspReceiver:
     def finish_one(self, received: Received) -> tuple[Octets, int] | None:
         """Return a packet that `begin_few` began, decrypted, and its lead, after the engine's `flush`.
 
-        Call `store_window` before a packet leaves. None, with nothing done, if the packet is not authentic.
+        If `moved` is set, call `store_window` before a packet leaves. None, with nothing done, if the packet is
+        not authentic.
         """
         opener = self._opener or self._make_opener()
         authentic, clear = opener.finish(received[4])
         if authentic is not None:
             return None
-        self.edge, self._bitmap = advance(self.edge, self._bitmap, self.window, received[2][0])
+        window, number = self.window, received[2][0]
+        if window > MAX_NARROW:
+            self.edge, self._wide = advance(self.edge, self._wide, window, number)
+        else:
+            cells, at = self._table.cells, self._at
+            cells[at + EDGE], cells[at + BITMAP] = advance(cells[at + EDGE], cells[at + BITMAP], window, number)
+        self.moved = self._stores
         return clear, opener.lead
 
     @property
@@ -402,7 +467,8 @@ class EspReceiver:
 
     def store_window(self) -> None:
         """Store the window after `finish_one`."""
-        self._slot.store_window(self.edge, self._bitmap | self._bits_behind)
+        self.moved = False
+        self._keep(*self._window())
 
     def finish(self, received: Received, drop: DropItem) -> Clear:
         """Return the decrypted packets that are authentic and fresh, after the engine's `flush`. The window is
@@ -419,10 +485,10 @@ class EspReceiver:
         if not self._has_icv:
             return clear, items, strides, lead
         if fresh is None and authentic is None:
-            run = accept_run(self.edge, self._bitmap, self.window, numbers)
+            edge, bitmap = self._window()
+            run = accept_run(edge, bitmap, self.window, numbers)
             if run is not None:
-                self.edge, self._bitmap = run
-                self._slot.store_window(self.edge, self._bitmap | self._bits_behind)
+                self._keep(*run)
                 return clear, items, strides, lead
         begun: Sequence[int] = range(len(items)) if fresh is None else fresh
         return self._accept(items, strides, numbers, begun, authentic, clear, drop)
@@ -441,14 +507,13 @@ class EspReceiver:
         those that the opener was given, `authentic` which of those are authentic."""
         opened = begun if authentic is None else [begun[index] for index in authentic]
         edge, bitmap, accepted, refused = accept_batch(
-            self.edge, self._bitmap, self.window, numbers, set(opened).__contains__
+            *self._window(), self.window, numbers, set(opened).__contains__
         )
         for index, verdict in refused:
             cause = refusal(verdict, numbers[index], self._esn, IpsecDropCause.ESP_AUTHENTICATION)
             drop(cause, items[index], self.spi)
         if accepted:
-            self._slot.store_window(edge, bitmap | self._bits_behind)
-            self.edge, self._bitmap = edge, bitmap
+            self._keep(edge, bitmap)
         if len(accepted) != len(opened):
             # A number that was there twice: what was opened the second time is taken out.
             taken = set(accepted)
@@ -464,33 +529,58 @@ class EspReceiver:
         return clear, [items[index] for index in accepted], [strides[index] for index in accepted], lead
 
 
-def accept_runs(receivers: Sequence[EspReceiver], numbers: Numbers, counts: Sequence[int]) -> None:
+def accept_runs(
+    table: InboundTable,
+    rows: Numbers,
+    cells: Numbers,
+    receivers: Callable[[int], EspReceiver],
+    numbers: Numbers,
+    firsts: Numbers,
+    counts: Numbers,
+) -> None:
     """Take authentic packets of many SAs through their windows, and store these: so many of each SA, whose numbers
-    rise above the edge."""
-    begin = 0
-    each = numbers.tolist()
-    slots: list[SaSlot] = []
-    windows: list[tuple[int, int]] = []
-    for receiver, count in zip(receivers, counts, strict=True):
-        end = begin + count
-        edge, bitmap, window, last = receiver.edge, receiver._bitmap, receiver.window, each[end - 1]
-        ahead = last - edge
-        if ahead >= window:
-            bitmap = 1
-        else:
-            bitmap = (bitmap << ahead | 1) & ((1 << window) - 1)
-        if count > 1:
-            for number in each[begin : end - 1]:
-                if last - number < window:
-                    bitmap |= 1 << last - number
-        receiver.edge, receiver._bitmap = last, bitmap
-        begin = end
-        slot = receiver._slot
-        if isinstance(slot, SaSlot):
-            slots.append(slot)
-            windows.append((last, bitmap | receiver._bits_behind))
-    if slots:
-        store_windows(slots, windows)
+    rise above the edge.
+
+    `rows` are those of the SAs, all different, `cells` a copy of them, and `receivers(i)` the receiver of SA i;
+    `firsts` are the places of the first numbers.
+    """
+    lasts, window = numbers[firsts + (counts - 1)], cells[:, WINDOW]
+    if len(numbers) == len(firsts):
+        ones: NDArray[np.uint64] = np.ones(len(lasts), np.uint64)
+    else:
+        behind = np.repeat(lasts, counts) - numbers
+        bits = np.uint64(1) << np.minimum(behind, MAX_NARROW - 1).astype(np.uint64)
+        bits[behind >= MAX_NARROW] = 0
+        ones = np.bitwise_or.reduceat(bits, firsts)
+    ahead = lasts - cells[:, EDGE]
+    before = cells[:, BITMAP].astype(np.uint64) << np.minimum(ahead, MAX_NARROW - 1).astype(np.uint64)
+    before[ahead >= MAX_NARROW] = 0
+    held = np.uint64(_ALL_ONES) >> (MAX_NARROW - np.minimum(window, MAX_NARROW)).astype(np.uint64)
+    bitmaps = (before | ones) & held
+    wide = np.flatnonzero(window > MAX_NARROW)
+    bitmaps[wide] = 0
+    larger: list[int] = []
+    for index in wide.tolist():
+        first, count = int(firsts[index]), int(counts[index])
+        receiver = receivers(index)
+        own = numbers[first : first + count].tolist()
+        _, bitmap = accept_rising(receiver.edge, receiver._wide, receiver.window, own[0], own[-1], own)
+        receiver._wide = bitmap
+        larger.append(bitmap | receiver._bits_behind)
+    table.numbers[rows, EDGE] = lasts
+    table.numbers[rows, BITMAP] = bitmaps.view(np.int64)
+    words = cells[:, STATE_WORD]
+    stored = np.flatnonzero(words)
+    if not len(stored) or table.state is None:
+        return
+    windows = np.full((len(rows), WINDOW_WORDS), _ALL_ONES, np.uint64)
+    windows[:, 0] = lasts
+    windows[:, 1] = bitmaps | ~held
+    for index, bitmap in zip(wide.tolist(), larger, strict=True):
+        windows[index, 1:] = bitmap_words(bitmap)
+    if len(stored) < len(words):
+        words, windows = words[stored], windows[stored]
+    store_windows(table.state, words, windows)
 
 
 class ReceivedColumns(NamedTuple):

@@ -58,6 +58,8 @@ class OutboundTable(CellTable):
         self.sealers: NDArray[Any] = np.zeros(0, object)
         super().__init__(_WIDTH)
         self.places: dict[int, int] = {}
+        self.changes = 0
+        """How often `forget` was called."""
         self.allocate()
 
     def _grow(self, rows: int) -> None:
@@ -72,6 +74,7 @@ class OutboundTable(CellTable):
     def forget(self, tunnel: int) -> None:
         """Something about this tunnel changed: look it up again."""
         self.places.pop(tunnel, None)
+        self.changes += 1
 
     def set_sender(self, row: int, sender: EspSender) -> None:
         """Set what the packets of an SA begin with and are sealed by."""

@@ -20,6 +20,7 @@ from chassis.ase.ipsec.decapsulate import Reassemble, decapsulate_batch
 from chassis.ase.ipsec.decapsulated import DecapsulationResult
 from chassis.ase.ipsec.decapsulator import Decapsulator
 from chassis.ase.ipsec.encapsulate import EncapsulationResult, Encapsulator, split_batch
+from chassis.ase.ipsec.inbound_table import InboundTable
 from chassis.ase.ipsec.joint_sealing import MIN_JOINT, InnerPackets, JointParts, seal_together
 from chassis.ase.ipsec.outbound_table import OutboundTable
 from chassis.ase.ipsec.outer_header import Ipv4IdSequences
@@ -100,6 +101,7 @@ class Sadb:
         not match."""
         self._by_key: dict[OutboundKey, Encapsulator] = {}
         self._inbound: dict[SaId, Decapsulator] = {}
+        self.inbound_table = InboundTable(state.words)
         self._by_inbound_key: dict[int, InboundSas[Decapsulator]] = {}
         self._owners: dict[SlotKey, SaId] = {}
         self.retired: dict[int, tuple[RetiredTotals, RetiredTotals]] = {}
@@ -171,7 +173,7 @@ class Sadb:
             for slot in slots:
                 if edge > slot.window()[0]:
                     slot.store_window(*all_received(edge))
-        decapsulator = Decapsulator(sa, slots, self._caches, self.engine)
+        decapsulator = Decapsulator(sa, slots, self._caches, self.engine, self.inbound_table)
         self._inbound[name] = decapsulator
         protocol, spi = sa.protocols[0]
         sas = self._by_inbound_key.setdefault(sa.context, InboundSas())
@@ -471,7 +473,7 @@ class Sadb:
     ) -> DecapsulationResult:
         """Decapsulate a batch of packets for local addresses of a context (RFC 4301 5.2); see `decapsulate`."""
         inbound = self._by_inbound_key.get(context, _NO_SAS)
-        return decapsulate_batch(inbound, body, lengths, self.engine, reassemble)
+        return decapsulate_batch(inbound, self.inbound_table, body, lengths, self.engine, reassemble)
 
 
 def _retain_totals(past: RetiredTotals, work: Encapsulator | Decapsulator) -> None:

@@ -59,7 +59,7 @@ MIN_COLUMNS: Final = 16
 """Packets (count) of an SA in a batch from which on columns are faster than a loop, if all have one length."""
 MIN_MIXED: Final = 48
 """The same, if they have several lengths."""
-MIN_JOINT: Final = 24
+MIN_JOINT: Final = 36
 """Packets (count) of several SAs in a batch from which on columns are faster than a loop."""
 
 _MIN_ESP: Final = 12

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final, Protocol
@@ -35,6 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chassis.ase.ipsec.replay import all_received
+from chassis.net.columns import Numbers
 
 _MAGIC: Final = int.from_bytes(b"IPsecSAs", "little")
 _VERSION: Final = 1
@@ -44,8 +45,8 @@ _WORD: Final = 8
 _BITMAP_WORDS: Final = 16
 _BITMAP_OCTETS: Final = _BITMAP_WORDS * _WORD
 _USE, _KEY, _NEXT, _SELECTOR, _WINDOWS = 0, 1, 3, 4, 5
-_WINDOW_WORDS: Final = 1 + _BITMAP_WORDS
-_WINDOW_RANGE: Final = np.arange(_WINDOW_WORDS)
+WINDOW_WORDS: Final = 1 + _BITMAP_WORDS
+_WINDOW_RANGE: Final = np.arange(WINDOW_WORDS)
 _KEYS: Final = 39
 _SLOT_WORDS: Final = 40
 _SALT, _SERVED = 5, 7
@@ -126,6 +127,11 @@ class SaSlot:
         self.is_new = is_new
 
     @property
+    def selector_word(self) -> int:
+        """The word of the state that says which copy of the window is valid."""
+        return self._base + _SELECTOR
+
+    @property
     def next_word(self) -> int:
         """The word of the state with the next sequence number."""
         return self._base + _NEXT
@@ -142,33 +148,37 @@ class SaSlot:
 
     def window(self) -> tuple[int, int]:
         """Return the valid edge and bitmap."""
-        start = self._base + _WINDOWS + self._words[self._base + _SELECTOR] * _WINDOW_WORDS
-        bitmap = self._octets[(start + 1) * _WORD : (start + _WINDOW_WORDS) * _WORD]
+        start = self._base + _WINDOWS + self._words[self._base + _SELECTOR] * WINDOW_WORDS
+        bitmap = self._octets[(start + 1) * _WORD : (start + WINDOW_WORDS) * _WORD]
         return self._words[start], int.from_bytes(bitmap, "little")
 
     def store_window(self, edge: int, bitmap: int) -> None:
         """Store a new edge and bitmap: a process that is killed leaves either the old pair or the new one."""
         other = 1 - self._words[self._base + _SELECTOR]
-        start = self._base + _WINDOWS + other * _WINDOW_WORDS
+        start = self._base + _WINDOWS + other * WINDOW_WORDS
         self._words[start] = edge
-        self._octets[(start + 1) * _WORD : (start + _WINDOW_WORDS) * _WORD] = bitmap.to_bytes(
+        self._octets[(start + 1) * _WORD : (start + WINDOW_WORDS) * _WORD] = bitmap.to_bytes(
             _BITMAP_OCTETS, "little"
         )
         self._words[self._base + _SELECTOR] = other
 
 
-def store_windows(slots: Sequence[SaSlot], windows: Sequence[tuple[int, int]]) -> None:
-    """Store new edges and bitmaps of slots of one buffer: of each, a killed process leaves the old pair or the
-    new one."""
-    words: NDArray[np.uint64] = np.frombuffer(slots[0]._words, np.uint64)
-    selectors = np.array([slot._base for slot in slots]) + _SELECTOR
-    others = np.uint64(1) - words[selectors]
-    starts = selectors + (_WINDOWS - _SELECTOR) + others.astype(np.int64) * _WINDOW_WORDS
-    packed = b"".join(
-        [(bitmap << 64 | edge).to_bytes(_WINDOW_WORDS * _WORD, "little") for edge, bitmap in windows]
-    )
-    words[starts[:, None] + _WINDOW_RANGE] = np.frombuffer(packed, "<u8").reshape(len(slots), _WINDOW_WORDS)
-    words[selectors] = others
+def store_windows(words: memoryview, selectors: Numbers, windows: NDArray[np.uint64]) -> None:
+    """Store new edges and bitmaps: of each, a killed process leaves the old pair or the new one.
+
+    `words` are those of the state, `selectors` the `selector_word` of each slot, `windows` a row of `WINDOW_WORDS`
+    for each.
+    """
+    stored: NDArray[np.uint64] = np.frombuffer(words, np.uint64)
+    others = np.uint64(1) - stored[selectors]
+    starts = others.astype(np.int64) * WINDOW_WORDS + (selectors + (_WINDOWS - _SELECTOR))
+    stored[starts[:, None] + _WINDOW_RANGE] = windows
+    stored[selectors] = others
+
+
+def bitmap_words(bitmap: int) -> NDArray[np.uint64]:
+    """Return a bitmap as the words that are stored."""
+    return np.frombuffer(bitmap.to_bytes(_BITMAP_OCTETS, "little"), np.uint64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,8 +263,8 @@ class _OtherStateFile:
 
 
 def _progress_at(words: memoryview, octets: memoryview, base: int) -> SaProgress:
-    start = base + _WINDOWS + (words[base + _SELECTOR] & 1) * _WINDOW_WORDS
-    bitmap = octets[(start + 1) * _WORD : (start + _WINDOW_WORDS) * _WORD]
+    start = base + _WINDOWS + (words[base + _SELECTOR] & 1) * WINDOW_WORDS
+    bitmap = octets[(start + 1) * _WORD : (start + WINDOW_WORDS) * _WORD]
     return SaProgress(words[base + _NEXT], words[start], int.from_bytes(bitmap, "little"))
 
 
@@ -280,7 +290,7 @@ class SaStateFile:
             raise StateError("SA state needs a writable, contiguous buffer")
         self._octets = buffer.cast("B")
         size = len(self._octets)
-        self._words = self._octets[: size - size % _WORD].cast("Q")
+        self.words = self._words = self._octets[: size - size % _WORD].cast("Q")
         self.slots = (len(self._words) - _HEADER_WORDS) // _SLOT_WORDS
         if self.slots < 1:
             raise StateError(f"SA state needs at least {octets_for(1)} octets, not {size}")

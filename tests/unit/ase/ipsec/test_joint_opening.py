@@ -10,8 +10,10 @@ import pytest
 
 from chassis.ase.ipsec import joint_opening
 from chassis.ase.ipsec.algorithms import CIPHERS
+from chassis.ase.ipsec.inbound_table import InboundTable
 from chassis.ase.ipsec.sa import InboundSa
 from chassis.ase.ipsec.sadb import Sadb
+from chassis.ase.ipsec.select_sa import OuterColumns
 from chassis.ase.ipsec.spd import Rule
 from chassis.ase.ipsec.state import SaStateFile, octets_for
 from tests.support.cipher_engines import ENGINES, engine_of
@@ -75,9 +77,11 @@ def joint(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     counts: Counter[str] = Counter()
     finish = joint_opening._finish
 
-    def finished(outer: joint_opening.OuterColumns, opening: joint_opening._Begun) -> joint_opening.Opened | None:
-        result = finish(outer, opening)
-        sas = 0 if result is None else len(result.sas) + len(result.odd)
+    def finished(
+        outer: OuterColumns, opening: joint_opening._Begun, table: InboundTable
+    ) -> joint_opening.Opened | None:
+        result = finish(outer, opening, table)
+        sas = 0 if result is None else (len(result.packets.sas) if result.packets else 0) + len(result.odd)
         counts["batches"] += 1
         counts["forged"] += sas < len(opening.packets.sas)
         if result is not None:
