@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import groupby, pairwise
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,7 +127,8 @@ class TunnelColumns:
         """Of the forwarding decisions that `_table.places` was made with."""
         self._groups: list[_Group] = []
         self._group_numbers: dict[_Group, int] = {}
-        self._ways: dict[Way, int] = {}
+        self._ways: list[Way] = []
+        self._way_numbers: dict[Way, int] = {}
 
     def plan(self, batch: Batch) -> _Plan | list[bool]:
         """Return a batch of ordinary lengths as one that can be sealed; or of each of its runs whether it could be
@@ -140,6 +141,7 @@ class TunnelColumns:
             self._groups.clear()
             self._group_numbers.clear()
             self._ways.clear()
+            self._way_numbers.clear()
         runs = run_table(batch.runs)
         plan = _Plan()
         plan.tunnels = runs.tunnels
@@ -204,12 +206,8 @@ class TunnelColumns:
                     numbers = self._table.numbers[row]
                     numbers[LONGEST] = min(longest, egress.smallest)
                     group = ((context, card, bool(port)), sender.layout)
-                    number_of = self._group_numbers
-                    if group not in number_of:
-                        number_of[group] = len(self._groups)
-                        self._groups.append(group)
-                    numbers[GROUP] = number_of[group]
-                    numbers[WAY] = self._ways.setdefault(egress.way, len(self._ways))
+                    numbers[GROUP] = _number_of(group, self._group_numbers, self._groups)
+                    numbers[WAY] = _number_of(egress.way, self._way_numbers, self._ways)
                     numbers[CIRCUIT] = state.record.circuit
                     # Its counters begin with the first packet that is encapsulated.
                     numbers[PACKETS_SLOT] = 0
@@ -360,7 +358,7 @@ class TunnelColumns:
         cells, counts = plan.cells[runs], plan.counts[runs]
         if by_port:
             batch.step = Step.EGRESS
-            ways, numbers = list(self._ways), cells[:, WAY]
+            ways, numbers = self._ways, cells[:, WAY]
             edges = (numbers[1:] != numbers[:-1]).nonzero()[0] + 1
             begins = np.concatenate(([0], edges))
             ports, addresses = zip(*[ways[way][2:] for way in numbers[begins].tolist()], strict=True)
@@ -373,6 +371,17 @@ class TunnelColumns:
         else:
             batch.runs = Runs.of(counts, plan.tunnels[runs], cells[:, CIRCUIT])
         return card, batch
+
+
+_Thing = TypeVar("_Thing")
+
+
+def _number_of(thing: _Thing, numbers: dict[_Thing, int], things: list[_Thing]) -> int:
+    """Return the place of a thing among those that are known; add it if it is new."""
+    if thing not in numbers:
+        numbers[thing] = len(things)
+        things.append(thing)
+    return numbers[thing]
 
 
 def _shared(keys: Numbers, counts: Numbers) -> tuple[Numbers, Numbers, Numbers, Numbers]:
