@@ -57,8 +57,9 @@ class Backlog:
         self._classify = classify
         self._batches: deque[Batch] = deque()
         self._classes: deque[bytes] = deque()
-        """Class (0 to 3) of each packet, by batch."""
+        """Class (0 to 3) of each packet, by batch; empty for a batch of which nobody had to know them yet."""
         self._counts = [0] * CLASS_COUNT
+        """Packets of each class, of the batches whose classes are known."""
         self.packets = 0
 
     def __bool__(self) -> bool:
@@ -72,7 +73,8 @@ class Backlog:
     def dequeue(self) -> None:
         """Remove the first batch."""
         batch = self._batches.popleft()
-        self._count(self._classes.popleft(), -1)
+        if classes := self._classes.popleft():
+            self._count(classes, -1)
         self.packets -= len(batch.lengths)
 
     def enqueue(self, batch: Batch) -> list[int]:
@@ -80,10 +82,13 @@ class Backlog:
 
         If there are too many packets, drop packets of the lowest class first, and of a class the latest first.
         """
-        classes = self._classify(batch)
-        excess = self.packets + len(classes) - self._most
+        classes = b""
+        packets = len(batch.lengths)
+        excess = self.packets + packets - self._most
         dropped = [0] * CLASS_COUNT
         if excess > 0:
+            classes = self._classify(batch)
+            self._classify_waiting()
             own = [0] * CLASS_COUNT
             for number in range(LOWEST_CLASS, -1, -1):
                 own[number] = min(classes.count(number), excess)
@@ -101,14 +106,26 @@ class Backlog:
                     return dropped
                 batch = selected(batch, keep)
                 classes = bytes(compress(classes, keep))
-        self._count(classes, 1)
-        self.packets += len(classes)
+                packets = len(classes)
+            self._count(classes, 1)
+        elif self._batches and self._classes[-1]:
+            # The two may become one batch, of which all classes are known.
+            classes = self._classify(batch)
+            self._count(classes, 1)
+        self.packets += packets
         if self._batches and coalesce(self._batches[-1], batch):
             self._classes[-1] += classes
         else:
             self._batches.append(batch)
             self._classes.append(classes)
         return dropped
+
+    def _classify_waiting(self) -> None:
+        """Find the classes of all batches that wait."""
+        for place, known in enumerate(self._classes):
+            if not known:
+                self._classes[place] = classes = self._classify(self._batches[place])
+                self._count(classes, 1)
 
     def _count(self, classes: bytes, sign: int) -> None:
         for number in range(CLASS_COUNT):

@@ -183,3 +183,58 @@ def test_a_wire_keeps_arp_and_ike() -> None:
     body, lengths = pack(frames)
     expected = [0 if is_ike else 3 for _, is_ike in IKE_AND_OTHERS] + [0, 3, 3]
     assert classes_of_frames(Batch(Step.INGRESS, body, lengths)) == bytes(expected)
+
+
+def test_classes_are_found_when_something_must_be_dropped() -> None:
+    asked: list[int] = []
+
+    def classify(batch: Batch) -> bytes:
+        asked.append(len(batch))
+        return classes_of_batch(batch)
+
+    backlog = Backlog(6, classify)
+    backlog.enqueue(batch(packet(8, 1), packet(48, 2), tunnel=1))
+    backlog.enqueue(batch(packet(48, 3), packet(8, 4), tunnel=2))
+    backlog.enqueue(batch(packet(48, 5), packet(8, 6), tunnel=2))
+    assert asked == []
+    assert backlog.enqueue(batch(packet(48, 7), packet(48, 8), tunnel=3)) == [0, 0, 0, 2]
+    assert asked == [2, 2, 4]
+    backlog.dequeue()
+    # A batch that is joined to one whose classes are known is looked at too, another one is not.
+    assert backlog.enqueue(batch(packet(8, 9), tunnel=3)) == [0, 0, 0, 0]
+    backlog.dequeue()
+    assert asked == [2, 2, 4, 1]
+    assert left(backlog) == [packet(48, 7), packet(48, 8), packet(8, 9)]
+    assert backlog.enqueue(batch(packet(8, 1))) == [0, 0, 0, 0]
+    assert asked == [2, 2, 4, 1]
+    assert left(backlog) == [packet(8, 1)]
+
+
+@settings(deadline=None)
+@given(
+    st.integers(1, 30),
+    st.lists(
+        st.one_of(
+            st.none(),
+            st.tuples(st.integers(1, 3), st.lists(st.sampled_from(VALUES), min_size=1, max_size=12)),
+        ),
+        max_size=30,
+    ),
+)
+def test_classes_that_are_found_late_drop_what_they_would_have_dropped_at_once(
+    most: int, steps: list[tuple[int, list[int]] | None]
+) -> None:
+    late, early = Backlog(most), Backlog(most)
+    for number, step in enumerate(steps):
+        if step is None:
+            if late:
+                assert bytes(late.first.body) == bytes(early.first.body)
+                late.dequeue()
+                early.dequeue()
+        else:
+            tunnel, values = step
+            packets = [packet(dscp, number * 100 + at) for at, dscp in enumerate(values)]
+            assert late.enqueue(batch(*packets, tunnel=tunnel)) == early.enqueue(batch(*packets, tunnel=tunnel))
+        early._classify_waiting()
+        assert late.packets == early.packets
+    assert left(late) == left(early)
