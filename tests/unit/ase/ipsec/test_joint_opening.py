@@ -161,3 +161,31 @@ def test_windows_of_many_sas_are_stored(joint: Counter[str]) -> None:
         opened(ends.sadbs[1], [packet])
     assert windows(ends.sadbs[0]) == windows(ends.sadbs[1]) == windows(ends.restarted(0))
     assert opened(ends.restarted(0), wire)[0] == {}
+
+
+def test_a_kill_between_the_stores_of_windows_leaves_the_old_ones(joint: Counter[str]) -> None:
+    """The words that say which copies are valid are stored last."""
+    chance = random.Random(8)
+    ends = Receivers("cryptography", ("aes",), chance, udp=False)
+    numbers = [0] * SAS
+    kept: list[list[tuple[int, int]]] = []
+    octets: list[bytes] = []
+    for _ in range(2):
+        opened(
+            ends.sadbs[0], sealed(chance, ends, numbers, (100,), 0.0) + sealed(chance, ends, numbers, (100,), 0.0)
+        )
+        kept.append(windows(ends.sadbs[0]))
+        octets.append(bytes(ends.states[0]))
+    assert joint["batches"] == 2
+    words = [memoryview(one).cast("Q") for one in octets]
+    cut = memoryview(bytearray(octets[1])).cast("Q")
+    selectors = set(range(8 + 4, len(cut), 40))
+    changed = [at for at in selectors if words[0][at] != words[1][at]]
+    assert len(changed) > SAS // 2
+    for at in changed:
+        cut[at] = words[0][at]
+    ends.states[0] = cut.cast("B")
+    found = windows(ends.restarted(0))
+    moved = [index for index, window in enumerate(found) if window != kept[1][index]]
+    assert [found[index] for index in moved] == [kept[0][index] for index in moved]
+    assert len(moved) == len(changed)
