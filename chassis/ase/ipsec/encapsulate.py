@@ -76,6 +76,7 @@ class Encapsulator:
 
     __slots__ = (
         "_ah",
+        "_at",
         "_compressor",
         "_covers",
         "_df_bits",
@@ -114,6 +115,7 @@ class Encapsulator:
         `table`, `id_sequences`, `caches` and `engine` are shared by all SAs of the ASP."""
         self._table = table
         self._row = table.allocate()
+        self._at = table.width * self._row
         self.engine = engine
         self._id_sequences = id_sequences
         self._max_sequence = sa.max_sequence
@@ -151,12 +153,6 @@ class Encapsulator:
     def octets(self) -> int:
         """Octets of the outer packets sent."""
         return self._table.get(self._row, OCTETS)
-
-    def _count(self, packets: int, octets: int) -> None:
-        """Count outer packets."""
-        table, row = self._table, self._row
-        table.set(row, PACKETS, table.get(row, PACKETS) + packets)
-        table.set(row, OCTETS, table.get(row, OCTETS) + octets)
 
     def _set_ceilings(self) -> None:
         """Set up to where packets need nothing but ESP and no notice. Call it after a change of what decides."""
@@ -243,10 +239,12 @@ class Encapsulator:
 
         The numbers are stored as used before this returns, so no restart can use one again.
         """
-        first = self.next_number
+        cells, at = self._table.cells, self._at
+        first: int = cells[at + USED] + 1
         granted = min(count, max(self.limit - first, 0))
         if granted:
-            self.next_number = after = first + granted
+            after = first + granted
+            cells[at + USED] = after - 1
             for slot in self._slots:
                 slot.store_next(after)
         notices: list[Notice] = []
@@ -269,7 +267,7 @@ class Encapsulator:
         an outer packet of more than `most` octets. `encapsulate` does that.
         """
         packets = end - begin
-        cells, at = self._table.cells, self._table.width * self._row
+        cells, at = self._table.cells, self._at
         first: int = cells[at + USED] + 1
         after = first + packets
         if after > cells[at + CEILING] or first >> 32 != after >> 32:
@@ -355,8 +353,11 @@ class Encapsulator:
             self.engine.flush()
             out += others[0]
             lengths += others[1]
-        self._count(granted, len(out) - HEADROOM * granted)
-        if self._octets_threshold and self.octets >= self._octets_threshold:
+        cells, at = self._table.cells, self._at
+        cells[at + PACKETS] += granted
+        octets: int = cells[at + OCTETS] + len(out) - HEADROOM * granted
+        cells[at + OCTETS] = octets
+        if self._octets_threshold and octets >= self._octets_threshold:
             notices += self._lifetime_notice()
         return out, lengths, origins, notices
 

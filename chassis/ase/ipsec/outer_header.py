@@ -160,33 +160,37 @@ class Ipv4IdSequence:
     `row` is its row in the table of all sequences.
     """
 
-    __slots__ = ("__weakref__", "_table", "row")
+    __slots__ = ("__weakref__", "_at", "_table", "row")
 
     def __init__(self, table: CellTable | None = None) -> None:
         """`table` has the `NEXT_ID` and `ID_IN_USE` of each sequence; None makes one of its own."""
         self._table = CellTable(_ID_CELLS) if table is None else table
         self.row = self._table.allocate()
+        self._at = _ID_CELLS * self.row
 
     def __del__(self) -> None:
         self._table.free(self.row)
 
     def add_sa(self, spi: int, number: int) -> None:
         """Add an SA whose next sequence number is `number`. A sequence in use does not move."""
-        cells, at = self._table.cells, _ID_CELLS * self.row
+        cells, at = self._table.cells, self._at
         if not cells[at + ID_IN_USE]:
             cells[at + NEXT_ID] = (cells[at + NEXT_ID] + spi + number) % ID_COUNT
 
     def allocate(self, count: int) -> Sequence[int]:
         """Return the next `count` identifications, 0 to 65535."""
-        first = self.allocate_first(count)
+        cells, at = self._table.cells, self._at
+        first: int = cells[at + NEXT_ID]
         after = first + count
+        cells[at + NEXT_ID] = after % ID_COUNT
+        cells[at + ID_IN_USE] = 1
         if after <= ID_COUNT:
             return range(first, after)
         return [number % ID_COUNT for number in range(first, after)]
 
     def allocate_first(self, count: int) -> int:
         """Allocate `count` identifications; return the first. The others follow it, modulo 65536."""
-        cells, at = self._table.cells, _ID_CELLS * self.row
+        cells, at = self._table.cells, self._at
         first: int = cells[at + NEXT_ID]
         cells[at + NEXT_ID] = (first + count) % ID_COUNT
         cells[at + ID_IN_USE] = 1
