@@ -328,7 +328,7 @@ class DataPath:
             self._inward.clear()
         tunnels, counts = opened.tunnels, opened.counts
         cells = table.numbers[opened.places]
-        old = np.flatnonzero(cells[:, VERSION] != table.version).tolist()
+        old = (cells[:, VERSION] != table.version).nonzero()[0].tolist()
         if old:
             for index in old:
                 self._find_inward(int(tunnels[index]), table.numbers[opened.places[index]], table.version)
@@ -337,9 +337,10 @@ class DataPath:
         np.add.at(self._values, cells[:, OCTETS_SLOT], opened.octets)
         ways, circuits = cells[:, WAY], cells[:, CIRCUIT]
         out: list[Output] = []
-        for way in dict.fromkeys(ways.tolist()):
+        different = dict.fromkeys(ways.tolist())
+        for way in different:
             members = ways == way
-            chosen = None if members.all() else members
+            chosen = members if len(different) > 1 else None
             inward = self._inward[way]
             if inward is None:
                 for index in np.flatnonzero(members).tolist():

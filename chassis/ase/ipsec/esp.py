@@ -557,7 +557,7 @@ def accept_runs(
     before[ahead >= MAX_NARROW] = 0
     held = np.uint64(_ALL_ONES) >> (MAX_NARROW - np.minimum(window, MAX_NARROW)).astype(np.uint64)
     bitmaps = (before | ones) & held
-    wide = np.flatnonzero(window > MAX_NARROW)
+    wide = (window > MAX_NARROW).nonzero()[0]
     bitmaps[wide] = 0
     larger: list[int] = []
     for index in wide.tolist():
@@ -570,7 +570,7 @@ def accept_runs(
     table.numbers[rows, EDGE] = lasts
     table.numbers[rows, BITMAP] = bitmaps.view(np.int64)
     words = cells[:, STATE_WORD]
-    stored = np.flatnonzero(words)
+    stored = words.nonzero()[0]
     if not len(stored) or table.state is None:
         return
     windows = np.full((len(rows), WINDOW_WORDS), _ALL_ONES, np.uint64)

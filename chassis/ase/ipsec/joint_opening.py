@@ -69,6 +69,12 @@ class SaPackets(NamedTuple):
         )
 
 
+def no_packets(table: InboundTable) -> SaPackets:
+    """Return the packets of no SA."""
+    none = np.zeros(0, np.int64)
+    return SaPackets([], none, table.numbers[:0], none, none, none)
+
+
 def group_by_sa(
     outer: OuterColumns, inbound: Mapping[int, Decapsulator], table: InboundTable
 ) -> tuple[SaPackets, list[int]]:
@@ -77,26 +83,30 @@ def group_by_sa(
     right, count = outer.right, outer.columns.count
     many = len(right)
     if not many:
-        none = np.zeros(0, np.int64)
-        return SaPackets([], none, table.numbers[none], none, none, none), list(range(count))
+        return no_packets(table), list(range(count))
     whole = many == count
     keys = outer.keys if whole else outer.keys[right]
     order = keys.argsort(kind="stable")
     ordered = keys[order]
-    cuts = np.flatnonzero(ordered[1:] != ordered[:-1])
-    begins = np.zeros(len(cuts) + 1, np.int64)
-    begins[1:] = cuts
-    begins[1:] += 1
-    counts = np.empty_like(begins)
-    counts[:-1] = begins[1:] - begins[:-1]
-    counts[-1] = many - begins[-1]
-    by_first = order[begins].argsort()
-    begins, counts = begins[by_first], counts[by_first]
-    firsts = np.add.accumulate(counts) - counts
-    rows = order[np.repeat(begins - firsts, counts) + np.arange(many)]
-    if not whole:
-        rows = right[rows]
-    found = list(map(inbound.get, ordered[begins].tolist()))
+    cuts = (ordered[1:] != ordered[:-1]).nonzero()[0]
+    if len(cuts) == many - 1:
+        # One packet of each SA.
+        firsts, counts, rows = np.arange(many), np.ones(many, np.int64), right
+    else:
+        begins = np.zeros(len(cuts) + 1, np.int64)
+        begins[1:] = cuts
+        begins[1:] += 1
+        counts = np.empty_like(begins)
+        counts[:-1] = begins[1:] - begins[:-1]
+        counts[-1] = many - begins[-1]
+        by_first = order[begins].argsort()
+        begins, counts = begins[by_first], counts[by_first]
+        firsts = np.add.accumulate(counts) - counts
+        rows = order[np.repeat(begins - firsts, counts) + np.arange(many)]
+        keys = ordered[begins]
+        if not whole:
+            rows = right[rows]
+    found = list(map(inbound.get, keys.tolist()))
     places = np.array([0 if sa is None else sa.row for sa in found])
     packets = SaPackets(cast("list[Decapsulator]", found), places, table.numbers[places], counts, firsts, rows)
     if None in found:
@@ -153,7 +163,7 @@ def open_together(
     engine.flush()
     opened = [found for opening in openings if (found := _finish(outer, opening, table)) is not None]
     if len(opened) == 1 and not opened[0].odd and opened[0].packets is packets:
-        return opened, packets.only(np.zeros(len(packets.sas), bool))
+        return opened, no_packets(table)
     done = [part.packets.places for part in opened if part.packets is not None]
     done.append(np.array([sa.row for part in opened for sa, _ in part.odd], np.int64))
     return opened, packets.only(~np.isin(packets.places, np.concatenate(done)))
@@ -183,7 +193,7 @@ def _begin(outer: OuterColumns, packets: SaPackets, layout: OpeningLayout, table
         sealed = outer.totals[rows] - (outer.before + layout.overhead)
         wrong |= sealed < layout.block
         wrong |= sealed & (layout.block - 1) != 0
-        if wrong.any():
+        if np.logical_or.reduce(wrong):
             packets = packets.only(~np.logical_or.reduceat(wrong, packets.firsts))
             continue
         columns = outer.packets(rows)
@@ -206,7 +216,7 @@ def _numbers(
     edge, counts = packets.cells[:, EDGE], packets.counts
     numbers = outer.numbers[packets.rows]
     if layout.esn:
-        if (edge >> 62).any():
+        if np.bitwise_or.reduce(edge >> 62):
             return None
         base = np.repeat(np.maximum(edge - packets.cells[:, WINDOW] + 1, 0), counts)
         numbers = base + ((numbers - base) & 0xFFFFFFFF)
@@ -260,12 +270,13 @@ def _inner(
     odd = np.ones(len(sas), bool)
     if found is not None:
         inner, rows = found
+        checked = np.bitwise_or.reduce(packets.cells[:, CHECKED])
         odd[:] = False
         if len(rows):
             odd[np.searchsorted(firsts, rows, "right") - 1] = True
-        if packets.cells[:, CHECKED].any():
+        if checked:
             _refuse(packets, inner, odd)
-        if not odd.any():
+        if not (len(rows) or checked) or not odd.any():
             return Opened(packets, _count(outer, packets, inner, table), [])
     each = np.full(len(packets.rows), strides) if isinstance(strides, int) else strides
     afters = np.add.accumulate(each)
