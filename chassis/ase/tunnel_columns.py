@@ -39,6 +39,7 @@ from chassis.ase.ipsec.outbound_table import (
     PACKETS_SLOT,
     RANDOM,
     STATE_WORD,
+    TUNNEL,
     USED,
     WAY,
 )
@@ -181,6 +182,7 @@ class TunnelColumns:
         fits = (after <= own[:, CEILING]) & (first > 0) & ((first ^ after) >> _HALF == 0)
         fits &= plan.octets < own[:, OCTETS_CEILING]
         plain = fits[which] & (longest <= cells[:, LONGEST]) & inner.ordinary_runs(begins)
+        plain &= cells[:, TUNNEL] == plan.tunnels
         if plain.all():
             return plan
         found: list[bool] = plain.tolist()
@@ -208,7 +210,7 @@ class TunnelColumns:
                     group = ((context, card, bool(port)), sender.layout)
                     numbers[GROUP] = _number_of(group, self._group_numbers, self._groups)
                     numbers[WAY] = _number_of(egress.way, self._way_numbers, self._ways)
-                    numbers[CIRCUIT] = state.record.circuit
+                    numbers[CIRCUIT], numbers[TUNNEL] = state.record.circuit, number
                     # Its counters begin with the first packet that is encapsulated.
                     numbers[PACKETS_SLOT] = 0
         places[number] = row

@@ -336,6 +336,9 @@ class Encapsulator:
             add_count(self.drops, self._exhaustion[1], refused)
             drops.add_many(self._exhaustion[1], refused, self.sa.protocols[0][1], source)
             del spans[granted:], marks[granted:], origins[granted:]
+        if not granted:
+            # After the last number of an SA `first` is none.
+            return bytearray(), array("H"), [], notices
         next_headers: list[int] | None = None
         if self._compressor is not None:
             view, spans, next_headers = self._compressor.compress(view, spans)

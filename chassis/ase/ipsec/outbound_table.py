@@ -35,7 +35,9 @@ GROUP, WAY, CIRCUIT = range(14, 17)
 """Of the SA's tunnel: what goes in one batch, the way of outer packets, the circuit."""
 PACKETS_SLOT, OCTETS_SLOT = range(17, 19)
 """Of the SA's tunnel: the slots of its counters of inner packets and octets."""
-_WIDTH: Final = 19
+TUNNEL: Final = 19
+"""The tunnel whose packets are known to use this SA alone; 0 in a row that is a new SA's."""
+_WIDTH: Final = 20
 
 NO_CEILING: Final = (1 << 63) - 1
 

@@ -153,6 +153,7 @@ def test_the_last_number_is_the_last(name: str) -> None:
             NoticeKind.SEQUENCE_LOW,
             NoticeKind.SEQUENCE_EXHAUSTED,
         ]
+        assert protect(left, [inner()]).drops.counts == {IpsecDropCause.SEQUENCE_EXHAUSTED: 1}
 
 
 def test_seven_eighths_of_the_numbers_are_said_once() -> None:
