@@ -278,12 +278,16 @@ class DataPath:
             out += host.count_drops(result.drops, now)
             if result.drops.unknown is not None:
                 out += host.on_unknown_sa(batch.context, result.drops.unknown, now)
-        if result.together is not None and not self.taps:
-            out += self._deliver_runs(result.together, batch.ingress, now, nesting)
-        elif len(result.apart) > 1 and not self.taps:
-            out += self._deliver_together(result.apart, batch.ingress, now, nesting)
+        if self.taps:
+            groups = result.groups
         else:
-            for group in result.groups:
+            groups = result.apart
+            for runs in result.together:
+                out += self._deliver_runs(runs, batch.ingress, now, nesting)
+        if len(groups) > 1 and not self.taps:
+            out += self._deliver_together(groups, batch.ingress, now, nesting)
+        else:
+            for group in groups:
                 out += self._deliver(group, batch, now, nesting)
         if result.negotiated or result.peers:
             out += host.on_inbound_traffic(result.negotiated, result.peers, now)

@@ -72,11 +72,12 @@ def random_ivs(octets: int, count: int, random: Callable[[int], bytes]) -> list[
 
 
 def authentic_ones(icvs: bytes, sent: bytes, octets: int) -> list[int]:
-    """Return the indices of the packets whose ICV, of so many octets, is the right one. ICVs are end to end."""
-    places = range(0, len(icvs), octets)
-    return [
-        index for index, at in enumerate(places) if compare_digest(icvs[at : at + octets], sent[at : at + octets])
-    ]
+    """Return the indices of the packets whose ICV, of so many octets, is the right one. ICVs are end to end. How
+    long it takes does not depend on the octets, as with `compare_digest`."""
+    different = np.frombuffer(icvs, np.uint8) ^ np.frombuffer(sent, np.uint8)
+    wrong = np.bitwise_or.reduce(different.reshape(-1, octets), axis=1)
+    found: list[int] = (wrong == 0).nonzero()[0].tolist()
+    return found
 
 
 class CbcSealer:
@@ -294,15 +295,21 @@ class CbcOpener:
         authentic: list[int] | None = None
         if not compare_digest(icvs, sent):
             authentic = authentic_ones(icvs, sent, octets)
-        good = None if authentic is None else set(authentic)
+        good = [True] * len(several)
+        if authentic is not None:
+            right = np.zeros(packets.count, bool)
+            right[authentic] = True
+            many = np.array(counts, np.int64)
+            firsts: Numbers = np.add.accumulate(many) - many
+            good = np.logical_and.reduceat(right, firsts).tolist()
         fixed = ESP_HEADER_LENGTH + octets
         each = [packets.size - fixed] * packets.count if packets.size else (packets.sizes - fixed).tolist()
         sealed = memoryview(packets.joined(ESP_HEADER_LENGTH, octets))
         clear = np.empty(len(sealed) + lead, np.uint8).data
         at = row = 0
-        for own, count in zip(several, counts, strict=True):
+        for own, count, decrypts in zip(several, counts, good, strict=True):
             after = at + (each[row] if count == 1 else sum(each[row : row + count]))
-            if good is None or good.issuperset(range(row, row + count)):
+            if decrypts:
                 own._decrypt_into(sealed[at:after], clear[at : after + lead])  # type: ignore[misc]
             at, row = after, row + count
         return authentic, clear[: len(sealed)]

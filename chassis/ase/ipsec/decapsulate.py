@@ -16,7 +16,7 @@ from chassis.ase.ipsec.algorithms import Octets
 from chassis.ase.ipsec.causes import Drops
 from chassis.ase.ipsec.cipher_engine import CipherEngine
 from chassis.ase.ipsec.cryptography_engine import CRYPTOGRAPHY
-from chassis.ase.ipsec.decapsulated import DecapsulatedGroup, DecapsulationResult
+from chassis.ase.ipsec.decapsulated import DecapsulatedGroup, DecapsulatedRuns, DecapsulationResult
 from chassis.ase.ipsec.decapsulator import Decapsulator, InnerPackets, apart
 from chassis.ase.ipsec.inbound_table import NEGOTIATED, TUNNEL, InboundTable
 from chassis.ase.ipsec.joint_opening import Opened, SaPackets, group_by_sa, open_together
@@ -105,15 +105,13 @@ def decapsulate_batch(
     by_tunnel: dict[int, InnerPackets] = {}
     mixed: set[int] = set()
     peers: list[int] = []
+    together: list[DecapsulatedRuns] = []
     for part in opened:
         if part.runs is not None and part.packets is not None:
+            together.append(part.runs)
             cells, noisy = part.packets.cells, part.runs.noisy
             negotiated += compress(part.packets.sas, noisy.tolist())
             peers += cells[:, TUNNEL][(cells[:, NEGOTIATED] != 0) & ~noisy].tolist()
-            if not begun and not part.odd and len(opened) == 1:
-                return DecapsulationResult((), drops, tuple(negotiated), rest, part.runs, peers)
-            for group in part.runs.groups():
-                _add_inner(group.tunnel, (group.pieces, group.sizes, group.origins), by_tunnel, mixed)
         for decapsulator, clear in part.odd:
             decapsulator.heard = False
             _add_inner(decapsulator.tunnel, decapsulator.finish_clear(view, clear, drops), by_tunnel, mixed)
@@ -132,6 +130,12 @@ def decapsulate_batch(
                 _add_inner(tunnel, found, by_tunnel, mixed)
             else:
                 by_tunnel[tunnel] = found
+    if by_tunnel and not all(by_tunnel.keys().isdisjoint(runs.tunnels.tolist()) for runs in together):
+        # The packets of a tunnel with several SAs leave in their order.
+        for runs in together:
+            for group in runs.groups():
+                _add_inner(group.tunnel, (group.pieces, group.sizes, group.origins), by_tunnel, mixed)
+        together = []
     groups: list[DecapsulatedGroup] = []
     for tunnel, (pieces, sizes, origins) in by_tunnel.items():
         if tunnel in mixed:
@@ -141,7 +145,7 @@ def decapsulate_batch(
             origins = [origins[index] for index in order]
         groups.append(DecapsulatedGroup(tunnel, pieces, sizes, origins))
     groups.sort(key=lambda group: group.origins[0])
-    return DecapsulationResult(tuple(groups), drops, tuple(negotiated), rest, None, peers)
+    return DecapsulationResult(tuple(groups), drops, tuple(negotiated), rest, tuple(together), peers)
 
 
 def _add_inner(tunnel: int, found: InnerPackets, by_tunnel: dict[int, InnerPackets], mixed: set[int]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,9 +105,9 @@ class DecapsulatedRuns:
 
 @dataclass(slots=True, eq=False)
 class DecapsulationResult:
-    """Inner packets, ordered by the first packet of each tunnel, and the drops.
+    """Inner packets, those of a tunnel in a group of `apart` or in a run of `together`, and the drops.
 
-    They are in `apart`, a group for each tunnel, or in `together`. `negotiated`: the SAs of IKE that received
+    The groups, and the runs, are ordered by their first packets. `negotiated`: the SAs of IKE that received
     authentic packets, but for those of which `peers` has the tunnel: nothing else follows from their packets.
     `punted`: IPv4 packets for other handlers: UDP to an IKE port, ICMP "fragmentation needed", and fragments that
     nobody took: they must be reassembled first (RFC 4303 3.4.1).
@@ -116,10 +117,13 @@ class DecapsulationResult:
     drops: Drops
     negotiated: tuple[Decapsulator, ...] = ()
     punted: tuple[memoryview, ...] = ()
-    together: DecapsulatedRuns | None = None
+    together: tuple[DecapsulatedRuns, ...] = ()
     peers: Sequence[int] = ()
 
     @property
     def groups(self) -> tuple[DecapsulatedGroup, ...]:
         """The inner packets, a group for each tunnel."""
-        return self.apart if self.together is None else self.together.groups()
+        if not self.together:
+            return self.apart
+        groups = [*self.apart, *chain.from_iterable([runs.groups() for runs in self.together])]
+        return tuple(sorted(groups, key=lambda group: group.origins[0]))
