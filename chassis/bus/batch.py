@@ -183,6 +183,7 @@ _FIXED = struct.Struct("<HHHHHQ")
 """Octets of the way, packets, trace marks, octets of descriptors, runs, stamp (us)."""
 _MARK = struct.Struct("<HQ")
 _RUN = "HII"
+_ONE_RUN = struct.Struct("<" + _RUN)
 _pack_way = msgpack.Packer(autoreset=True).pack
 
 _Way = tuple[str, int, Step, str, int, int, int, str | tuple[str, ...], int]
@@ -205,7 +206,7 @@ def encode_header(batch: Batch, stamp: int = 0) -> bytes:
     """
     lengths, marks, descriptors, runs = batch.lengths, batch.marks, batch.descriptors, batch.runs
     port: str | tuple[str, ...] = batch.port
-    if isinstance(batch.hops, Hops):
+    if type(batch.hops) is Hops:
         runs, port = Runs(batch.hops.rows), batch.hops.ports
     elif batch.hops:
         places: dict[str, int] = {}
@@ -226,7 +227,7 @@ def encode_header(batch: Batch, stamp: int = 0) -> bytes:
     )
     fixed = _FIXED.pack(len(way), len(lengths), len(marks), len(descriptors), len(runs), stamp)
     header: bytes = b"".join((fixed, way, _swapped(lengths).tobytes(), descriptors))
-    if isinstance(runs, Runs):
+    if type(runs) is Runs:
         header += runs.rows.tobytes()
     elif runs:
         header += struct.pack("<" + _RUN * len(runs), *chain.from_iterable(runs))
@@ -337,7 +338,7 @@ def _decode_runs(octets: bytes | memoryview, number: int, wanted: int) -> Sequen
     """
     runs: Sequence[Run]
     if number < MIN_ROWS:
-        runs = tuple(struct.iter_unpack("<" + _RUN, octets))
+        runs = tuple(_ONE_RUN.iter_unpack(octets))
         packets = [run[0] for run in runs]
     else:
         runs = table = Runs(np.frombuffer(octets, ROW))
@@ -354,10 +355,10 @@ def _decode_hops(runs: Sequence[Run], ports: tuple[str, ...]) -> Sequence[HopRun
     Raises:
         DecodeError: a run is of no port of these.
     """
-    places = runs.tunnels.tolist() if isinstance(runs, Runs) else [run[1] for run in runs]
+    places = runs.tunnels.tolist() if type(runs) is Runs else [run[1] for run in runs]
     if not places or max(places) >= len(ports):
         raise DecodeError("batch header", f"no runs of next hops by {len(ports)} ports")
-    if isinstance(runs, Runs):
+    if type(runs) is Runs:
         return Hops(runs.rows, ports)
     return tuple([(packets, ports[place], hop) for packets, place, hop in runs])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, repeat
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -71,6 +71,7 @@ class _Table(Sequence[Any]):
     def _made(self) -> tuple[Any, ...]: ...
 
 
+@final
 class Runs(_Table):
     """Runs by tunnel and circuit."""
 
@@ -96,6 +97,7 @@ class Runs(_Table):
         return tuple(zip(rows["packets"].tolist(), rows["first"].tolist(), rows["second"].tolist(), strict=True))
 
 
+@final
 class Hops(_Table):
     """Runs by next hop. `ports` are the names of the ports; a row has the place of one among them."""
 
@@ -139,12 +141,12 @@ def _rows(packets: ArrayLike, first: ArrayLike, second: ArrayLike) -> NDArray[np
 
 def run_table(runs: Sequence[Run]) -> Runs:
     """Return runs as a table, which they may be."""
-    return runs if isinstance(runs, Runs) else Runs(np.array(list(runs), ROW))
+    return runs if type(runs) is Runs else Runs(np.array(list(runs), ROW))
 
 
 def hop_table(hops: Sequence[HopRun]) -> Hops:
     """Return runs of next hops as a table, which they may be."""
-    if isinstance(hops, Hops):
+    if type(hops) is Hops:
         return hops
     places: dict[str, int] = {}
     rows = np.array([(packets, places.setdefault(port, len(places)), to) for packets, port, to in hops], ROW)

@@ -90,7 +90,7 @@ def write_link_headers(body: Writable, lengths: array[int], header: bytes) -> No
 
 
 def write_link_headers_of_runs(
-    body: Writable, lengths: array[int], packets: NDArray[Any], headers: Sequence[bytes]
+    body: Writable, lengths: array[int], packets: list[int] | NDArray[Any], headers: Sequence[bytes]
 ) -> None:
     """Write Ethernet headers (14 octets) before the packets of a batch: `packets` says how many packets in a row
     have each of the headers."""
@@ -102,7 +102,8 @@ def write_link_headers_of_runs(
         return
     pack = _pack_link
     at = index = 0
-    for count, header in zip(packets.tolist(), headers, strict=True):
+    counts: list[int] = packets if isinstance(packets, list) else packets.tolist()
+    for count, header in zip(counts, headers, strict=True):
         for length in lengths[index : index + count]:
             pack(body, at, header)
             at += length

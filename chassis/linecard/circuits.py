@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -11,7 +12,7 @@ from chassis.bus import records
 from chassis.bus.batch import Batch, Step
 from chassis.bus.counters import Counters
 from chassis.bus.replication import RecordChange
-from chassis.bus.runs import Runs
+from chassis.bus.runs import Run, Runs
 from chassis.fwd.forwarder import Origin
 from chassis.net.columns import common_length
 from chassis.net.ethernet import HEADROOM
@@ -41,11 +42,11 @@ class Circuit:
 
     def count_in(self, packets: int, octets: int) -> None:
         """Count packets, and their octets without headroom, that came out of the tunnel."""
-        self._count(self.slots(inward=True), packets, octets)
+        self._count(self._in or self.slots(inward=True), packets, octets)
 
     def count_out(self, packets: int, octets: int) -> None:
         """Count outer packets of the tunnel, and their octets without headroom, that leave."""
-        self._count(self.slots(inward=False), packets, octets)
+        self._count(self._out or self.slots(inward=False), packets, octets)
 
     def slots(self, *, inward: bool) -> tuple[int, int]:
         """Return the slots of packets and octets of a direction."""
@@ -88,6 +89,9 @@ class Circuit:
         values = self._counters.values
         values[slots[0]] += packets
         values[slots[1]] += octets
+
+
+_NO_ROWS: Final[NDArray[np.intp]] = np.zeros(0, np.intp)
 
 
 class Circuits:
@@ -137,8 +141,11 @@ class Circuits:
             self._first = False
             self._counters.release_numbered(INSTANCE, self.own)
 
-    def rows(self, runs: Runs) -> NDArray[np.intp] | None:
-        """Return the rows of the circuits of runs for `count_runs`; None: one of them is not here."""
+    def rows(self, runs: Sequence[Run]) -> NDArray[np.intp] | None:
+        """Return the rows of the circuits of runs for `count_runs`, none for a few runs; None: one of them is not
+        here."""
+        if type(runs) is not Runs:
+            return _NO_ROWS if all(number in self.own for _, _, number in runs) else None
         numbers = self._numbers
         circuits = runs.circuits.copy()
         rows = numbers.searchsorted(circuits)
@@ -147,9 +154,17 @@ class Circuits:
             return None
         return rows
 
-    def count_runs(self, batch: Batch, runs: Runs, rows: NDArray[np.intp]) -> None:
-        """Count the packets of a batch with these runs, whose circuits have these rows."""
-        inward = batch.step is Step.CIRCUIT_IN
+    def count_runs(self, batch: Batch, rows: NDArray[np.intp]) -> None:
+        """Count the packets of a batch with runs, whose circuits have these rows (`rows`)."""
+        inward, runs = batch.step is Step.CIRCUIT_IN, batch.runs
+        if type(runs) is not Runs:
+            first = 0
+            for count, _, number in runs:
+                octets = sum(batch.lengths[first : first + count])
+                circuit = self.own[number]
+                (circuit.count_in if inward else circuit.count_out)(count, octets - HEADROOM * count)
+                first += count
+            return
         table = self._slots[int(inward)]
         slots = table[rows]
         if np.count_nonzero(slots) < slots.size:

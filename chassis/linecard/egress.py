@@ -7,14 +7,15 @@ what can't leave (RFC 1812 5.2.7.1).
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
 from chassis.bus.batch import Batch, Step, TraceMark, pack
 from chassis.bus.card import CardBase
 from chassis.bus.engine import Output, ToWire
-from chassis.bus.runs import Hops, hop_table
+from chassis.bus.runs import Hops
 from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.forwarder import Forwarder, Origin
 from chassis.fwd.mtu import MtuLimits, fit_to_mtu
@@ -31,6 +32,9 @@ UNKNOWN_ORIGIN = Origin(transit=True)
 
 _EGRESS = Step.EGRESS
 
+_Ready: TypeAlias = tuple[bytes, memoryview, "array[int]"]
+"""A run that leaves at once: link header, packets, their lengths."""
+
 
 class Egress:
     """The last step: from a port and a next hop to frames on the wire."""
@@ -45,19 +49,20 @@ class Egress:
         self, ports: Mapping[str, LineCardPort], batch: Batch, origin: Origin, now: float
     ) -> list[Output]:
         """Send packets to the neighbours of `batch.hops`; those that leave at once are a batch for each port."""
-        table = hop_table(batch.hops)
-        links = self._links(ports, table, longest(batch.lengths), now)
-        if links is not None:
-            return self._frames_by_port(batch, table, links)
+        if type(batch.hops) is Hops:
+            links = self._links(ports, batch.hops, longest(batch.lengths), now)
+            if links is not None:
+                return self._frames_by_port(batch, batch.hops, links)
         out: list[Output] = []
-        ready: dict[str, list[tuple[bytes, memoryview, array[int]]]] = {}
+        ready: dict[str, list[_Ready]] = {}
         view, lengths = memoryview(batch.body), batch.lengths
+        most = longest(lengths)
         first = at = 0
-        for packets, name, address in table:
+        for packets, name, address in batch.hops:
             own = lengths[first : first + packets]
             end = at + sum(own)
             port = ports.get(name)
-            fits = port is None or max(own) <= port.limit
+            fits = port is None or most <= port.limit or max(own) <= port.limit
             link = self.arp.link(port, address, now) if port is not None and port.up and fits else b""
             if link:
                 ready.setdefault(name, []).append((link, view[at:end], own))
@@ -69,6 +74,11 @@ class Egress:
                 part = Batch(Step.EGRESS, view[at:end], own, context=batch.context, port=name, address=address)
                 out += self.transmit(port, part, origin, now)
             first, at = first + packets, end
+        if len(ready) == 1 and not out:
+            ((name, runs),) = ready.items()
+            if len(runs) == len(batch.hops):
+                _write_links(batch.body, lengths, runs)
+                return [ToWire(name, Batch(Step.EGRESS, batch.body, lengths, port=name))]
         return out + self._frames_of_runs(ready)
 
     def _links(self, ports: Mapping[str, LineCardPort], hops: Hops, most: int, now: float) -> list[bytes] | None:
@@ -106,16 +116,14 @@ class Egress:
             out.append(ToWire(name, Batch(Step.EGRESS, *own, port=name)))
         return out
 
-    def _frames_of_runs(self, ready: dict[str, list[tuple[bytes, memoryview, array[int]]]]) -> list[Output]:
+    def _frames_of_runs(self, ready: dict[str, list[_Ready]]) -> list[Output]:
         """Return the frames of each port, of runs (link header, packets, their lengths)."""
         out: list[Output] = []
         for name, runs in ready.items():
             body, lengths = bytearray().join([packets for _, packets, _ in runs]), array("H")
             for _, _, own in runs:
                 lengths += own
-            write_link_headers_of_runs(
-                body, lengths, np.array([len(own) for _, _, own in runs]), [link for link, _, _ in runs]
-            )
+            _write_links(body, lengths, runs)
             out.append(ToWire(name, Batch(Step.EGRESS, body, lengths, port=name)))
         return out
 
@@ -190,3 +198,8 @@ class Egress:
             batch.marks = marks
             self._card.add_stamp(batch, f"{name} out", now)
         return ToWire(name, batch)
+
+
+def _write_links(body: Writable, lengths: array[int], runs: Sequence[_Ready]) -> None:
+    """Write the link headers of all runs of a batch."""
+    write_link_headers_of_runs(body, lengths, [len(own) for _, _, own in runs], [link for link, _, _ in runs])

@@ -13,7 +13,6 @@ from chassis.bus.engine import Output, ToController, ToFabric, ToWire
 from chassis.bus.messages import Datagrams, Hello, Reply, Request, ToCardMessage, Value, Welcome
 from chassis.bus.records import ContextRecord
 from chassis.bus.replication import RecordChange
-from chassis.bus.runs import run_table
 from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.forwarder import Origin
 from chassis.linecard.arp import NeighbourState
@@ -205,8 +204,7 @@ class LineCardEngine(CardBase):
         """
         forwarder = self.delivery.forwarder
         sent: list[Output] | None = None
-        runs = run_table(batch.runs)
-        rows = self.circuits.rows(runs)
+        rows = self.circuits.rows(batch.runs)
         if rows is not None:
             if batch.step is _CIRCUIT_IN:
                 sent = forwarder.forward(batch, _INWARD, now)
@@ -214,7 +212,7 @@ class LineCardEngine(CardBase):
                 sent = forwarder.forward_together(batch, _OUTWARD, now)
         if sent is None or rows is None:
             return [output for part in batch.split_runs() for output in self._step(part, now)]
-        self.circuits.count_runs(batch, runs, rows)
+        self.circuits.count_runs(batch, rows)
         return sent
 
     def _report_port(self, port: LineCardPort) -> list[Output]:
