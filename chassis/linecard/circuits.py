@@ -157,10 +157,11 @@ class Circuits:
     def count_runs(self, batch: Batch, rows: NDArray[np.intp]) -> None:
         """Count the packets of a batch with runs, whose circuits have these rows (`rows`)."""
         inward, runs = batch.step is Step.CIRCUIT_IN, batch.runs
+        common = common_length(batch.lengths)
         if type(runs) is not Runs:
             first = 0
             for count, _, number in runs:
-                octets = sum(batch.lengths[first : first + count])
+                octets = common * count if common else sum(batch.lengths[first : first + count])
                 circuit = self.own[number]
                 (circuit.count_in if inward else circuit.count_out)(count, octets - HEADROOM * count)
                 first += count
@@ -174,7 +175,6 @@ class Circuits:
             slots = table[rows]
         counted: NDArray[np.uint64] = np.empty(slots.shape, np.uint64)
         counted[:, 0] = packets = runs.packets
-        common = common_length(batch.lengths)
         if common:
             counted[:, 1] = counted[:, 0] * np.uint64(common - HEADROOM)
         else:
