@@ -3,8 +3,8 @@
 In: outer packets for local addresses of one context. Out: the inner IPv4 packets by tunnel, the dropped packets by
 cause, and the packets that are not for an SA (IKE, ICMP, fragments). The destination, protocol and SPI of a packet
 select its SA; the packets of one SA are verified and decrypted together, and those of many SAs too where they are
-ordinary (`joint_opening`). Replay windows are stored before a packet is returned. An inner packet is returned only if
-the selectors of its SA match it.
+ordinary (`joint_opening`). Replay windows are stored before a packet is returned. An inner packet is returned only
+if the selectors of its SA match it.
 """
 
 from __future__ import annotations
