@@ -367,7 +367,8 @@ class EspReceiver:
         if not self._has_icv:
             return None
         opener = self._opener or self._make_opener()
-        block, overhead, edge = self._block, self._overhead, self.edge
+        block, overhead = self._block, self._overhead
+        edge: int = self._table.cells[self._at + EDGE]
         last = edge
         rows: list[tuple[Item, int, int]] = []
         for item in items:
@@ -468,7 +469,8 @@ class EspReceiver:
     def store_window(self) -> None:
         """Store the window after `finish_one`."""
         self.moved = False
-        self._keep(*self._window())
+        edge, bitmap = self._window()
+        self._slot.store_window(edge, bitmap | self._bits_behind)
 
     def finish(self, received: Received, drop: DropItem) -> Clear:
         """Return the decrypted packets that are authentic and fresh, after the engine's `flush`. The window is
