@@ -246,8 +246,8 @@ class EspReceiver:
         """`row` is the SA's own in a table; None: one in a table of its own."""
         self._table, self._row = row or (InboundTable(), 0)
         self._at = self._row * self._table.width
-        self.moved = False
-        """Whether the window must be stored."""
+        self.moved: tuple[int, int] | None = None
+        """Edge and bitmap that must be stored."""
         self._stores = not isinstance(slot, VolatileWindow)
         cipher = esp.cipher_algorithm
         self.spi = esp.spi
@@ -302,6 +302,7 @@ class EspReceiver:
 
     def _keep(self, edge: int, bitmap: int) -> None:
         """Store a new edge and bitmap, and use them."""
+        self.moved = None
         if self._stores:
             self._slot.store_window(edge, bitmap | self._bits_behind)
         self._table.cells[self._at + EDGE] = edge
@@ -453,12 +454,14 @@ class EspReceiver:
         if authentic is not None:
             return None
         window, number = self.window, received[2][0]
+        cells, at = self._table.cells, self._at
         if window > MAX_NARROW:
-            self.edge, self._wide = advance(self.edge, self._wide, window, number)
+            moved = cells[at + EDGE], self._wide = advance(cells[at + EDGE], self._wide, window, number)
         else:
-            cells, at = self._table.cells, self._at
-            cells[at + EDGE], cells[at + BITMAP] = advance(cells[at + EDGE], cells[at + BITMAP], window, number)
-        self.moved = self._stores
+            moved = advance(cells[at + EDGE], cells[at + BITMAP], window, number)
+            cells[at + EDGE], cells[at + BITMAP] = moved
+        if self._stores:
+            self.moved = moved
         return clear, opener.lead
 
     @property
@@ -468,9 +471,10 @@ class EspReceiver:
 
     def store_window(self) -> None:
         """Store the window after `finish_one`."""
-        self.moved = False
-        edge, bitmap = self._window()
-        self._slot.store_window(edge, bitmap | self._bits_behind)
+        if self.moved is not None:
+            edge, bitmap = self.moved
+            self.moved = None
+            self._slot.store_window(edge, bitmap | self._bits_behind)
 
     def finish(self, received: Received, drop: DropItem) -> Clear:
         """Return the decrypted packets that are authentic and fresh, after the engine's `flush`. The window is
