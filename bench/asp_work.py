@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from math import inf
 from typing import Any
 from unittest.mock import patch
 
@@ -34,7 +35,7 @@ def taken_in() -> tuple[float, list[float], float]:
     begin = time.process_time()
     for part in a.publisher.snapshot(ASP):
         a.asp.receive(part, a.now)
-    while a.asp.tunnels.pending:
+    while a.asp.next_timer() == -inf:
         before = time.process_time()
         a.asp.on_timer(a.now)
         slices.append((time.process_time() - before) * 1e3)
