@@ -68,6 +68,8 @@ def random_ivs(octets: int, count: int, random: Callable[[int], bytes]) -> list[
     if not octets:
         return [b""] * count
     blocks = random(octets * count)
+    if count == 1:
+        return [blocks]
     return [blocks[at : at + octets] for at in range(0, octets * count, octets)]
 
 

@@ -409,6 +409,8 @@ def split_batch(
     """
     view = memoryview(body)
     size = len(view)
+    if len(lengths) == 1 and _MIN_LENGTH <= lengths[0] <= size:
+        return view, [(0, HEADROOM, lengths[0])]
     if lengths and min(lengths) >= _MIN_LENGTH and sum(lengths) <= size:
         ends = list(accumulate(lengths))
         starts = [end - length + HEADROOM for end, length in zip(ends, lengths, strict=True)]

@@ -184,6 +184,8 @@ class EspSender:
         """
         sealer, block, fixed = self.sealer, self.block, self.fixed
         count = len(spans)
+        if count == 1 and next_headers is None:
+            return self._encrypt_one(view, spans[0], marks[0], identifications[0], first, random)
         if next_headers is None:
             table = _tails(block, sealer.suffix(first))
             tails = [table[(end - start) % block] for start, end in spans]
@@ -200,6 +202,29 @@ class EspSender:
         head_ivs = ivs if self._iv_in_head else [b""] * count
         heads = self.heads.make(lengths, marks, identifications, first & 0xFFFFFFFF, head_ivs)
         return sealer.seal(view, spans, heads, tails, sizes, ivs, first), lengths
+
+    def _encrypt_one(
+        self,
+        view: memoryview,
+        span: tuple[int, int],
+        mark: int,
+        identification: int,
+        number: int,
+        random: Callable[[int], bytes],
+    ) -> tuple[bytearray, array[int]]:
+        """Encapsulate one IPv4 packet, as `encrypt` does."""
+        sealer, block = self.sealer, self.block
+        start, end = span
+        octets = end - start
+        size = octets + ESP_TRAILER_LENGTH + block - 1 & -block
+        length = size + self.fixed
+        (iv,) = sealer.ivs(number, 1, random)
+        head_iv = iv if self._iv_in_head else b""
+        head = self.heads.make_one(length, mark, identification, number & 0xFFFFFFFF, head_iv)
+        tail = _tails(block, sealer.suffix(number))[octets % block]
+        sealed = sealer.seal_one(head, view[start:end], tail, size, iv, number)
+        # An engine that completes packets later has kept its own bytearray.
+        return sealed if isinstance(sealed, bytearray) else bytearray(sealed), array("H", (length,))
 
     def outer_length(self, octets: int) -> int:
         """Return the length, headroom included, of the outer packet of an IPv4 packet."""
