@@ -6,7 +6,9 @@ IMMEDIATE), so that no packets wait for a dead one.
 
 from __future__ import annotations
 
+import socket as kernel
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import zmq
@@ -29,7 +31,12 @@ _send, _receive, _events = BackendSocket.send, BackendSocket.recv, BackendSocket
 _DONTWAIT, _SNDMORE = int(zmq.DONTWAIT), int(zmq.SNDMORE)
 _EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
 
-EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+EVENTS = zmq.EVENT_CONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+
+SEND_BUFFER_OCTETS = 512 * 1024
+"""Room in the kernel for what a connection sends: a message of 256 packets of 1,400 octets fits. One that does not
+waits until the other end has read, and takes two turns of both I/O threads. The system's own size is 208 KiB; it
+may allow less than this (net.core.wmem_max)."""
 
 
 def connect(
@@ -160,13 +167,31 @@ def send_frames(socket: zmq.Socket[bytes], frames: Sequence[bytes]) -> bool:
     return True
 
 
+def _enlarge_buffer(fd: int, endpoint: str) -> None:
+    """Set the send buffer of a connection that libzmq has made: it does so for TCP alone.
+
+    The connection may be gone, and its descriptor another file's: so the peer is looked at.
+    """
+    with suppress(OSError):
+        made = kernel.socket(fileno=fd)
+        try:
+            if made.family == kernel.AF_UNIX and made.getpeername() == endpoint.removeprefix("ipc://"):
+                made.setsockopt(kernel.SOL_SOCKET, kernel.SO_SNDBUF, SEND_BUFFER_OCTETS)
+        finally:
+            # It stays libzmq's.
+            made.detach()
+
+
 def connection_events(monitor: zmq.Socket[bytes]) -> list[bool]:
-    """Return the events of a monitor since the last call: True for a new connection, False for a lost one."""
+    """Return the events of a monitor since the last call: True for a new connection, False for a lost one. Give
+    each new connection its room in the kernel."""
     seen: list[bool] = []
     while True:
         try:
             event = parse_monitor_message(monitor.recv_multipart(zmq.DONTWAIT))
         except zmq.Again:
             return seen
+        if event["event"] == zmq.EVENT_CONNECTED:
+            _enlarge_buffer(event["value"], event["endpoint"].decode())
         if event["event"] in (zmq.EVENT_HANDSHAKE_SUCCEEDED, zmq.EVENT_DISCONNECTED):
             seen.append(event["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED)

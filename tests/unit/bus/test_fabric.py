@@ -25,7 +25,7 @@ DEADLINE = 20.0
 VALUES = (48, 40, 24, 8)
 """A DSCP of each class."""
 SIZE = 32
-BATCHES = 400
+BATCHES = 1_000
 
 
 def batch(number: int) -> Batch:
