@@ -217,14 +217,14 @@ class EspSender:
         start, end = span
         octets = end - start
         size = octets + ESP_TRAILER_LENGTH + block - 1 & -block
-        length = size + self.fixed
+        lengths = array("H", (size + self.fixed,))
         (iv,) = sealer.ivs(number, 1, random)
         head_iv = iv if self._iv_in_head else b""
-        head = self.heads.make_one(length, mark, identification, number & 0xFFFFFFFF, head_iv)
+        (head,) = self.heads.make(lengths, (mark,), (identification,), number & 0xFFFFFFFF, (head_iv,))
         tail = _tails(block, sealer.suffix(number))[octets % block]
         sealed = sealer.seal_one(head, view[start:end], tail, size, iv, number)
         # An engine that completes packets later has kept its own bytearray.
-        return sealed if isinstance(sealed, bytearray) else bytearray(sealed), array("H", (length,))
+        return sealed if isinstance(sealed, bytearray) else bytearray(sealed), lengths
 
     def outer_length(self, octets: int) -> int:
         """Return the length, headroom included, of the outer packet of an IPv4 packet."""

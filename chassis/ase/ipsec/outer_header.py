@@ -142,17 +142,6 @@ class EspHeads:
                 add(pack(service, octets, identification, flags, checksum, ends, number, iv))
         return heads
 
-    def make_one(self, length: int, mark: int, identification: int, number: int, iv: bytes) -> bytes:
-        """Return the head of one packet, as `make` does."""
-        if self._bundled:
-            return self._pack(self._spi, number, iv)
-        service, flags, octets = mark >> 16, mark & 0xFFFF, length - HEADROOM
-        checksum = -(self.base_sum + service + flags + octets + identification) % 0xFFFF
-        fixed = 0x4500 | service, octets, identification, flags << 16 | self._ttl_protocol, checksum, self._ends
-        if self.udp:
-            return self._pack(*fixed, octets - IPV4_HEADER_LENGTH, self._spi, number, iv)
-        return self._pack(*fixed, number, iv)
-
 
 Ends: TypeAlias = tuple[int, int, int]
 """(source, destination, protocol) of outer headers."""
