@@ -77,6 +77,7 @@ def grow(lab: LabClient, report: Report) -> None:
         for at in range(0, ADDED, STEP)
     ]
     report.add(f"commit of {STEP} tunnels, the first ones", spent[:5], "ms")
+    # The very last one has fewer.
     report.add(f"commit of {STEP} tunnels, the last ones", spent[-6:-1], "ms")
 
 
