@@ -256,6 +256,17 @@ def test_malformed_clear_packets(packet: bytes) -> None:
     result = out(sender(esp()), [packet, inner()])
     assert result.drops.counts == {IpsecDropCause.MALFORMED: 1}
     assert list(result.origins) == [1]
+    alone = out(sender(esp()), [packet])
+    assert alone.drops.counts == {IpsecDropCause.MALFORMED: 1}
+    assert list(alone.origins) == []
+
+
+def test_a_clear_packet_that_says_more_than_its_length_is_malformed() -> None:
+    body, lengths = batch([inner(80)])
+    lengths[0] -= 20
+    # The octets that it says it has are in the body, but are not its own.
+    result = sender(esp()).encapsulate_tunnel(1, body, lengths, random_octets())
+    assert result.drops.counts == {IpsecDropCause.MALFORMED: 1}
 
 
 def test_too_long() -> None:
