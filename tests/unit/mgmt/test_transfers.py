@@ -127,7 +127,7 @@ def test_a_server_that_is_not_there_or_does_not_answer_is_told(monkeypatch: pyte
         carry("sftp://ann@127.0.0.1:1/a", None, PASSWORD)
 
     async def silent(*arguments: object) -> bytes:
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
         return b""
 
     monkeypatch.setattr(transfers, "TIMEOUT", 0.01)
